@@ -1,0 +1,1 @@
+"""A secure, multi-tenant API gateway in front of Ollama and OpenAI-compatible servers."""

@@ -1,0 +1,225 @@
+"""One class per outcome that a client can see: its status, its code and its sentence.
+
+A rule *returns* such an error as its verdict; a layer raises it; `middleware.errors` renders it in
+the caller's dialect. The sentence says what happened, what was expected and what to do, and
+nothing about our insides.
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Base of all outcomes. `param` names the offending field of the body, as a path."""
+
+    status: ClassVar[int] = 503
+    code: ClassVar[str] = "internal_error"
+    # Seconds until a retry makes sense; rendered as Retry-After. None: retrying changes nothing.
+    retry_after_s: int | None = None
+
+    def __init__(self, sentence: str, *, param: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.param = param
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers that belong to this outcome whatever the dialect."""
+        if self.retry_after_s is None:
+            return []
+        return [(b"retry-after", b"%d" % max(1, self.retry_after_s))]
+
+
+# ── 4xx: the request can't be served as it is ────────────────────────────────────────────
+
+
+class MalformedRequest(GatewayError):
+    """The target or a header can be read in more than one way, or in none."""
+
+    status = 400
+    code = "malformed_request"
+
+
+class InvalidRequest(GatewayError):
+    """The body is not what this route takes."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class UnsupportedField(InvalidRequest):
+    """A field that would change the answer and that can't be honoured here."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt is longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthenticated(GatewayError):
+    """No key, or one that is wrong, revoked or expired: all look alike."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A valid API key is required: send it as 'Authorization: Bearer nz_…'. "
+            "The key may be missing, mistyped, revoked or expired; ask whoever runs this gateway for one."
+        )
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"www-authenticate", b"Bearer")]
+
+
+class MutationBlocked(GatewayError):
+    """A route that changes the models: never served, to nobody."""
+
+    status = 403
+    code = "blocked_mutation"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This gateway never pulls, pushes, creates, copies or deletes models; its operator does that on the backend."
+        )
+
+
+class RouteNotFound(GatewayError):
+    """Default deny: the path is not in the table."""
+
+    status = 404
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing at this path; see the routes in this gateway's documentation.")
+
+
+class ModelNotFound(GatewayError):
+    """The model does not exist, or is not for this caller: both look alike."""
+
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model '{model}' does not exist or you have no access to it.", param="model")
+        self.model = model
+
+
+class MethodNotAllowed(GatewayError):
+    """A known path with a method that it does not have. `allow` is the value of the Allow header."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"This path answers {allow} only.")
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allow.encode("ascii"))]
+
+
+class BodyTooSlow(GatewayError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The request body came too slowly; send it again over a better connection.")
+
+
+class BodyTooLarge(GatewayError):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than the {limit_bytes} bytes that this gateway accepts.")
+
+
+class UnsupportedMediaType(GatewayError):
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self) -> None:
+        super().__init__("The body must be JSON: send 'Content-Type: application/json' and no Content-Encoding.")
+
+
+class MisdirectedRequest(GatewayError):
+    """The Host header names a site that this gateway does not serve."""
+
+    status = 421
+    code = "misdirected_request"
+
+    def __init__(self) -> None:
+        super().__init__("This gateway does not serve the host that the request names; use the address you were given.")
+
+
+# ── 5xx: a backend, or our own fault ─────────────────────────────────────────────────────
+
+
+class BackendFailed(GatewayError):
+    """A backend refused the connection, broke it, or answered what can't be read."""
+
+    status = 502
+    code = "backend_failed"
+
+
+class BackendTimeout(GatewayError):
+    status = 504
+    code = "backend_timeout"
+
+
+class BackendBusy(GatewayError):
+    status = 503
+    code = "backend_busy"
+    retry_after_s = 5
+
+
+class Overloaded(GatewayError):
+    """We are out of some bounded resource: memory for bodies, hashing, connections."""
+
+    status = 503
+    code = "overloaded"
+    retry_after_s = 2
+
+
+class Draining(GatewayError):
+    """This process is shutting down; another one, or this one restarted, will serve."""
+
+    status = 503
+    code = "draining"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("This gateway is restarting; try again in a few seconds.")
+
+
+class StoreUnavailable(GatewayError):
+    """The database did not answer. Adapters turn their driver's errors into this one."""
+
+    status = 503
+    code = "store_unavailable"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The gateway can't reach its database at the moment; try again shortly.")
+
+
+class AuditUnavailable(GatewayError):
+    """Nothing passes unaudited: the buffer of unwritten audit rows is full."""
+
+    status = 503
+    code = "audit_unavailable"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The gateway can't keep its audit log at the moment; try again shortly.")
+
+
+class InternalError(GatewayError):
+    """A defect of ours. The log has the details under the request id; the caller does not."""
+
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The gateway failed to handle this request; the operator finds it by its x-request-id.")

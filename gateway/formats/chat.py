@@ -1,0 +1,221 @@
+"""What every chat surface can say, in one set of words.
+
+A surface reads its request into a `ChatCall` or a `GenerateCall`; a backend kind writes that as its own.
+The backend's answer comes back as `Event`s; the surface writes those in its own frames. So two surfaces
+and two kinds need four translators, not four pairs, and a new one meets all others at once.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import field, frozen
+
+from gateway.errors import GatewayError
+from gateway.model import JsonObject, Timings, Usage
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Image:
+    """An image of a message: standard base64 without white space, and its media type (`image/png`)."""
+
+    base64: str
+    media_type: str
+
+
+@frozen
+class ToolCall:
+    """A call that the model asks for. `arguments` is an object; `id` is "" where none was given."""
+
+    id: str
+    name: str
+    arguments: JsonObject
+
+
+@frozen
+class Message:
+    """One turn. `role` is system, user, assistant or tool; text parts are joined by newlines.
+
+    On role tool, `tool_call_id` names the answered call and `tool_name` its function; either may be ""
+    as clients sent it: `with_tool_ids` completes them.
+    """
+
+    role: str
+    content: str = ""
+    images: tuple[Image, ...] = ()
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@frozen
+class Tool:
+    """A function that the model may call. `parameters` is its JSON Schema, as it was given."""
+
+    name: str
+    description: str = ""
+    parameters: JsonObject = field(factory=dict)
+    strict: bool | None = None
+
+
+@frozen
+class ToolChoice:
+    """`mode` is auto, none or required; with `name`, required means just that function."""
+
+    mode: str
+    name: str = ""
+
+
+@frozen
+class Format:
+    """Structured output: any JSON object (`schema` None), or what the JSON Schema describes."""
+
+    schema: JsonObject | None = None
+    name: str = ""
+    strict: bool | None = None
+
+
+@frozen
+class Sampling:
+    """How tokens are picked and when to stop. None: the backend's default (or the surface's, set on reading)."""
+
+    max_tokens: int | None = None
+    """Upper bound of the output; None or absent means the backend's own."""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    num_keep: int | None = None
+    num_ctx: int | None = None
+
+
+@frozen
+class ChatCall:
+    """A chat, whichever surface it came by. `model` is as the caller wrote it.
+
+    `think` is None (the model's default), a bool, or a level: low, medium, high, max.
+    `top_logprobs` is None when log probabilities were not asked for, else 0 to 20.
+    `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream.
+    `dropped` names fields that were read and will not be honoured; they are told in a header.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: Format | None = None
+    think: bool | str | None = None
+    top_logprobs: int | None = None
+    keep_alive: float | str | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    include_usage: bool = False
+    dropped: tuple[str, ...] = ()
+
+
+@frozen
+class GenerateCall:
+    """A completion by Ollama's /api/generate. Fields as in `ChatCall`."""
+
+    model: str
+    prompt: str
+    stream: bool
+    system: str | None = None
+    template: str | None = None
+    raw: bool = False
+    suffix: str = ""
+    images: tuple[Image, ...] = ()
+    context: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    format: Format | None = None
+    think: bool | str | None = None
+    top_logprobs: int | None = None
+    keep_alive: float | str | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    dropped: tuple[str, ...] = ()
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Delta:
+    """A piece of the answer: text, thinking, or both. `logprobs` in OpenAI's item shape."""
+
+    content: str = ""
+    thinking: str = ""
+    logprobs: tuple[JsonObject, ...] = ()
+
+
+@frozen
+class ToolCalls:
+    """Complete calls, in order; a stream may bring several such events."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@frozen
+class Finish:
+    """The regular end, exactly once and last. `reason` is stop, length or tool_calls.
+
+    `usage` is None where the backend did not count. `context` is /api/generate's.
+    """
+
+    reason: str
+    usage: Usage | None = None
+    timings: Timings = Timings()
+    context: tuple[int, ...] = ()
+
+
+@frozen
+class Failure:
+    """The backend said in mid-stream that it failed: the end, and never a `Finish` after it."""
+
+    error: GatewayError
+
+
+Event = Delta | ToolCalls | Finish | Failure
+
+
+@frozen
+class UpstreamRequest:
+    """What to send to a backend: a constant path and a body built from known fields only."""
+
+    path: str
+    body: JsonObject
+
+
+class AnswerReader(Protocol):
+    """A backend's answer: feed it bytes in any cut, get events."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Raise BackendFailed when the bytes can't be what this kind of backend sends."""
+
+    def end(self) -> list[Event]:
+        """The bytes are over. Raise BackendFailed when no `Finish` or `Failure` came: never looks complete."""
+
+
+class AnswerWriter(Protocol):
+    """A surface's answer: give it events, get the bytes of its frames."""
+
+    content_type: bytes
+
+    def write(self, events: Iterable[Event]) -> bytes:
+        """The frames for these events, joined; empty when they have none."""
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The in-band last frame of a stream that broke, in the surface's own shape."""
+

@@ -1,0 +1,1 @@
+"""The pipeline: one plain ASGI class per file, composed by `gateway.app`."""

@@ -1,0 +1,188 @@
+"""The words of the house: values that every floor speaks of. Frozen, save the Exchange."""
+
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from gateway.errors import GatewayError
+
+# A JSON object as it was parsed: the payload itself is the one bare dict that travels.
+JsonObject = dict[str, Any]
+
+
+class Surface(StrEnum):
+    """Whose protocol a route speaks, and so in whose dialect its errors are."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Operation(Enum):
+    """What a caller can ask for: one member for each row of `rules.endpoints`."""
+
+    ROOT = "root"
+    VERSION = "version"
+    TAGS = "tags"
+    CHAT = "chat"
+    GENERATE = "generate"
+    CHAT_COMPLETIONS = "chat_completions"
+    MODELS = "models"
+    MODEL = "model"
+    HEALTH = "health"
+    READINESS = "readiness"
+
+    @property
+    def is_public(self) -> bool:
+        """Answered without a key: says nothing that an outsider may not know."""
+        return self in _PUBLIC
+
+    @property
+    def is_inference(self) -> bool:
+        """Costs tokens on a backend, and reads a body."""
+        return self in _INFERENCE
+
+
+_PUBLIC: Final = frozenset({Operation.ROOT, Operation.HEALTH, Operation.READINESS})
+_INFERENCE: Final = frozenset({Operation.CHAT, Operation.GENERATE, Operation.CHAT_COMPLETIONS})
+
+
+@frozen
+class Route:
+    """What a target means: its operation, the surface, and the model that the path names, if any."""
+
+    operation: Operation
+    surface: Surface
+    model: str | None = None
+
+
+class KeyStatus(StrEnum):
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@frozen
+class Tenant:
+    """Who owns keys. Times are seconds since the epoch, UTC."""
+
+    id: str
+    name: str
+    created_at: float
+
+
+@frozen
+class Key:
+    """An API key as it is stored: never the key itself. Times are seconds since the epoch, UTC."""
+
+    id: str
+    tenant: Tenant
+    name: str
+    prefix: str
+    """Public: `nz_` and eight base62 characters."""
+    mac: bytes = field(repr=False)
+    """HMAC-SHA256 of the whole key under GATEWAY_SECRET, 32 bytes."""
+    argon2: str = field(repr=False)
+    """Argon2id of the whole key, as a PHC string."""
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+    def status(self, now: float) -> KeyStatus:
+        if self.revoked_at is not None:
+            return KeyStatus.REVOKED
+        if self.expires_at is not None and self.expires_at <= now:
+            return KeyStatus.EXPIRED
+        return KeyStatus.ACTIVE
+
+
+@frozen
+class Principal:
+    """Who is asking, once it is known."""
+
+    tenant_id: str
+    tenant: str
+    key_id: str
+    key: str
+    prefix: str
+
+
+@frozen
+class Usage:
+    """Tokens of one request, as the backend counted them, or as we did (`estimated`)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@frozen
+class Timings:
+    """Where a backend says its time went, in nanoseconds. None where it does not say."""
+
+    total_ns: int | None = None
+    load_ns: int | None = None
+    prompt_ns: int | None = None
+    generation_ns: int | None = None
+
+
+class Outcome(StrEnum):
+    """How a request ended, in the audit log's words."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    """We said no: any 4xx or 503 of ours."""
+    CLIENT_LEFT = "client_left"
+    BACKEND_FAILED = "backend_failed"
+    """A backend broke, before or in the answer."""
+    CUT = "cut"
+    """We ended the answer ourselves: a drain that ran out of time, or a fault of ours."""
+
+
+@define
+class Exchange:
+    """One request on its way: the one thing that changes.
+
+    Each layer writes its own slots and reads those above; there is no other channel between
+    layers. Times are seconds on the monotonic clock unless a name says otherwise.
+    """
+
+    # Audit
+    request_id: str
+    received_at: float
+    """Seconds since the epoch, UTC."""
+    started: float
+    method: str
+    path: str
+    """For the audit row only: cleaned, redacted, cut. Decisions are made on `route`."""
+    peer: str
+    route: Route | GatewayError
+    surface: Surface
+    client_request_id: str | None = None
+    user_agent: str | None = None
+    # MutationBlock
+    operation: Operation | None = None
+    # Auth
+    principal: Principal | None = None
+    # Intake
+    body: JsonObject = field(factory=dict)
+    bytes_in: int = 0
+    # The endpoint and its relay
+    model: str | None = None
+    backend: str | None = None
+    stream: bool = False
+    usage: Usage | None = None
+    timings: Timings = Timings()
+    first_token: float | None = None
+    # Errors: what the client was told, also after the first byte
+    error: GatewayError | None = None
+    # Audit, on the way out
+    status: int | None = None
+    bytes_out: int = 0
+    outcome: Outcome | None = None
