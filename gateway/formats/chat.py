@@ -5,7 +5,7 @@ The backend's answer comes back as `Event`s; the surface writes those in its own
 and two kinds need four translators, not four pairs, and a new one meets all others at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from attrs import field, frozen
@@ -208,6 +208,20 @@ class AnswerReader(Protocol):
         """The bytes are over. Raise BackendFailed when no `Finish` or `Failure` came: never looks complete."""
 
 
+@frozen
+class AnswerStamp:
+    """What an answer says about itself, and the clock that its frames are dated by.
+
+    `id` is unique per request: ids of answers and of tool calls that lack one are derived from it.
+    `model` is as the caller wrote it; it is echoed. `created` and `now()` are seconds since the epoch.
+    """
+
+    id: str
+    model: str
+    created: float
+    now: Callable[[], float]
+
+
 class AnswerWriter(Protocol):
     """A surface's answer: give it events, get the bytes of its frames."""
 
@@ -218,4 +232,3 @@ class AnswerWriter(Protocol):
 
     def fail(self, error: GatewayError) -> bytes:
         """The in-band last frame of a stream that broke, in the surface's own shape."""
-
