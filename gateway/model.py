@@ -186,3 +186,40 @@ class Exchange:
     status: int | None = None
     bytes_out: int = 0
     outcome: Outcome | None = None
+
+
+@frozen
+class AuditRow:
+    """What is kept of one request: metadata only, every text cleaned and bounded by `rules.audit`.
+
+    `received_at` is microseconds since the epoch, durations are milliseconds, sizes bytes.
+    """
+
+    request_id: str
+    received_at_us: int
+    tenant_id: str | None
+    key_id: str | None
+    key_prefix: str | None
+    peer: str
+    client_request_id: str | None
+    user_agent: str | None
+    method: str
+    path: str
+    operation: str | None
+    surface: str
+    model: str | None
+    backend: str | None
+    stream: bool
+    status: int
+    outcome: str
+    error_code: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    tokens_estimated: bool
+    first_token_ms: float | None
+    load_ms: float | None
+    prompt_ms: float | None
+    generation_ms: float | None
+    duration_ms: float
+    bytes_in: int
+    bytes_out: int

@@ -1,0 +1,276 @@
+"""Settings: `parse` is pure and reports all mistakes at once; `load` reads environment and .env file.
+
+Environment over .env over defaults. Every setting is one row of `SETTINGS`, which README's table and
+.env.example are tested against. Values of secrets are never printed.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+from dotenv import dotenv_values
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+class ConfigError(Exception):
+    """All mistakes found in the settings, one sentence each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+@frozen
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class BackendConfig:
+    """One entry of OLLAMA_BACKENDS. `url` has no path and no trailing slash."""
+
+    name: str
+    url: str
+    kind: str = "ollama"
+    credential: str | None = field(default=None, repr=False)
+    """Sent as a Bearer token; read from the variable that `key-env` names."""
+
+
+@frozen
+class Config:
+    """The gateway's settings, typed. Durations in seconds, sizes in bytes."""
+
+    database_url: str
+    backends: tuple[BackendConfig, ...]
+    bind: Address
+    secret: str | None = field(repr=False)
+    data_dir: Path
+    max_body_bytes: int
+    max_bodies_bytes: int
+    body_grace_s: float
+    body_min_bytes_per_s: int
+    body_deadline_s: float
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    chunk_gap_timeout_s: float
+    write_stall_s: float
+    drain_s: float
+    trusted_proxies: tuple[Network, ...]
+    allowed_hosts: frozenset[str]
+    log_level: str
+
+
+@frozen
+class Setting:
+    """One environment variable: how it is read, what it is without it, and what it is for."""
+
+    name: str
+    read: Callable[[str], Any]
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+# ── readers: text → value, ValueError with what was expected ─────────────────────────────
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("an address and a port, such as 127.0.0.1:8080")
+    return Address(host, int(port))
+
+
+def _database(text: str) -> str:
+    if not re.fullmatch(r"sqlite:///[^?]+", text):
+        raise ValueError("a SQLite URL without a query, such as sqlite:///data/gateway.db")
+    return text
+
+
+def _positive(unit: type[int] | type[float], expected: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = unit(text)
+        except ValueError:
+            number = unit(0)
+        if not 0 < number < float("inf"):
+            raise ValueError(expected)
+        return number
+
+    return read
+
+
+_seconds = _positive(float, "a number of seconds above 0")
+_bytes = _positive(int, "a whole number of bytes above 0")
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part) for part in _items(text))
+    except ValueError:
+        raise ValueError("a comma list of addresses or networks, such as 10.0.0.0/8") from None
+
+
+def _hosts(text: str) -> frozenset[str]:
+    return frozenset(part.lower() for part in _items(text))
+
+
+# HMAC-SHA256 takes any length; below its 32 bytes of output a secret could be searched for.
+MIN_SECRET_CHARACTERS: Final = 32
+_SAMPLES = ("change", "secret", "example", "sample", "password", "your")
+
+
+def _secret(text: str) -> str | None:
+    if not text:
+        return None
+    if len(text) < MIN_SECRET_CHARACTERS or len(set(text)) < 8 or text.lower().startswith(_SAMPLES):
+        raise ValueError(f"at least {MIN_SECRET_CHARACTERS} random characters, such as `openssl rand -hex 32` prints")
+    return text
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+def _items(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+SETTINGS: Final = (
+    Setting("DATABASE_URL", _database, "sqlite:///data/gateway.db", "where tenants, keys and the audit log are kept"),
+    Setting(
+        "OLLAMA_BACKENDS",
+        str,
+        "http://127.0.0.1:11434",
+        "comma list of `[name=]URL[;kind=ollama|openai][;key-env=VAR]`; the first that has a model serves it",
+    ),
+    Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
+    Setting("GATEWAY_DATA_DIR", Path, "data", "where the generated secret, the demo model and locks are kept"),
+    Setting(
+        "GATEWAY_SECRET",
+        _secret,
+        "",
+        "what stored keys are hashed under; empty: made once and kept in GATEWAY_DATA_DIR/secret",
+        secret=True,
+    ),
+    Setting("GATEWAY_MAX_BODY_BYTES", _bytes, str(20 * MIB), "the largest request body"),
+    Setting("GATEWAY_MAX_BODIES_BYTES", _bytes, str(256 * MIB), "all request bodies in memory together; beyond: 503"),
+    Setting("GATEWAY_BODY_GRACE_S", _seconds, "5", "a body may be slow for so long"),
+    Setting("GATEWAY_BODY_MIN_BYTES_PER_S", _bytes, str(KIB), "then it must have come at this rate on average"),
+    Setting("GATEWAY_BODY_DEADLINE_S", _seconds, "60", "and be complete by then; else 408"),
+    Setting("GATEWAY_CONNECT_TIMEOUT_S", _seconds, "3", "connecting to a backend"),
+    Setting("GATEWAY_FIRST_BYTE_TIMEOUT_S", _seconds, "300", "a backend's first byte: loading a model takes time"),
+    Setting("GATEWAY_CHUNK_GAP_TIMEOUT_S", _seconds, "90", "silence between two pieces of an answer"),
+    Setting("GATEWAY_WRITE_STALL_S", _seconds, "30", "a client that reads nothing for so long is cut"),
+    Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
+    Setting(
+        "GATEWAY_TRUSTED_PROXIES",
+        _networks,
+        "",
+        "comma list of networks whose X-Forwarded-For is believed; empty: nobody's",
+    ),
+    Setting("GATEWAY_ALLOWED_HOSTS", _hosts, "", "comma list of Host names that are served; empty: any"),
+    Setting("GATEWAY_LOG_LEVEL", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),
+)
+_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+def parse(values: Mapping[str, str]) -> Config:
+    """Turn environment-like text into a Config. Raises ConfigError with every mistake at once."""
+    mistakes = [_unknown(name) for name in values if name.startswith("GATEWAY_") and name not in _BY_NAME]
+    if values.get("REDIS_URL"):
+        mistakes.append("REDIS_URL is set, but this version keeps its state in one process; unset it.")
+    read: dict[str, Any] = {}
+    for setting in SETTINGS:
+        text = values.get(setting.name, "").strip() or setting.default
+        try:
+            read[setting.name.removeprefix("GATEWAY_").lower()] = setting.read(text)
+        except ValueError as error:
+            shown = "is" if setting.secret else f"is {text!r}, but"
+            mistakes.append(f"{setting.name} {shown} not usable: it takes {error}.")
+    read["backends"] = tuple(_backends(read.pop("ollama_backends", ""), values, mistakes))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(**read)
+
+
+def load(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = None) -> Config:
+    """Read the environment over `env_file`, which need not exist. Raises ConfigError."""
+    from_file = {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
+    return parse({**from_file, **(os.environ if environment is None else environment)})
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _BY_NAME, n=1)
+    return f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else "; see README for the settings.")
+
+
+_BACKEND_OPTIONS: Final = ("kind", "key-env")
+_KINDS: Final = ("ollama", "openai")
+
+
+def _backends(text: str, values: Mapping[str, str], mistakes: list[str]) -> list[BackendConfig]:
+    backends: list[BackendConfig] = []
+    for entry in _items(text):
+        try:
+            backend = _backend(entry, values)
+            if any(backend.name == other.name for other in backends):
+                raise ValueError(f"the name '{backend.name}' is used twice")
+            backends.append(backend)
+        except ValueError as error:
+            mistakes.append(f"OLLAMA_BACKENDS entry {_without_userinfo(entry)!r}: {error}.")
+    return backends
+
+
+def _backend(entry: str, values: Mapping[str, str]) -> BackendConfig:
+    target, *options = entry.split(";")
+    name, equals, url = target.partition("=") if re.match(r"[A-Za-z0-9_.-]+=", target) else ("", "", target)
+    parts = urlsplit(url.strip().rstrip("/"))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+        raise ValueError("expected http://host:port or https://host:port, without path or credentials")
+    chosen = dict(_option(option) for option in options)
+    kind = chosen.get("kind", "ollama")
+    if kind not in _KINDS:
+        raise ValueError(f"kind is '{kind}'; it takes ollama or openai")
+    return BackendConfig(
+        name=name or parts.netloc,
+        url=f"{parts.scheme}://{parts.netloc}",
+        kind=kind,
+        credential=_credential(chosen.get("key-env"), values),
+    )
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, _, value = text.strip().partition("=")
+    if name not in _BACKEND_OPTIONS:
+        raise ValueError(f"unknown option '{name}'; it takes {' and '.join(_BACKEND_OPTIONS)}")
+    return name, value.strip()
+
+
+def _credential(variable: str | None, values: Mapping[str, str]) -> str | None:
+    if variable is None:
+        return None
+    if not values.get(variable):
+        raise ValueError(f"key-env names {variable}, which is not set")
+    return values[variable]
+
+
+def _without_userinfo(entry: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", entry)

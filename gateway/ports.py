@@ -1,0 +1,101 @@
+"""What the pipeline and the adapters ask of each other, without knowing each other.
+
+An adapter turns its driver's errors into the few that are named here, in one place.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from gateway.formats.chat import UpstreamRequest
+from gateway.model import AuditRow, Key, ModelCard, Principal
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch, UTC. May jump."""
+
+    def elapsed(self) -> float:
+        """Seconds on a monotonic clock, for durations only."""
+
+
+class NewId(Protocol):
+    def __call__(self) -> str:
+        """A new request id: unique, sortable by time, printable ASCII."""
+
+
+class KeyStore(Protocol):
+    """Keys as they are kept. All raise StoreUnavailable when the database does not answer."""
+
+    async def key_by_prefix(self, prefix: str) -> Key | None:
+        """The key with this public prefix, revoked and expired ones included."""
+
+    async def revision(self) -> int:
+        """A number that grows with every change to tenants and keys."""
+
+
+class Authenticator(Protocol):
+    async def principal_of(self, token: str) -> Principal | None:
+        """Whose key this is; None for every key that is not to be let in, for whatever reason.
+
+        Raises StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
+        """
+
+
+class AuditStore(Protocol):
+    async def write(self, rows: Sequence[AuditRow]) -> None:
+        """Keep all rows, or none: raises StoreUnavailable."""
+
+
+class Sink(Protocol):
+    """Takes finished requests off the pipeline's hands. Never blocks, never raises."""
+
+    def record(self, row: AuditRow) -> None: ...
+
+    @property
+    def is_full(self) -> bool:
+        """True when it could not keep another row: then no new work may begin."""
+
+
+class Answer(Protocol):
+    """A backend's answer whose head has come. Leave the `async with` that gave it to let go of it."""
+
+    status: int
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BackendFailed when it breaks, BackendTimeout when it stalls."""
+
+    async def body(self) -> bytes:
+        """The whole body, up to a bound. Raises as `chunks` does."""
+
+
+class AnswerContext(Protocol):
+    async def __aenter__(self) -> Answer: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+class Backend(Protocol):
+    """A server that has models. `kind` is ollama or openai: which protocol it speaks."""
+
+    name: str
+    kind: str
+
+    def send(self, request: UpstreamRequest, *, request_id: str) -> AnswerContext:
+        """POST the request. Entering raises BackendFailed or BackendTimeout; nothing is ever sent twice."""
+
+    async def models(self) -> tuple[ModelCard, ...]:
+        """What the backend has now. Raises BackendFailed or BackendTimeout."""
+
+
+class Catalogue(Protocol):
+    """Which backend has which model, learned in the background."""
+
+    async def find(self, model: str) -> "tuple[Backend, ModelCard] | None":
+        """Who serves the model of this (caller's) name, and how that backend writes it."""
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        """All models, merged over the backends by canonical name."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True when at least one backend answers."""
