@@ -132,6 +132,22 @@ class Timings:
     generation_ns: int | None = None
 
 
+@frozen
+class ModelCard:
+    """A model as a backend lists it. `name` is as the backend writes it: what is sent upstream.
+
+    `modified_at` is seconds since the epoch, or None where the backend does not say. `digest` is 64
+    hexadecimal digits, or "". `details` has Ollama's six keys, all of them.
+    """
+
+    name: str
+    modified_at: float | None = None
+    size: int = 0
+    digest: str = ""
+    details: JsonObject = field(factory=dict)
+    owned_by: str = "library"
+
+
 class Outcome(StrEnum):
     """How a request ended, in the audit log's words."""
 
