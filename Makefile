@@ -1,0 +1,174 @@
+# neuronetz-gateway. Needs only make and Python >= 3.11; everything else goes into .venv.
+#
+#   make run                      serve on http://127.0.0.1:8080 with a first key
+#   make test                     everything that a change must pass
+#   make setup PYTHON=python3.12  use this Python
+
+SHELL = /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The paths are relative: the folder's own name may hold spaces.
+BIN := .venv/bin
+
+# What the caller's shell says of other Pythons must not reach this one.
+unexport PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+# Bring .venv to a level: `run` (what serving needs) or `dev` (all). Does nothing when it is there already.
+#
+# .venv/.installed says what is installed: level, Python, place and checksum of the locks. It goes before
+# pip starts and comes back when all is done; a .venv without it was cut short, and is made anew. So is
+# one that was moved, or whose Python went away or changed.
+define INSTALL
+set -eu
+level=$$1
+lock=requirements/$$level.txt
+
+fail() { printf '%s\n' "$$@" >&2; exit 1; }
+
+# Two makes in one folder take turns, where the system has flock.
+if command -v flock >/dev/null 2>&1; then exec 9<Makefile; flock 9 || :; fi
+
+place='import sys; print("%d.%d" % sys.version_info[:2], sys.prefix)'
+inputs=$$(cat requirements/run.txt requirements/dev.txt setup.cfg setup.py | cksum)
+installed=$$(cat .venv/.installed 2>/dev/null) || installed=
+here=$$($(BIN)/python -c "$$place" 2>/dev/null) || here=
+
+rebuild=yes
+case $$here in ?*) case $$installed in *" $$here "*) rebuild=;; esac;; esac
+if [ -n "$${PYTHON:-}" ] && [ -z "$$rebuild" ]; then
+    asked=$$("$$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "PYTHON=$$PYTHON does not run."
+    case $$here in "$$asked "*) ;; *) rebuild=yes;; esac
+fi
+if [ -z "$$rebuild" ]; then
+    case $$installed in
+    "$$level $$here $$inputs" | "dev $$here $$inputs") exit 0;;
+    esac
+fi
+if [ -e .venv ] && [ ! -w .venv ]; then
+    fail ".venv is out of date and belongs to another user: ask its owner to run make, or remove it."
+fi
+
+# The first Python that will do: tested ones (3.11 to 3.13) before newer ones.
+find_python() {
+    judge='
+import sys
+if sys.version_info < (3, 11): sys.exit(3)
+try: import ensurepip, venv
+except ImportError: sys.exit(4)
+print(getattr(sys, "_base_executable", None) or sys.executable)
+sys.exit(0 if sys.version_info < (3, 14) else 5)'
+    python= newer= bare=
+    if [ -n "$${PYTHON:-}" ]; then set -- "$$PYTHON"
+    else set -- python3 python3.13 python3.12 python3.11 python3.14 python; fi
+    for candidate do
+        code=0
+        found=$$("$$candidate" -c "$$judge" 2>/dev/null) || code=$$?
+        case $$code in
+        0) python=$$found; return;;
+        4) bare=$${bare:-$$candidate};;
+        5) newer=$${newer:-$$found};;
+        esac
+    done
+    python=$$newer
+    [ -z "$$python" ] || { echo "Note: $$python is newer than the Pythons tested here (3.11 to 3.13)."; return; }
+    [ -z "$$bare" ] || fail "$$bare cannot make virtual environments: its modules venv and ensurepip are missing." \
+        "On Debian or Ubuntu: apt install python3-venv"
+    [ -z "$${PYTHON:-}" ] || fail "PYTHON=$$PYTHON is no Python >= 3.11."
+    fail "No Python >= 3.11 found." "Install one (Debian or Ubuntu: apt install python3 python3-venv)," \
+        "or name it: make $${GOAL:-setup} PYTHON=/path/to/python3"
+}
+
+if [ -n "$$rebuild" ]; then
+    find_python
+    echo "Making .venv with $$python ..."
+    rm -rf .venv
+    "$$python" -m venv .venv
+    here=$$($(BIN)/python -c "$$place")
+fi
+echo "Installing $$lock into .venv; the first time takes a minute ..."
+rm -f .venv/.installed
+$(BIN)/python -m pip install --quiet --progress-bar off --require-hashes --requirement "$$lock"
+# Without warnings: setuptools has one for every editable install of a project laid out like this one.
+PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --progress-bar off \
+    --no-deps --no-build-isolation --editable .
+printf '%s\n' "$$level $$here $$inputs" > .venv/.installed.new
+mv .venv/.installed.new .venv/.installed
+endef
+export INSTALL
+
+##@ Use
+
+.PHONY: run dev migrate
+run: .run ## Serve on http://127.0.0.1:8080 with a first key (GGUF=path: that model)
+	@exec $(BIN)/neuronetz-gateway quickstart $${GGUF:+--gguf "$$GGUF"}
+
+dev: .run ## Serve with the settings in .env
+	@exec $(BIN)/neuronetz-gateway serve
+
+migrate: .run ## Bring the database of the settings in .env up to date
+	@exec $(BIN)/neuronetz-gateway migrate
+
+##@ Develop
+
+.PHONY: setup test lint fmt typecheck security
+setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
+
+test: lint typecheck security ## Run every check, the tests last
+	$(BIN)/python -m pytest --cov
+
+lint: .dev ## Judge style and likely mistakes
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+
+fmt: .dev ## Format the code and mend what can be mended
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format --quiet .
+
+typecheck: .dev ## Check the types
+	$(BIN)/mypy gateway tests
+
+security: .dev ## Look for weaknesses in the code and in what is installed
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
+	$(BIN)/python scripts/audit.py requirements/run.txt
+
+##@ Release
+
+.PHONY: lock build wheel clean
+lock: .dev ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest versions); needs or installs uv
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --progress-bar off uv
+	$(COMPILE) --all-extras setup.cfg -o requirements/dev.txt $(if $(UPGRADE),--upgrade)
+	echo 'setuptools>=80' | $(COMPILE) --extra demo -c requirements/dev.txt setup.cfg - -o requirements/run.txt
+	$(COMPILE) -c requirements/dev.txt setup.cfg -o requirements/runtime.txt
+
+# One resolution for every supported Python; the smaller locks take their versions from the largest. The
+# header names this command only: no path and no registry of whoever made it.
+export UV_CUSTOM_COMPILE_COMMAND := make lock
+COMPILE = PATH="$$PATH:$(BIN)" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-strip-extras
+
+build: .dev ## Build the source archive and the wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --no-isolation
+
+wheel: build
+
+clean: ## Remove .venv and all that was built or cached; data/ and .env stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: .run .dev help
+.run:
+	@GOAL="$(MAKECMDGOALS)" exec sh -c "$$INSTALL" install run
+
+.dev:
+	@GOAL="$(MAKECMDGOALS)" exec sh -c "$$INSTALL" install dev
+
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
