@@ -223,3 +223,7 @@ class InternalError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway failed to handle this request; the operator finds it by its x-request-id.")
+
+
+class ClientLeft(Exception):
+    """The caller is gone: no outcome that it could see, so no GatewayError. Work for it ends."""

@@ -57,6 +57,19 @@ class Route:
     model: str | None = None
 
 
+@frozen
+class RequestHead:
+    """The headers that decide anything, by lower-case name; see `rules.request_head`."""
+
+    fields: dict[bytes, bytes]
+    repeated: bytes | None = None
+    """A header that came twice though it must not."""
+
+    def text(self, name: bytes) -> str | None:
+        value = self.fields.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
 class KeyStatus(StrEnum):
     ACTIVE = "active"
     EXPIRED = "expired"
@@ -178,6 +191,7 @@ class Exchange:
     path: str
     """For the audit row only: cleaned, redacted, cut. Decisions are made on `route`."""
     peer: str
+    head: RequestHead
     route: Route | GatewayError
     surface: Surface
     client_request_id: str | None = None

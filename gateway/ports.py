@@ -56,6 +56,18 @@ class Sink(Protocol):
         """True when it could not keep another row: then no new work may begin."""
 
 
+class Lifecycle(Protocol):
+    """Whether this process still takes new work."""
+
+    @property
+    def draining(self) -> bool: ...
+
+
+class Readiness(Protocol):
+    async def missing(self) -> Sequence[str]:
+        """What this process lacks to serve: of `database`, `backend`, `draining`; empty when it is ready."""
+
+
 class Answer(Protocol):
     """A backend's answer whose head has come. Leave the `async with` that gave it to let go of it."""
 

@@ -1,0 +1,98 @@
+"""Which backend has which model: asked in the background, and once more when a name is unknown."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from loguru import logger
+
+from gateway.errors import BackendFailed, GatewayError
+from gateway.model import ModelCard
+from gateway.ports import Backend, Clock
+from gateway.rules.model_names import canonical
+
+REFRESH_S: Final = 10.0
+# An unknown name may be a model that was pulled a moment ago; a flood of unknown names asks no more often.
+UNKNOWN_NAME_REFRESH_S: Final = 1.0
+
+
+class Discovery:
+    """The models of all backends by canonical name. Where several have one, the first listed serves it."""
+
+    def __init__(self, backends: Sequence[Backend], clock: Clock) -> None:
+        self._backends = backends
+        self._clock = clock
+        self._cards: dict[str, tuple[ModelCard, ...]] = {}
+        self._owners: dict[str, tuple[Backend, ModelCard]] = {}
+        self._up: set[str] = set()
+        self._refreshed = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.refresh()
+        self._background = asyncio.create_task(self._keep_fresh())
+
+    async def stop(self) -> None:
+        for task in (self._background, self._refreshing):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._up)
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        return tuple(card for _, card in self._owners.values())
+
+    async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
+        """Who serves this name. Raises BackendFailed when that can't be known: no backend was ever reached."""
+        name = canonical(model)
+        if name is None:
+            return None
+        found = self._owners.get(name)
+        if found is None and self._clock.elapsed() - self._refreshed >= UNKNOWN_NAME_REFRESH_S:
+            await self.refresh()
+            found = self._owners.get(name)
+        if found is None and not self._up:
+            raise BackendFailed("No model backend can be reached at the moment.")
+        return found
+
+    async def refresh(self) -> None:
+        """Ask every backend; callers that come meanwhile share the one round."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._ask_all())
+        await asyncio.shield(self._refreshing)
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+    async def _ask_all(self) -> None:
+        await asyncio.gather(*(self._ask(backend) for backend in self._backends))
+        owners: dict[str, tuple[Backend, ModelCard]] = {}
+        for backend in self._backends:
+            for card in self._cards.get(backend.name, ()):
+                name = canonical(card.name)
+                if name is not None:
+                    owners.setdefault(name, (backend, card))
+        self._owners = owners
+        self._refreshed = self._clock.elapsed()
+
+    async def _ask(self, backend: Backend) -> None:
+        try:
+            self._cards[backend.name] = await backend.models()
+        except GatewayError as error:
+            # What it had stays known: a request for it is told 502, which is true, not 404.
+            if backend.name in self._up or backend.name not in self._cards:
+                logger.bind(backend=backend.name).warning("backend does not answer: {}", error.sentence)
+            self._up.discard(backend.name)
+            self._cards.setdefault(backend.name, ())
+        else:
+            if backend.name not in self._up:
+                logger.bind(backend=backend.name, models=len(self._cards[backend.name])).info("backend answers")
+            self._up.add(backend.name)

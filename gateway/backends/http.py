@@ -1,0 +1,169 @@
+"""One backend over HTTP, by aiohttp: constant URLs, our own headers, nothing followed, nothing resent.
+
+aiohttp's defaults that would be holes are off: redirects, cookies, proxies from the environment,
+decompression, a total timeout that cuts long streams (security.md 1c).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import orjson
+from attrs import frozen
+from yarl import URL
+
+from gateway.patience import Patience
+from gateway.config import MIB, BackendConfig
+from gateway.errors import BackendFailed, BackendTimeout
+from gateway.formats.chat import UpstreamRequest
+from gateway.formats.ollama.models import read_tags
+from gateway.formats.openai.models import read_models
+from gateway.model import ModelCard
+
+# No answer of a model comes near: 32 MiB is a million tokens of JSON. A backend that sends more is broken.
+_MAX_BODY_BYTES: Final = 32 * MIB
+_LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
+_LIST_TIMEOUT_S: Final = 5.0
+
+
+@frozen
+class BackendTimeouts:
+    """Seconds for each phase of a call."""
+
+    connect_s: float
+    first_byte_s: float
+    chunk_gap_s: float
+
+
+class HttpBackend:
+    """A server of kind ollama or openai. Built closed: `open` inside the event loop, `close` at the end."""
+
+    def __init__(self, config: BackendConfig, timeouts: BackendTimeouts) -> None:
+        self.name = config.name
+        self.kind = config.kind
+        self._root = config.url
+        self._timeouts = timeouts
+        self._urls: dict[str, URL] = {}
+        self._headers = {"Content-Type": "application/json", "User-Agent": "neuronetz-gateway"}
+        if config.credential:
+            self._headers["Authorization"] = f"Bearer {config.credential}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=("Accept-Encoding", "Accept"),
+            headers=self._headers,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def send(self, request: UpstreamRequest, *, request_id: str) -> "HttpAnswer":
+        body = orjson.dumps(request.body)
+        return HttpAnswer(self._post(request.path, body, request_id), self.name, self._timeouts)
+
+    async def models(self) -> tuple[ModelCard, ...]:
+        path, read = _LISTS[self.kind]
+        timeouts = BackendTimeouts(self._timeouts.connect_s, _LIST_TIMEOUT_S, _LIST_TIMEOUT_S)
+        async with HttpAnswer(self._get(path), self.name, timeouts) as answer:
+            if answer.status != 200:
+                raise BackendFailed("A model backend does not tell which models it has.")
+            return read(await answer.body())
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            # `encoded`: the URL is sent as it stands here; yarl would rewrite it otherwise.
+            url = self._urls[path] = URL(self._root + path, encoded=True)
+        return url
+
+    def _post(self, path: str, body: bytes, request_id: str) -> "Call":
+        session, url = self._opened(), self._url(path)
+        return lambda: session.post(url, data=body, headers={"X-Request-Id": request_id}, allow_redirects=False)
+
+    def _get(self, path: str) -> "Call":
+        session, url = self._opened(), self._url(path)
+        return lambda: session.get(url, allow_redirects=False)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise BackendFailed("The connection to the model backend is closed.")
+        return self._session
+
+
+Call = Callable[[], Awaitable[aiohttp.ClientResponse]]
+
+
+class HttpAnswer:
+    """One call: `async with` sends it and waits for the head; leaving lets go, unread parts included."""
+
+    def __init__(self, call: Call, backend: str, timeouts: BackendTimeouts) -> None:
+        self._call = call
+        self._backend = backend
+        self._timeouts = timeouts
+        self._response: aiohttp.ClientResponse | None = None
+        self.status = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte_s):
+                response = self._response = await self._call()
+        except aiohttp.ConnectionTimeoutError:
+            raise BackendTimeout("The model backend could not be reached in time.") from None
+        except TimeoutError:
+            raise BackendTimeout("The model backend did not answer in time.") from None
+        except aiohttp.ClientConnectorError:
+            raise BackendFailed("The model backend could not be reached.") from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise BackendFailed("The model backend broke the connection.") from None
+        self.status = response.status
+        if 300 <= response.status < 400 or response.headers.get("Content-Encoding", "identity") != "identity":
+            await self.__aexit__(None, None, None)
+            raise BackendFailed("The model backend sent an answer that this gateway does not read.")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # close, not release: an answer that was not read to its end must stop the backend's work. One that
+        # was is already released, and its connection back in the pool.
+        if self._response is not None:
+            self._response.close()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. The first piece may take as long as a first byte may, the next a chunk gap."""
+        response = self._response
+        if response is None:
+            raise BackendFailed("The answer was not opened.")
+        patience = Patience(self._timeouts.first_byte_s, response.close)
+        try:
+            async for data in response.content.iter_any():
+                patience.renew(self._timeouts.chunk_gap_s)
+                yield data
+        except (aiohttp.ClientError, OSError, ValueError):
+            if patience.is_over:
+                raise BackendTimeout("The model backend stopped in the middle of its answer.") from None
+            raise BackendFailed("The model backend broke off its answer.") from None
+        finally:
+            patience.end()
+        if patience.is_over:
+            raise BackendTimeout("The model backend stopped in the middle of its answer.")
+
+    async def body(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.chunks():
+            size += len(piece)
+            if size > _MAX_BODY_BYTES:
+                raise BackendFailed("The model backend sent an answer that is too large.")
+            pieces.append(piece)
+        return b"".join(pieces)

@@ -1,0 +1,94 @@
+"""Audit: opens the Exchange, and records every request whose headers were read, however it ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import ClientLeft
+from gateway.middleware.context import open_exchange
+from gateway.model import Exchange, Outcome, Route
+from gateway.ports import Clock, NewId, Sink
+from gateway.rules.audit import row_of
+from gateway.rules.endpoints import route_of, surface_of
+from gateway.rules.request_head import Network, head_of, peer_of, refusal_of
+
+
+class Audit:
+    """Classify the request once, watch what is answered, and hand one row to each sink at the end."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        new_id: NewId,
+        sinks: Sequence[Sink],
+        trusted_proxies: tuple[Network, ...] = (),
+        allowed_hosts: frozenset[str] = frozenset(),
+    ) -> None:
+        self.app = app
+        self.clock = clock
+        self.new_id = new_id
+        self.sinks = sinks
+        self.trusted_proxies = trusted_proxies
+        self.allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = self._opened(scope)
+        open_exchange(scope, exchange)
+        try:
+            await self.app(scope, receive, _Watched(send, exchange))
+        except ClientLeft:
+            exchange.outcome = Outcome.CLIENT_LEFT
+        finally:
+            # No await in here: a cancellation must not lose the row.
+            row = row_of(exchange, self.clock.elapsed())
+            for sink in self.sinks:
+                sink.record(row)
+
+    def _opened(self, scope: Scope) -> Exchange:
+        path: bytes = scope["raw_path"]
+        head = head_of(scope["headers"])
+        route = route_of(scope["method"], path, scope["query_string"])
+        if isinstance(route, Route):
+            route = refusal_of(head, scope["http_version"], self.allowed_hosts) or route
+        connected = scope["client"][0] if scope["client"] else ""
+        return Exchange(
+            request_id=self.new_id(),
+            received_at=self.clock.now(),
+            started=self.clock.elapsed(),
+            method=scope["method"],
+            path=path.decode("latin-1"),
+            peer=peer_of(connected, head.text(b"x-forwarded-for"), self.trusted_proxies),
+            head=head,
+            route=route,
+            surface=surface_of(path),
+            client_request_id=head.text(b"x-request-id"),
+            user_agent=head.text(b"user-agent"),
+        )
+
+
+class _Watched:
+    """The `send` of one request: notes status and bytes, adds the request id, tells when the client is gone."""
+
+    __slots__ = ("exchange", "send")
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self.send = send
+        self.exchange = exchange
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.exchange.status = message["status"]
+            headers: list[Any] = message["headers"]
+            headers.append((b"x-request-id", self.exchange.request_id.encode("ascii")))
+        elif message["type"] == "http.response.body":
+            self.exchange.bytes_out += len(message.get("body", b""))
+        try:
+            await self.send(message)
+        except OSError:
+            # ASGI 2.4: send raises OSError once the client is gone.
+            raise ClientLeft from None

@@ -1,0 +1,27 @@
+"""How the layers hand the Exchange down: one entry of the ASGI scope, and nothing else."""
+
+from typing import Any, Final
+
+from gateway.model import Exchange
+
+_EXCHANGE: Final = "gateway.exchange"
+
+Header = tuple[bytes, bytes]
+JSON: Final = b"application/json"
+
+
+def open_exchange(scope: Any, exchange: Exchange) -> None:
+    scope[_EXCHANGE] = exchange
+
+
+def exchange_of(scope: Any) -> Exchange:
+    """The Exchange that Audit opened. KeyError outside the pipeline."""
+    exchange: Exchange = scope[_EXCHANGE]
+    return exchange
+
+
+async def answer(send: Any, status: int, body: bytes, content_type: bytes = JSON, headers: list[Header] | None = None) -> None:
+    """Send a whole answer: head and body."""
+    fields = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *(headers or ())]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})

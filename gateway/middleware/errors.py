@@ -1,0 +1,39 @@
+"""Errors: the one place that turns an outcome into an answer, in the caller's dialect."""
+
+from loguru import logger
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import ClientLeft, GatewayError, InternalError
+from gateway.formats.dialects import render
+from gateway.middleware.context import answer, exchange_of
+from gateway.model import Exchange
+
+
+class Errors:
+    """Render what the layers below raise. After the first byte only the server can tell, by cutting."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = exchange_of(scope)
+        try:
+            await self.app(scope, receive, send)
+        except ClientLeft:
+            raise
+        except GatewayError as error:
+            exchange.error = error
+        except Exception:  # a defect of ours: the caller gets no details, the log all of them
+            logger.bind(request_id=exchange.request_id).exception("unhandled error")
+            exchange.error = InternalError()
+            if exchange.status is not None:
+                raise
+        if exchange.error is not None and exchange.status is None:
+            await _tell(exchange, exchange.error, send)
+
+
+async def _tell(exchange: Exchange, error: GatewayError, send: Send) -> None:
+    body = render(error, exchange.surface, exchange.request_id)
+    await answer(send, error.status, body, headers=error.headers())

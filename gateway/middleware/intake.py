@@ -1,0 +1,132 @@
+"""Intake: the body is read for known callers only, up to a bound, at a minimum rate, parsed once, strictly."""
+
+import asyncio
+from typing import Final
+
+from attrs import frozen
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import (
+    AuditUnavailable,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientLeft,
+    Draining,
+    MalformedRequest,
+    Overloaded,
+    UnsupportedMediaType,
+)
+from gateway.formats.strict_json import parse_object
+from gateway.middleware.context import exchange_of
+from gateway.model import Exchange, JsonObject, RequestHead
+from gateway.ports import Lifecycle, Sink
+
+# Parsing this much takes about a millisecond: beyond it, the event loop's other requests would notice.
+_PARSE_OFF_LOOP_BYTES: Final = 256 * 1024
+
+# `curl -d` sends the form type unless told otherwise, and Ollama's own documentation relies on it. Keys
+# travel in a header that no web page can set unasked, so a lenient type opens no door.
+_TYPES: Final = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
+
+
+@frozen
+class BodyLimits:
+    """Bounds of request bodies: sizes in bytes, times in seconds. See GATEWAY_BODY_* in README."""
+
+    one_bytes: int
+    all_bytes: int
+    grace_s: float
+    min_bytes_per_s: int
+    deadline_s: float
+
+    def wait_s(self, received_bytes: int) -> float:
+        """How long after its start a body may still be incomplete with so many bytes received."""
+        return min(self.grace_s + received_bytes / self.min_bytes_per_s, self.deadline_s)
+
+
+class Intake:
+    """Read, bound and parse the body of inference requests; refuse new work that could not be finished."""
+
+    def __init__(self, app: ASGIApp, *, limits: BodyLimits, lifecycle: Lifecycle, sinks: tuple[Sink, ...]) -> None:
+        self.app = app
+        self.limits = limits
+        self.lifecycle = lifecycle
+        self.sinks = sinks
+        self.held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = exchange_of(scope)
+        if exchange.operation is None or not exchange.operation.is_inference:
+            return await self.app(scope, receive, send)
+        self._refuse_new_work()
+        declared = _declared_bytes(exchange.head, self.limits.one_bytes)
+        try:
+            exchange.body = await self._body(exchange, receive, declared)
+            await self.app(scope, receive, send)
+        finally:
+            self.held_bytes -= exchange.bytes_in
+
+    def _refuse_new_work(self) -> None:
+        if self.lifecycle.draining:
+            raise Draining
+        if any(sink.is_full for sink in self.sinks):
+            raise AuditUnavailable
+
+    async def _body(self, exchange: Exchange, receive: Receive, declared: int) -> JsonObject:
+        if self.held_bytes + declared > self.limits.all_bytes:
+            raise _too_many_bodies()
+        data = await self._read(exchange, receive)
+        if len(data) > _PARSE_OFF_LOOP_BYTES:
+            return await asyncio.to_thread(parse_object, data)
+        return parse_object(data)
+
+    async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
+        started = asyncio.get_running_loop().time()
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout_at(started + self.limits.wait_s(0)) as patience:
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    piece, more = message.get("body", b""), message.get("more_body", False)
+                    pieces.append(piece)
+                    self._hold(exchange, len(piece))
+                    patience.reschedule(started + self.limits.wait_s(exchange.bytes_in))
+        except TimeoutError:
+            raise BodyTooSlow from None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _hold(self, exchange: Exchange, size: int) -> None:
+        exchange.bytes_in += size
+        self.held_bytes += size
+        if exchange.bytes_in > self.limits.one_bytes:
+            raise BodyTooLarge(self.limits.one_bytes)
+        if self.held_bytes > self.limits.all_bytes:
+            raise _too_many_bodies()
+
+
+def _declared_bytes(head: RequestHead, limit: int) -> int:
+    """The declared length, 0 if there is none. Refuses by the head alone what need not be read."""
+    if head.text(b"content-encoding") not in (None, "identity"):
+        raise UnsupportedMediaType
+    media_type, _, parameters = (head.text(b"content-type") or "").partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in _TYPES and not media_type.endswith("+json"):
+        raise UnsupportedMediaType
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    if "charset=" in charset and "charset=utf-8" not in charset:
+        raise UnsupportedMediaType
+    length = head.text(b"content-length") or "0"
+    if not length.isdecimal() or not length.isascii():
+        raise MalformedRequest("Content-Length is not a number.")
+    if int(length) > limit:
+        raise BodyTooLarge(limit)
+    return int(length)
+
+
+def _too_many_bodies() -> Overloaded:
+    return Overloaded("The gateway holds as many request bodies as it can at the moment; try again shortly.")

@@ -1,0 +1,123 @@
+"""The one catch-all route: what each operation does, once the layers above have let it through."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import ModelNotFound
+from gateway.formats.chat import AnswerStamp, ChatCall, Finish
+from gateway.formats.ollama.models import write_tags, write_version
+from gateway.formats.openai.models import write_model, write_models
+from gateway.middleware.context import Header, answer, exchange_of
+from gateway.model import Exchange, ModelCard, Operation
+from gateway.ports import Backend, Catalogue, Clock, Lifecycle, Readiness
+from gateway.proxy.client_watch import ClientWatch
+from gateway.proxy.relay import Job, Relay
+from gateway.proxy.translation import SURFACES, Call, SurfaceFormat, upstream_of
+from gateway.rules.model_names import canonical
+
+_TEXT: Final = b"text/plain; charset=utf-8"
+_JSON: Final = b"application/json; charset=utf-8"
+
+# A header for people to read, not a mirror of whatever was sent.
+_MAX_NAMED: Final = 20
+
+Handler = Callable[[Exchange, Receive, Send], Awaitable[None]]
+
+
+class Endpoint:
+    """Serve an admitted Exchange. Raises GatewayError for what can't be served."""
+
+    def __init__(self, *, catalogue: Catalogue, clock: Clock, lifecycle: Lifecycle, readiness: Readiness) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._readiness = readiness
+        self._handlers: dict[Operation, Handler] = {
+            Operation.ROOT: self._root,
+            Operation.VERSION: self._version,
+            Operation.TAGS: self._tags,
+            Operation.MODELS: self._models,
+            Operation.MODEL: self._model,
+            Operation.HEALTH: self._health,
+            Operation.READINESS: self._ready,
+            Operation.CHAT: self._infer,
+            Operation.GENERATE: self._infer,
+            Operation.CHAT_COMPLETIONS: self._infer,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        if exchange.operation is None:
+            raise RuntimeError("the endpoint was reached past MutationBlock")
+        await self._handlers[exchange.operation](exchange, receive, send)
+
+    # ── what we know ourselves ───────────────────────────────────────────────────────────
+
+    async def _root(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        await answer(send, 200, b"Ollama is running", _TEXT)
+
+    async def _version(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        await answer(send, 200, write_version(), _JSON)
+
+    async def _health(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        await answer(send, 200, b'{"status":"ok"}')
+
+    async def _ready(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        missing = await self._readiness.missing()
+        status = {"status": "unavailable", "missing": list(missing)} if missing else {"status": "ok"}
+        await answer(send, 503 if missing else 200, orjson.dumps(status))
+
+    async def _tags(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        await answer(send, 200, write_tags(self._catalogue.cards()), _JSON)
+
+    async def _models(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        await answer(send, 200, write_models(self._catalogue.cards()))
+
+    async def _model(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        name = getattr(exchange.route, "model", None) or ""
+        _, card = await self._found(exchange, name)
+        await answer(send, 200, write_model(card, name))
+
+    # ── what a backend answers ───────────────────────────────────────────────────────────
+
+    async def _infer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        surface = SURFACES[exchange.operation or Operation.CHAT]
+        call = surface.read(exchange.body)
+        exchange.stream = call.stream
+        backend, card = await self._found(exchange, call.model)
+        stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
+        if _is_load(call):
+            return await _answer_load(call, surface, stamp, send)
+        exchange.backend = backend.name
+        upstream = upstream_of(backend.kind, call, card.name)
+        job = Job(call, surface, upstream, backend, stamp, _dropped(call))
+        async with ClientWatch(receive) as watch:
+            relay = Relay(job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone)
+            await (relay.stream(send) if call.stream else relay.whole(send))
+
+    async def _found(self, exchange: Exchange, model: str) -> tuple[Backend, ModelCard]:
+        exchange.model = canonical(model) or model
+        found = await self._catalogue.find(model)
+        if found is None:
+            raise ModelNotFound(model)
+        return found
+
+
+def _is_load(call: Call) -> bool:
+    """Ollama's way to load or unload a model: a request without a prompt. That is the operator's business."""
+    return not call.messages if isinstance(call, ChatCall) else not call.prompt
+
+
+async def _answer_load(call: Call, surface: SurfaceFormat, stamp: AnswerStamp, send: Send) -> None:
+    """Say what Ollama would say, and do nothing: models come and go by use and by the operator's settings."""
+    reason = "unload" if call.keep_alive in (0, "0", "0s") else "load"
+    await answer(send, 200, surface.write_whole([Finish(reason)], stamp, call), _JSON)
+
+
+def _dropped(call: Call) -> tuple[Header, ...]:
+    """Name what was read and not honoured. Field names are the caller's text: only plain ones are echoed."""
+    names = [name for name in call.dropped if name.isascii() and name.isidentifier()][:_MAX_NAMED]
+    return ((b"x-gateway-dropped-options", ", ".join(names).encode("ascii")),) if names else ()

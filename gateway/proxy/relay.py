@@ -1,0 +1,204 @@
+"""The relay: an answer on its way from a backend to a caller, streamed or whole, counted as it passes.
+
+Frames of one read go out in one write. When the caller stops reading, `send` waits, so nothing more is
+read from the backend. A stream that breaks ends with an error frame: it never looks complete.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from attrs import evolve, frozen
+from starlette.types import Send
+
+from gateway.errors import ClientLeft, Draining, GatewayError
+from gateway.formats.chat import AnswerStamp, AnswerWriter, Event, Failure, Finish
+from gateway.middleware.context import Header, answer
+from gateway.model import Exchange, Outcome, Usage
+from gateway.patience import Patience
+from gateway.ports import Answer, Backend, Clock
+from gateway.proxy.translation import Call, SurfaceFormat, Upstream
+
+# Proxies and SDKs give up on silence after 30 to 60 s; a model may load for minutes.
+HEARTBEAT_S: Final = 15.0
+
+# A caller of an OpenAI-like stream behind nginx must not wait for nginx's buffer.
+_STREAM_HEADERS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+# Where no backend counted: English text has about four bytes to a token. Marked as estimated.
+_BYTES_PER_TOKEN: Final = 4
+
+
+@frozen
+class Job:
+    """What is to be relayed: the caller's call, its surface, and the same call in the backend's words."""
+
+    call: Call
+    surface: SurfaceFormat
+    upstream: Upstream
+    backend: Backend
+    stamp: AnswerStamp
+    headers: tuple[Header, ...] = ()
+
+
+class Relay:
+    """Relay one job for one exchange; notes usage, timings and the first token in the exchange."""
+
+    def __init__(
+        self,
+        job: Job,
+        exchange: Exchange,
+        clock: Clock,
+        *,
+        is_cut: Callable[[], bool],
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._job = job
+        self._is_cut = is_cut
+        self._exchange = exchange
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._pieces = 0
+
+    async def whole(self, send: Send) -> None:
+        """Answer in one piece. Raises what the backend's failure is for the caller."""
+        job = self._job
+        with self._cut_as_draining():
+            async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
+                await self._refuse_error(upstream)
+                body = await upstream.body()
+        events = self._noted(job.upstream.read_whole(body))
+        data = job.surface.write_whole(events, job.stamp, job.call)
+        await answer(send, 200, data, headers=list(job.headers))
+
+    async def stream(self, send: Send) -> None:
+        """Answer in frames. What fails before the first one is raised; after it, it is the last frame."""
+        job = self._job
+        writer = job.surface.writer(job.stamp, job.call)
+        out = _Out(send, [(b"content-type", writer.content_type), *_STREAM_HEADERS, *job.headers])
+        heartbeat = _Heartbeat(out, job.surface.heartbeat, self._heartbeat_s)
+        try:
+            with self._cut_as_draining():
+                await self._pump(writer, out, heartbeat)
+        except ClientLeft:
+            raise
+        except GatewayError as error:
+            await self._break_off(error, writer, out)
+        finally:
+            heartbeat.stop()
+            self._note_unfinished(streamed=out.started)
+
+    async def _pump(self, writer: AnswerWriter, out: "_Out", heartbeat: "_Heartbeat") -> None:
+        job = self._job
+        reader = job.upstream.reader()
+        async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
+            await self._refuse_error(upstream)
+            async for data in upstream.chunks():
+                if events := self._noted(reader.feed(data)):
+                    await out.write(writer.write(events))
+                    heartbeat.renew()
+            if events := self._noted(reader.end()):
+                await out.write(writer.write(events))
+        await out.finish()
+
+    @contextmanager
+    def _cut_as_draining(self) -> Iterator[None]:
+        """A cancellation that is not the client's leaving is a drain out of time: someone is there to be told."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not self._is_cut():
+                raise
+            task.uncancel()
+            raise Draining from None
+
+    async def _refuse_error(self, upstream: Answer) -> None:
+        if upstream.status != 200:
+            raise self._job.upstream.read_error(upstream.status, await upstream.body())
+
+    async def _break_off(self, error: GatewayError, writer: AnswerWriter, out: "_Out") -> None:
+        if not out.started:
+            raise error
+        self._exchange.error = error
+        self._exchange.outcome = Outcome.CUT if isinstance(error, Draining) else Outcome.BACKEND_FAILED
+        await out.write(writer.fail(error))
+        await out.finish()
+
+    def _noted(self, events: Sequence[Event]) -> list[Event]:
+        """Take down what the events say, and complete a finish whose backend did not count."""
+        exchange = self._exchange
+        if events and exchange.first_token is None:
+            exchange.first_token = self._clock.elapsed()
+        return [self._note(event) for event in events]
+
+    def _note(self, event: Event) -> Event:
+        if isinstance(event, Failure):
+            raise event.error
+        if isinstance(event, Finish):
+            usage = event.usage or self._estimate()
+            self._exchange.usage, self._exchange.timings = usage, event.timings
+            return event if event.usage else evolve(event, usage=usage)
+        self._pieces += 1
+        return event
+
+    def _note_unfinished(self, *, streamed: bool) -> None:
+        # Ollama sends no counts when a stream is cut, so the pieces are counted.
+        if streamed and self._exchange.usage is None:
+            self._exchange.usage = self._estimate()
+
+    def _estimate(self) -> Usage:
+        return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._pieces, estimated=True)
+
+
+class _Out:
+    """The caller's end of a stream: the head goes out with the first bytes."""
+
+    __slots__ = ("_headers", "_send", "started")
+
+    def __init__(self, send: Send, headers: list[Header]) -> None:
+        self._send = send
+        self._headers = headers
+        self.started = False
+
+    async def write(self, data: bytes) -> None:
+        if not data:
+            return
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Heartbeat:
+    """Writes a comment whenever a stream was silent for a while, the time before its first frame included."""
+
+    def __init__(self, out: _Out, comment: bytes | None, every_s: float) -> None:
+        self._out = out
+        self._comment = comment
+        self._every_s = every_s
+        self._beating: asyncio.Task[None] | None = None
+        self._patience = None if comment is None else Patience(every_s, self._beat)
+
+    def renew(self) -> None:
+        if self._patience is not None:
+            self._patience.renew(self._every_s)
+
+    def stop(self) -> None:
+        if self._patience is not None:
+            self._patience.end()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    def _beat(self) -> None:
+        self._beating = asyncio.get_running_loop().create_task(self._write())
+        self._patience = Patience(self._every_s, self._beat)
+
+    async def _write(self) -> None:
+        # The watch sees a client that left; a comment for it is nobody's loss.
+        with suppress(ClientLeft):
+            await self._out.write(self._comment or b"")
