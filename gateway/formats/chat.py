@@ -5,10 +5,12 @@ The backend's answer comes back as `Event`s; the surface writes those in its own
 and two kinds need four translators, not four pairs, and a new one meets all others at once.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from typing import Final, Protocol
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from gateway.errors import GatewayError
 from gateway.model import JsonObject, Timings, Usage
@@ -79,7 +81,7 @@ class Format:
 
 @frozen
 class Sampling:
-    """How tokens are picked and when to stop. None: the backend's default (or the surface's, set on reading)."""
+    """How tokens are picked and when to stop. None: the default of the backend, or of the model."""
 
     max_tokens: int | None = None
     """Upper bound of the output; None or absent means the backend's own."""
@@ -148,6 +150,73 @@ class GenerateCall:
     dropped: tuple[str, ...] = ()
 
 
+# ── tool calls and their answers ─────────────────────────────────────────────────────────
+
+
+def with_tool_ids(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same messages, each call with an id, and each tool message with the id and name of its call.
+
+    Ollama's clients send neither ids nor `tool_call_id`; OpenAI's send ids, but no name. An answer
+    belongs to the call with its id; without an id to the oldest unanswered call of its name, else to
+    the oldest unanswered one. Ids that were given stay; the same messages always get the same ids.
+    """
+    matching = _Matching(messages)
+    return tuple(matching.completed(message) for message in messages)
+
+
+# A history that leaves more calls than this unanswered is no conversation; the oldest are forgotten,
+# so that the search for an answer's call stays short.
+_MAX_UNANSWERED: Final = 256
+
+
+class _Matching:
+    """Calls and answers of one conversation, taken in order."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._fresh_ids = _fresh_ids(messages)
+        self._names: dict[str, str] = {}
+        self._unanswered: deque[ToolCall] = deque(maxlen=_MAX_UNANSWERED)
+
+    def completed(self, message: Message) -> Message:
+        if message.tool_calls:
+            return self._calling(message)
+        if message.role == "tool":
+            return self._answering(message)
+        if message.role == "user":
+            # Nobody answers a call of an earlier turn: a lost answer must not shift all later ones.
+            self._unanswered.clear()
+        return message
+
+    def _calling(self, message: Message) -> Message:
+        calls = tuple(
+            call if call.id else evolve(call, id=next(self._fresh_ids)) for call in message.tool_calls
+        )
+        self._names.update((call.id, call.name) for call in calls)
+        self._unanswered += calls
+        return evolve(message, tool_calls=calls)
+
+    def _answering(self, message: Message) -> Message:
+        call = self._answered_by(message)
+        if call is not None:
+            self._unanswered.remove(call)
+        answered_id = call.id if call is not None else message.tool_call_id or next(self._fresh_ids)
+        name = message.tool_name or self._names.get(answered_id, "")
+        return evolve(message, tool_call_id=answered_id, tool_name=name)
+
+    def _answered_by(self, message: Message) -> ToolCall | None:
+        if message.tool_call_id:
+            return next((call for call in self._unanswered if call.id == message.tool_call_id), None)
+        same_name = (call for call in self._unanswered if call.name == message.tool_name)
+        return next(same_name, self._unanswered[0] if self._unanswered else None)
+
+
+def _fresh_ids(messages: Sequence[Message]) -> Iterator[str]:
+    """Ids that no message uses: nine letters and digits, as the templates of Mistral's models demand."""
+    taken = {call.id for message in messages for call in message.tool_calls}
+    taken |= {message.tool_call_id for message in messages}
+    return (name for number in count(1) if (name := f"call{number:05}") not in taken)
+
+
 # ── answers ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -205,7 +274,7 @@ class AnswerReader(Protocol):
         """Raise BackendFailed when the bytes can't be what this kind of backend sends."""
 
     def end(self) -> list[Event]:
-        """The bytes are over. Raise BackendFailed when no `Finish` or `Failure` came: never looks complete."""
+        """The bytes are over. Raise BackendFailed when neither `Finish` nor `Failure` came."""
 
 
 @frozen
