@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 from dotenv import dotenv_values
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from gateway.model import Network
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

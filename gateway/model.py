@@ -1,5 +1,6 @@
 """The words of the house: values that every floor speaks of. Frozen, save the Exchange."""
 
+import ipaddress
 from enum import Enum, StrEnum
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from gateway.errors import GatewayError
 
 # A JSON object as it was parsed: the payload itself is the one bare dict that travels.
 JsonObject = dict[str, Any]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Surface(StrEnum):

@@ -7,11 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ClientLeft
 from gateway.middleware.context import open_exchange
-from gateway.model import Exchange, Outcome, Route
+from gateway.model import Exchange, Network, Outcome, Route
 from gateway.ports import Clock, NewId, Sink
 from gateway.rules.audit import row_of
 from gateway.rules.endpoints import route_of, surface_of
-from gateway.rules.request_head import Network, head_of, peer_of, refusal_of
+from gateway.rules.request_head import head_of, peer_of, refusal_of
 
 
 class Audit:

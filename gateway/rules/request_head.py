@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.config import Network
 from gateway.errors import GatewayError, MalformedRequest, MisdirectedRequest
-from gateway.model import RequestHead
+from gateway.model import Network, RequestHead
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -1,0 +1,125 @@
+"""Settings: what they read as, and that every mistake is told at once."""
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from gateway.config import SETTINGS, Address, BackendConfig, ConfigError, load, parse
+
+
+def mistakes_of(**values: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(values)
+    return caught.value.mistakes
+
+
+def test_everything_has_a_default():
+    config = parse({})
+
+    assert config.database_url == "sqlite:///data/gateway.db"
+    assert config.bind == Address("127.0.0.1", 8080)
+    assert config.backends == (BackendConfig("127.0.0.1:11434", "http://127.0.0.1:11434"),)
+    assert config.secret is None
+    assert config.max_body_bytes == 20 * 1024 * 1024
+    assert config.drain_s == 120
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known_name():
+    """A typo in a limit must not mean "no limit"."""
+    assert mistakes_of(GATEWAY_BNID="x") == ["unknown setting 'GATEWAY_BNID'; did you mean GATEWAY_BIND?"]
+
+
+def test_all_mistakes_are_told_at_once():
+    mistakes = mistakes_of(GATEWAY_BIND="8080", GATEWAY_DRAIN_S="-1", GATEWAY_LOG_LEVEL="loud")
+
+    assert len(mistakes) == 3
+    assert mistakes[0] == (
+        "GATEWAY_BIND is '8080', but not usable: it takes an address and a port, such as 127.0.0.1:8080."
+    )
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1", "ten", ""])
+def test_a_time_is_a_number_above_zero(value: str):
+    if value:
+        assert mistakes_of(GATEWAY_DRAIN_S=value)
+    else:
+        assert parse({"GATEWAY_DRAIN_S": value}).drain_s == 120, "empty means the default"
+
+
+def test_a_secret_is_never_printed():
+    """Not when it is refused, and not with the whole configuration."""
+    assert mistakes_of(GATEWAY_SECRET="hunter2")[0].startswith("GATEWAY_SECRET is not usable")
+    assert "hunter2" not in mistakes_of(GATEWAY_SECRET="hunter2")[0]
+    assert "0123456789abcdef" not in repr(parse({"GATEWAY_SECRET": "0123456789abcdef" * 4}))
+
+
+@pytest.mark.parametrize("sample", ["changeme" * 8, "a" * 64, "your-secret-here-" * 4, "short"])
+def test_a_sample_is_no_secret(sample: str):
+    assert mistakes_of(GATEWAY_SECRET=sample)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://a:1", BackendConfig("a:1", "http://a:1")),
+        ("http://a:1/", BackendConfig("a:1", "http://a:1")),
+        ("gpu=https://a;kind=openai", BackendConfig("gpu", "https://a", "openai")),
+        ("gpu=http://a:1;kind=ollama;key-env=TOKEN", BackendConfig("gpu", "http://a:1", "ollama", "s3cret")),
+    ],
+)
+def test_a_backend_is_read(text: str, expected: BackendConfig):
+    assert parse({"OLLAMA_BACKENDS": text, "TOKEN": "s3cret"}).backends == (expected,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:1", "ftp://a", "http://a/path", "http://user:pw@a", "http://a;kind=vllm", "http://a;slot=1",
+     "http://a;key-env=UNSET", "http://a,http://a", "http://"],
+)  # fmt: skip
+def test_a_backend_that_cannot_be_meant_is_refused(text: str):
+    mistakes = mistakes_of(OLLAMA_BACKENDS=text)
+
+    assert mistakes[0].startswith("OLLAMA_BACKENDS entry")
+    assert "pw" not in mistakes[0]
+
+
+def test_networks_and_hosts_are_lists():
+    config = parse({"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, ::1", "GATEWAY_ALLOWED_HOSTS": "A.example, b"})
+
+    assert config.trusted_proxies == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    assert config.allowed_hosts == {"a.example", "b"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"REDIS_URL": "redis://localhost"},
+        {"DATABASE_URL": "mysql://localhost/x"},
+        {"DATABASE_URL": "sqlite:///x.db?mode=ro"},
+        {"GATEWAY_TRUSTED_PROXIES": "everyone"},
+    ],
+)
+def test_what_this_version_cannot_honour_is_refused(values: dict[str, str]):
+    """A setting that is silently ignored is a limit that silently does not hold."""
+    assert len(mistakes_of(**values)) == 1
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path):
+    env_file = tmp_path / ".env"
+    env_file.write_text("GATEWAY_BIND=127.0.0.1:1\nGATEWAY_DRAIN_S='7' # seconds\nexport GATEWAY_LOG_LEVEL=debug\n")
+
+    config = load(env_file, {"GATEWAY_BIND": "127.0.0.1:2", "PATH": "/bin"})
+
+    assert (config.bind.port, config.drain_s, config.log_level) == (2, 7, "DEBUG")
+
+
+@pytest.mark.parametrize("document", ["README.md", ".env.example"])
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_documented(document: str, setting):
+    """The table in README and the sample file name each setting, with its default and what it is for."""
+    text = (Path(__file__).parent.parent / document).read_text()
+
+    assert setting.name in text
+    assert setting.meaning in text
+    assert setting.default in text
