@@ -2,15 +2,20 @@
 
 How it works: attention and feed-forward weights are zero, so what leaves the last layer is the embedding of
 the current token. Tokens of the script each have a dimension of their own, all others share dimension 0,
-and the output matrix says which token follows: an exact state machine. The prompt's last token, chosen by
-the chat template, picks the chain of words; that the prompt is otherwise ignored is the point.
+and the output matrix says which token follows: an exact state machine. The chat template ends a message with
+the token that picks the chain of words; the rest of the prompt is read, counted and ignored.
+
+    python -m gateway.demo.scripted_model '{"name": "…", …}' PATH     (started by `engine.scripted`)
 """
 
+import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import cattrs
 import gguf
 import numpy as np
 from attrs import frozen
@@ -28,23 +33,28 @@ _WIDTH_STEP = 64
 # The scripted word leads all others by this logit, so that no usual temperature ever picks another.
 _LEAD = 100.0
 
-# Where a grammar (JSON mode, a forced tool) forbids the scripted word, the first of these that is allowed
-# comes next: the shortest way to a complete document. White space comes last, or it would never end.
-_CLOSING = (v.END, v.TOOL_CLOSE, "}", "]", '"', ",")
-_BLANK = (v.SPACE, "<0x20>", "<0x09>", "<0x0A>", "<0x0D>")
+# Where a grammar (JSON mode, a schema, the name of a tool) forbids the scripted word, the first of these that
+# it allows comes next: the shortest way to a complete document. The quote leads, because inside a string
+# all the others are allowed for ever; white space comes last for the same reason.
+_CLOSING = (v.END, '"', "}", "]", v.TOOL_CLOSE, "{", ",", "0")
+_BLANK = ("", "<0x20>", "<0x09>", "<0x0A>", "<0x0D>")
 _STEP = 10.0
 
-_TEMPLATE = (
-    "{%- for m in messages -%}<|message|>{{ m.role }}\n"
-    "{%- if m.content is string %}{{ m.content }}{% endif -%}"
-    "{%- for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor -%}"
-    "<|end|>\n{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|message|>assistant\n"
-    "{%- set ns = namespace(offered=false) -%}"
-    "{%- for t in tools or [] %}{% if t.function.name == 'TOOL' %}{% set ns.offered = true %}{% endif %}{% endfor -%}"
-    "{%- if messages[-1].role == 'tool' %}<|reply|>{% elif ns.offered %}<|call|>{% else %}<|answer|>{% endif -%}"
-    "{%- endif -%}"
-)
+# Each message ends with the token that says what follows. It could not be part of the generation prompt: that
+# has to be the same with and without tools, or the engine aborts when a tool is required.
+_TEMPLATE = """\
+{%- for tool in tools or [] %}{{ tool | tojson }}
+{% endfor -%}
+{%- for message in messages -%}
+{{ '<|from|>' + message.role + '\n' }}
+{%- if message.content is string %}{{ message.content }}{% endif -%}
+{%- for call in message.tool_calls or [] -%}
+{{ '<tool_call>' }}{{ call.function | tojson }}{{ '</tool_call>' }}
+{%- endfor -%}
+{%- if message.role == 'tool' %}<|reply|>{% elif message.role != 'user' %}<|done|>
+{%- elif tools %}<|call|>{% else %}<|answer|>{% endif -%}
+{%- endfor -%}
+"""
 
 
 @frozen
@@ -112,10 +122,10 @@ def _machine(script: Script) -> _Machine:
 def _fallback(pieces: Sequence[v.Piece]) -> Matrix:
     """The logit of each piece where the scripted one is forbidden: one step lower for each rank."""
 
-    def rank(index: int) -> tuple[int, int]:
+    def rank(index: int) -> tuple[int, bool]:
         text = pieces[index].text
         closing = _CLOSING.index(text) if text in _CLOSING else len(_CLOSING)
-        return (closing + (text.strip(v.SPACE) in ("", *_BLANK)), index)
+        return closing, text.strip(v.SPACE) in _BLANK
 
     logits = np.empty(len(pieces), np.float32)
     logits[sorted(range(len(pieces)), key=rank)] = -_STEP * np.arange(len(pieces))
@@ -125,18 +135,18 @@ def _fallback(pieces: Sequence[v.Piece]) -> Matrix:
 def _output(machine: _Machine) -> Matrix:
     """The output matrix, rows by piece and columns by dimension, made for RMS-normed one-hot input."""
     logits = np.tile(_fallback(machine.pieces)[:, None], (1, machine.width))
-    logits[machine.otherwise, :] = _LEAD
+    logits[machine.otherwise, 0] = _LEAD
     for piece, column in machine.dimension.items():
-        logits[machine.otherwise, column] = _fallback(machine.pieces)[machine.otherwise]
         logits[machine.following[piece], column] = _LEAD
-    return (logits / np.sqrt(machine.width)).astype(np.float32)
+    return logits / np.float32(np.sqrt(machine.width))
 
 
 def _embedding(machine: _Machine) -> Matrix:
     """The one-hot embeddings, rows by piece."""
     rows = np.zeros((len(machine.pieces), machine.width), np.float32)
-    for piece in range(len(machine.pieces)):
-        rows[piece, machine.dimension.get(piece, 0)] = 1.0
+    rows[:, 0] = 1.0
+    for piece, column in machine.dimension.items():
+        rows[piece, (0, column)] = 0.0, 1.0
     return rows
 
 
@@ -149,7 +159,7 @@ def _similarity(machine: _Machine) -> Matrix:
 def _write(script: Script, machine: _Machine, path: Path) -> None:
     writer = gguf.GGUFWriter(str(path), "llama")
     _describe(writer, script, machine)
-    _add_tokenizer(writer, script, machine.pieces)
+    _add_tokenizer(writer, machine.pieces)
     embedding = _similarity(machine) if script.embedding else _embedding(machine)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output_norm.weight", np.ones(machine.width, np.float32))
@@ -179,7 +189,7 @@ def _describe(writer: gguf.GGUFWriter, script: Script, machine: _Machine) -> Non
         writer.add_pooling_type(gguf.PoolingType.MEAN)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, script: Script, pieces: Sequence[v.Piece]) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, pieces: Sequence[v.Piece]) -> None:
     texts = [piece.text for piece in pieces]
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
@@ -192,7 +202,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, script: Script, pieces: Sequence[v.P
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
-    writer.add_chat_template(_TEMPLATE.replace("TOOL", script.tool))
+    writer.add_chat_template(_TEMPLATE)
 
 
 def _add_idle_layer(writer: gguf.GGUFWriter, layer: int, width: int) -> None:
@@ -210,3 +220,7 @@ def _add_idle_layer(writer: gguf.GGUFWriter, layer: int, width: int) -> None:
         writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(width, np.float32))
     for name, shape in shapes.items():
         writer.add_tensor(f"blk.{layer}.{name}.weight", np.zeros(shape, np.float32))
+
+
+if __name__ == "__main__":
+    write(cattrs.structure(json.loads(sys.argv[1]), Script), Path(sys.argv[2]))

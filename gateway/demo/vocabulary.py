@@ -1,4 +1,4 @@
-"""The tokenizer of the scripted models: SentencePiece pieces with the kinds and scores that llama.cpp reads."""
+"""The tokenizer of the scripted models: SentencePiece pieces with their kinds and scores."""
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
@@ -9,9 +9,9 @@ SPACE = "\u2581"
 """SentencePiece writes a space as LOWER ONE EIGHTH BLOCK."""
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-MESSAGE, MESSAGE_END = "<|message|>", "<|end|>"
+MESSAGE, MESSAGE_END = "<|from|>", "<|done|>"
 ANSWER, CALL, REPLY = "<|answer|>", "<|call|>", "<|reply|>"
-"""The last token of a prompt; it decides which chain of words follows."""
+"""The last token of a prompt says what follows: the answer, a tool call, a reply to a tool's result."""
 TOOL_OPEN, TOOL_CLOSE = "<tool_call>", "</tool_call>"
 
 # Frequent English words; with their beginnings as pieces of their own they bring a prompt to roughly
@@ -36,6 +36,8 @@ class Kind(IntEnum):
 
 @frozen
 class Piece:
+    """One token of the vocabulary, as the GGUF file lists it."""
+
     text: str
     kind: Kind
     score: float = 0.0
