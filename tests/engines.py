@@ -58,7 +58,7 @@ def connect(running: Engine) -> http.client.HTTPConnection:
 
 
 def ask(running: Engine, path: str, body: Any = None) -> tuple[int, bytes]:
-    """Status and body of one request: a POST of `body` (bytes as they are, anything else as JSON) or a GET."""
+    """Status and body of one request: a POST of `body` (bytes, or anything as JSON), or a GET."""
     connection = connect(running)
     try:
         payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
