@@ -1,0 +1,117 @@
+"""Audit: one row for each request, whatever becomes of it."""
+
+import asyncio
+import ipaddress
+
+import pytest
+
+from gateway.errors import ClientLeft, MutationBlocked
+from gateway.middleware.audit import Audit
+from gateway.middleware.context import answer, exchange_of
+from gateway.model import Outcome, Route
+from tests.asgi import HOST, FakeClock, Rows, call, scope_of
+
+
+def audited(app, sink: Rows, **settings) -> Audit:
+    return Audit(app, clock=FakeClock(), new_id=lambda: "r1", sinks=[sink], **settings)
+
+
+async def ok(scope, receive, send):
+    await answer(send, 200, b"fine")
+
+
+async def test_a_served_request_leaves_one_row():
+    sink = Rows()
+
+    answered = await call(audited(ok, sink), "GET", "/api/tags?secret=1", headers=[HOST, (b"user-agent", b"curl/8")])
+
+    assert answered.headers["x-request-id"] == "r1"
+    (row,) = sink.rows
+    assert (row.request_id, row.method, row.path, row.status, row.outcome) == ("r1", "GET", "/api/tags", 200, "served")
+    assert (row.peer, row.user_agent, row.bytes_out) == ("192.0.2.1", "curl/8", 4)
+    assert row.received_at_us == 1_800_000_000_000_000
+
+
+async def test_the_target_is_classified_once_for_all_layers():
+    """What the layers below decide on is the table's verdict on the raw target."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(exchange_of(scope).route)
+        await answer(send, 200, b"")
+
+    await call(audited(app, Rows()), "POST", "/api/%70ull")
+    await call(audited(app, Rows()), "POST", "/api/chat")
+
+    assert isinstance(seen[0], MutationBlocked)
+    assert isinstance(seen[1], Route)
+
+
+async def test_a_client_that_left_is_recorded_as_such():
+    """The row says 499, which is never sent."""
+    sink = Rows()
+
+    async def app(scope, receive, send):
+        raise ClientLeft
+
+    async def nothing(message):
+        raise AssertionError("nothing is sent to a client that left")
+
+    await audited(app, sink)(scope_of(), None, nothing)
+
+    assert (sink.rows[0].status, sink.rows[0].outcome) == (499, Outcome.CLIENT_LEFT)
+
+
+async def test_a_send_that_fails_means_the_client_left():
+    """ASGI 2.4: send raises OSError after a disconnect; the layers below see ClientLeft."""
+    sink = Rows()
+    seen = []
+
+    async def app(scope, receive, send):
+        try:
+            await answer(send, 200, b"fine")
+        except ClientLeft:
+            seen.append("left")
+            raise
+
+    async def gone(message):
+        raise BrokenPipeError
+
+    await audited(app, sink)(scope_of(), None, gone)
+
+    assert seen == ["left"]
+    assert sink.rows[0].outcome == Outcome.CLIENT_LEFT
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), asyncio.CancelledError()], ids=["bug", "cancellation"])
+async def test_whatever_is_raised_the_row_is_written(error: BaseException):
+    sink = Rows()
+
+    async def app(scope, receive, send):
+        raise error
+
+    with pytest.raises(type(error)):
+        await call(audited(app, sink))
+
+    assert len(sink.rows) == 1
+
+
+async def test_the_peer_behind_a_trusted_proxy_is_recorded():
+    sink = Rows()
+    proxies = (ipaddress.ip_network("192.0.2.0/24"),)
+
+    await call(audited(ok, sink, trusted_proxies=proxies), headers=[HOST, (b"x-forwarded-for", b"198.51.100.7")])
+
+    assert sink.rows[0].peer == "198.51.100.7"
+
+
+async def test_other_scopes_pass_untouched():
+    """Lifespan events are not requests."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    await audited(app, Rows())({"type": "lifespan"}, None, None)
+
+    assert seen == ["lifespan"]

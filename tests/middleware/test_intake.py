@@ -1,0 +1,202 @@
+"""Intake: bodies bounded in size, in number and in time, before they are parsed."""
+
+import asyncio
+import json
+
+import pytest
+from attrs import evolve
+
+from gateway.errors import (
+    AuditUnavailable,
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientLeft,
+    Draining,
+    InvalidRequest,
+    MalformedRequest,
+    Overloaded,
+    UnsupportedMediaType,
+)
+from gateway.middleware.context import answer, open_exchange
+from gateway.middleware.intake import BodyLimits, Intake
+from gateway.model import Exchange, RequestHead
+from tests.asgi import FakeLifecycle, Rows, call, exchange, scope_of
+
+LIMITS = BodyLimits(one_bytes=1000, all_bytes=2500, grace_s=5, min_bytes_per_s=1024, deadline_s=60)
+
+
+async def accept(scope, receive, send):
+    await answer(send, 200, b"")
+
+
+def intake(limits: BodyLimits = LIMITS, app=accept, *, draining: bool = False, full: bool = False) -> Intake:
+    return Intake(app, limits=limits, lifecycle=FakeLifecycle(draining), sinks=(Rows(is_full=full),))
+
+
+async def taken(layer: Intake, body=b"{}", path: str = "/api/chat", **headers: str) -> Exchange:
+    fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    given = exchange(path=path, head=RequestHead(fields))
+    scope = scope_of()
+    open_exchange(scope, given)
+    await call(layer, scope=scope, body=body)
+    return given
+
+
+async def pieces(*parts: bytes):
+    for part in parts:
+        yield part
+
+
+async def test_the_body_is_parsed_once_for_the_layers_below():
+    given = await taken(intake(), b'{"model": "m"}')
+
+    assert given.body == {"model": "m"}
+    assert given.bytes_in == 14
+
+
+async def test_a_body_in_pieces_is_joined():
+    assert (await taken(intake(), pieces(b'{"mod', b'el": "m"}'))).body == {"model": "m"}
+
+
+async def test_a_large_body_is_parsed_off_the_loop_all_the_same():
+    limits = evolve(LIMITS, one_bytes=10_000_000, all_bytes=10_000_000)
+    content = "x" * 300_000
+
+    assert (await taken(intake(limits), json.dumps({"a": content}).encode())).body == {"a": content}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
+async def test_what_is_no_strict_json_object_is_refused(body: bytes):
+    with pytest.raises(InvalidRequest):
+        await taken(intake(), body)
+
+
+async def test_a_declared_length_over_the_cap_is_refused_unread():
+    async def unread():
+        raise AssertionError("the body was read")
+        yield b""
+
+    with pytest.raises(BodyTooLarge):
+        await taken(intake(), unread(), content_length="1001")
+
+
+async def test_an_undeclared_body_is_cut_at_the_cap():
+    """Endless chunks end at the cap, not at the end of memory."""
+    read = []
+
+    async def endless():
+        while True:
+            read.append(1)
+            yield b"x" * 400
+
+    with pytest.raises(BodyTooLarge):
+        await taken(intake(), endless())
+
+    assert len(read) == 3
+
+
+@pytest.mark.parametrize("length", ["-1", "+4", "0x4", "4, 4", "x", "\u0664"])
+async def test_a_length_that_is_no_number_is_malformed(length: str):
+    with pytest.raises(MalformedRequest):
+        await taken(intake(), content_length=length)
+
+
+async def test_all_bodies_together_are_bounded():
+    """Ten thousand bodies below the cap would fill the memory too; what ends gives its share back."""
+    layer = intake()
+    layer.held_bytes = 2000
+
+    with pytest.raises(Overloaded):
+        await taken(layer, content_length="600")
+    with pytest.raises(Overloaded):
+        await taken(layer, pieces(b"x" * 600))
+    await taken(layer, b"{}" + b" " * 400)
+
+    assert layer.held_bytes == 2000
+
+
+async def test_a_body_that_trickles_is_refused():
+    """I2: one byte a second for ever. The rate counts from the end of a grace."""
+    trickle = asyncio.Event()
+
+    async def slow():
+        yield b"{"
+        await trickle.wait()
+
+    with pytest.raises(BodyTooSlow):
+        await taken(intake(evolve(LIMITS, grace_s=0.01)), slow())
+
+
+@pytest.mark.parametrize(
+    ("received", "wait_s"), [(0, 5), (1024, 6), (10 * 1024, 15), (1024 * 1024, 60)], ids=str
+)
+def test_patience_grows_with_what_has_come_up_to_a_deadline(received: int, wait_s: float):
+    assert LIMITS.wait_s(received) == wait_s
+
+
+async def test_a_client_that_leaves_while_sending_ends_the_request():
+    layer = intake()
+    given = exchange()
+    scope = scope_of()
+    open_exchange(scope, given)
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientLeft):
+        await layer(scope, receive, None)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=utf-8", 'application/json; charset="UTF-8"', "application/x-ndjson+json",
+     "application/x-www-form-urlencoded", "text/plain", "APPLICATION/JSON"],
+)  # fmt: skip
+async def test_types_that_clients_send_json_under_pass(content_type: str):
+    """`curl -d` says form; what counts is that the body is one strict JSON object."""
+    assert (await taken(intake(), content_type=content_type)).body == {}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_type": "multipart/form-data; boundary=x"},
+        {"content_type": "application/octet-stream"},
+        {"content_type": "application/json; charset=utf-16"},
+        {"content_encoding": "gzip"},
+        {"content_encoding": "zstd"},
+    ],
+)
+async def test_other_types_and_encodings_are_refused(headers: dict[str, str]):
+    with pytest.raises(UnsupportedMediaType):
+        await taken(intake(), **headers)
+
+
+async def test_new_work_is_refused_while_draining():
+    with pytest.raises(Draining):
+        await taken(intake(draining=True))
+
+
+async def test_nothing_passes_unaudited():
+    """With no room for another row, no new work begins."""
+    with pytest.raises(AuditUnavailable):
+        await taken(intake(full=True))
+
+
+async def test_operations_without_a_body_pass_unread():
+    """Lists are answered also while draining."""
+    given = exchange(method="GET", path="/api/tags")
+    scope = scope_of()
+    open_exchange(scope, given)
+
+    async def unread():
+        raise AssertionError("the body was read")
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await intake(draining=True)(scope, unread, send)
+
+    assert sent[0]["status"] == 200
