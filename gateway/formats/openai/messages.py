@@ -1,0 +1,161 @@
+"""Messages: OpenAI's shapes ↔ the house's words."""
+
+from typing import Final
+
+from gateway.errors import InvalidRequest, UnsupportedField
+from gateway.formats.chat import Image, Message, with_tool_ids
+from gateway.formats.fields import Fields
+from gateway.formats.images import MAX_IMAGES
+from gateway.formats.openai.images import data_url, image_of
+from gateway.formats.openai.tools import read_tool_calls, write_call
+from gateway.model import JsonObject
+
+# Twice what OpenAI takes.
+MAX_MESSAGES: Final = 4096
+MAX_PARTS: Final = 2048
+
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_FIELDS: Final = frozenset(
+    {"role", "content", "name", "refusal", "audio", "reasoning", "reasoning_content"}
+    | {"tool_calls", "function_call", "tool_call_id"}
+)
+
+# ── reading a request ────────────────────────────────────────────────────────────────────
+
+
+def read_messages(body: Fields) -> tuple[Message, ...]:
+    """`messages`, at least one. Text parts are joined by newlines, images collected, refusals taken as text.
+
+    `name` counts only where it names a tool; fields that are not known are left out.
+    """
+    messages = tuple(_read_message(message) for message in body.objects("messages", MAX_MESSAGES))
+    if not messages:
+        raise body.refuse("messages", "given: an array of at least one message")
+    if sum(len(message.images) for message in messages) > MAX_IMAGES:
+        raise InvalidRequest(f"'messages' holds more than {MAX_IMAGES} images.", param="messages")
+    return messages
+
+
+def _read_message(message: Fields) -> Message:
+    message.refuse_look_alikes(_FIELDS)
+    role = message.choice("role", *_ROLES)
+    if role is None:
+        raise message.refuse("role", "given: one of " + ", ".join(_ROLES))
+    if role in ("tool", "function"):
+        return _read_answer(message)
+    if role == "assistant":
+        return _read_assistant(message)
+    if not message.has("content"):
+        raise message.refuse("content", "given: a string or an array of parts")
+    content, images = _read_content(message)
+    return Message(role=_ROLES[role], content=content, images=images)
+
+
+def _read_answer(message: Fields) -> Message:
+    content, images = _read_content(message)
+    return Message(
+        role="tool",
+        content=content,
+        images=images,
+        tool_call_id=message.text("tool_call_id"),
+        tool_name=message.text("name"),
+    )
+
+
+def _read_assistant(message: Fields) -> Message:
+    if message.has("audio"):
+        raise _unsupported(message.path("audio"))
+    content, images = _read_content(message)
+    return Message(
+        role="assistant",
+        content=content or message.text("refusal"),
+        images=images,
+        thinking=message.text("reasoning") or message.text("reasoning_content"),
+        tool_calls=read_tool_calls(message),
+    )
+
+
+def _read_content(message: Fields) -> tuple[str, tuple[Image, ...]]:
+    content = message.raw("content")
+    if content is None or isinstance(content, str):
+        return content or "", ()
+    if not isinstance(content, list):
+        raise message.refuse("content", "a string or an array of parts")
+    texts: list[str] = []
+    images: list[Image] = []
+    for part in message.objects("content", MAX_PARTS):
+        read = _read_part(part)
+        if isinstance(read, Image):
+            images.append(read)
+        else:
+            texts.append(read)
+    return "\n".join(texts), tuple(images)
+
+
+def _read_part(part: Fields) -> str | Image:
+    kind = part.required_string("type")
+    if kind in ("text", "refusal"):
+        text = part.string(kind)
+        if text is None:
+            raise part.refuse(kind, "given: a string")
+        return text
+    if kind == "image_url":
+        return _read_image(part)
+    raise _unsupported(part.path("type"), kind)
+
+
+def _read_image(part: Fields) -> Image:
+    if isinstance(part.raw("image_url"), str):
+        return image_of(part.text("image_url"), part.path("image_url"))
+    image_url = part.object("image_url")
+    if image_url is None:
+        raise part.refuse("image_url", "given: an object with a 'url'")
+    return image_of(image_url.required_string("url"), image_url.path("url"))
+
+
+def _unsupported(param: str, kind: str = "audio") -> UnsupportedField:
+    return UnsupportedField(
+        f"'{param}': content of type '{kind[:40]}' is not taken here, only text and image_url.", param=param
+    )
+
+
+# ── writing a request ────────────────────────────────────────────────────────────────────
+
+
+def write_messages(messages: tuple[Message, ...]) -> list[JsonObject]:
+    """Every call gets an id, and every answer the id of its call: vLLM and llama.cpp demand both.
+
+    Thinking goes by the names of both, `reasoning` (vLLM) and `reasoning_content` (llama.cpp).
+    """
+    return [_write_message(message) for message in with_tool_ids(messages)]
+
+
+def _write_message(message: Message) -> JsonObject:
+    written: JsonObject = {"role": message.role, "content": _write_content(message)}
+    if message.role == "tool":
+        written["tool_call_id"] = message.tool_call_id
+        if message.tool_name:
+            written["name"] = message.tool_name
+    if message.thinking:
+        written["reasoning"] = message.thinking
+        written["reasoning_content"] = message.thinking
+    if message.tool_calls:
+        written["tool_calls"] = [write_call(call) for call in message.tool_calls]
+    return written
+
+
+def _write_content(message: Message) -> str | list[JsonObject]:
+    if not message.images:
+        return message.content
+    parts: list[JsonObject] = []
+    if message.content:
+        parts.append({"type": "text", "text": message.content})
+    parts += ({"type": "image_url", "image_url": {"url": data_url(image)}} for image in message.images)
+    return parts

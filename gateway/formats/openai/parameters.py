@@ -1,0 +1,192 @@
+"""Sampling, structured output and thinking: OpenAI's fields, and those of its servers ↔ the house's words."""
+
+from typing import Any, Final
+
+from gateway.errors import InvalidRequest
+from gateway.formats.chat import Format, Sampling
+from gateway.formats.fields import Fields
+from gateway.model import JsonObject
+
+MAX_STOPS: Final = 4
+MAX_TOP_LOGPROBS: Final = 20
+_INT64: Final = 2**63
+
+# ── sampling ─────────────────────────────────────────────────────────────────────────────
+
+SAMPLING_FIELDS: Final = frozenset(
+    {
+        "max_completion_tokens",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        # Beyond OpenAI, by the names of llama.cpp, vLLM and Ollama.
+        "top_k",
+        "min_p",
+        "typical_p",
+        "repeat_penalty",
+        "repetition_penalty",
+        "repeat_last_n",
+        "num_keep",
+        "num_ctx",
+    }
+)
+
+
+def read_sampling(body: Fields) -> Sampling:
+    """Ranges as OpenAI has them. What is absent stays None, so the model's own default counts.
+
+    Ollama's /v1 sets temperature and top_p to OpenAI's default of 1.0 where they are absent; here the
+    values that the operator gave the model are kept.
+    """
+    limit = body.integer("max_completion_tokens", lowest=1)
+    elder_limit = body.integer("max_tokens", lowest=1)
+    penalty = body.number("repeat_penalty", 0, 10)
+    same_penalty = body.number("repetition_penalty", 0, 10)
+    return Sampling(
+        max_tokens=elder_limit if limit is None else limit,
+        temperature=body.number("temperature", 0, 2),
+        top_p=body.number("top_p", 0, 1),
+        top_k=body.integer("top_k", lowest=-1),
+        min_p=body.number("min_p", 0, 1),
+        typical_p=body.number("typical_p", 0, 1),
+        seed=body.integer("seed", -_INT64, _INT64 - 1),
+        stop=_read_stop(body),
+        presence_penalty=body.number("presence_penalty", -2, 2),
+        frequency_penalty=body.number("frequency_penalty", -2, 2),
+        repeat_penalty=same_penalty if penalty is None else penalty,
+        repeat_last_n=body.integer("repeat_last_n", lowest=-1),
+        num_keep=body.integer("num_keep", lowest=-1),
+        num_ctx=body.integer("num_ctx", lowest=1),
+    )
+
+
+def write_sampling(sampling: Sampling) -> JsonObject:
+    """What both vLLM and llama.cpp know, and what one of them knows: the other ignores it.
+
+    `num_ctx` is left out: the context of these servers is set when they start. A bound of 0 tokens
+    means one, as with Ollama; a negative one none.
+    """
+    limit = sampling.max_tokens
+    written = {
+        "max_tokens": None if limit is None or limit < 0 else max(1, limit),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop) or None,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "typical_p": sampling.typical_p,
+        "repeat_penalty": sampling.repeat_penalty,
+        "repetition_penalty": sampling.repeat_penalty,
+        "repeat_last_n": sampling.repeat_last_n,
+        "n_keep": sampling.num_keep,
+    }
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def _read_stop(body: Fields) -> tuple[str, ...]:
+    stop = (body.text("stop"),) if isinstance(body.raw("stop"), str) else body.strings("stop", MAX_STOPS)
+    # An empty one would end every answer before it began; vLLM refuses it, llama.cpp ignores it.
+    return tuple(text for text in stop if text)
+
+
+def read_top_logprobs(body: Fields) -> int | None:
+    """How many alternatives to each token; None where no log probabilities are asked for."""
+    top_logprobs = body.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
+    if body.boolean("logprobs"):
+        return top_logprobs or 0
+    if top_logprobs:
+        raise body.refuse("top_logprobs", "left out unless 'logprobs' is true")
+    return None
+
+
+# ── structured output ────────────────────────────────────────────────────────────────────
+
+
+def read_format(body: Fields) -> Format | None:
+    """`response_format`, also in llama.cpp's shape, where `schema` stands beside `type`."""
+    response_format = body.object("response_format")
+    if response_format is None:
+        return None
+    kind = response_format.choice("type", "text", "json_object", "json_schema")
+    if kind is None:
+        raise response_format.refuse("type", "given: text, json_object or json_schema")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Format(schema=_read_schema(response_format))
+    described = response_format.object("json_schema") or response_format
+    schema = _read_schema(described)
+    if schema is None:
+        raise described.refuse("schema", "given: a JSON Schema")
+    return Format(schema=schema, name=described.text("name"), strict=described.boolean("strict"))
+
+
+def write_format(format: Format | None) -> JsonObject:
+    if format is None:
+        return {}
+    if format.schema is None:
+        return {"response_format": {"type": "json_object"}}
+    described: JsonObject = {"name": format.name or "schema", "schema": format.schema}
+    if format.strict is not None:
+        described["strict"] = format.strict
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
+
+
+def _read_schema(parent: Fields) -> JsonObject | None:
+    schema: Any = parent.raw("schema")
+    if schema is None or isinstance(schema, dict):
+        return schema
+    raise parent.refuse("schema", "a JSON Schema: an object")
+
+
+# ── thinking ─────────────────────────────────────────────────────────────────────────────
+
+THINK_FIELDS: Final = frozenset({"think", "reasoning", "reasoning_effort", "chat_template_kwargs"})
+_LEVELS: Final = ("low", "medium", "high", "max")
+_EFFORTS: Final[dict[str, bool | str]] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "max": "max",
+    "xhigh": "max",
+    "ultra": "max",
+}
+
+
+def read_think(body: Fields) -> bool | str | None:
+    """`think` as Ollama has it, else the effort of `reasoning` or `reasoning_effort`, else vLLM's switch."""
+    if body.has("think"):
+        return _read_native_think(body)
+    reasoning = body.object("reasoning")
+    for name, fields in (("effort", reasoning), ("reasoning_effort", body)):
+        effort = fields.choice(name, *_EFFORTS) if fields else None
+        if effort is not None:
+            return _EFFORTS[effort]
+    switches = body.object("chat_template_kwargs")
+    return switches.boolean("enable_thinking") if switches else None
+
+
+def write_think(think: bool | str | None) -> JsonObject:
+    """An effort, and the switch that templates of Qwen's kind read; llama.cpp and vLLM know both."""
+    if think is None:
+        return {}
+    written: JsonObject = {"chat_template_kwargs": {"enable_thinking": think is not False}}
+    if think is not True:
+        written["reasoning_effort"] = think or "none"
+    return written
+
+
+def _read_native_think(body: Fields) -> bool | str:
+    think = body.raw("think")
+    if isinstance(think, bool) or (isinstance(think, str) and think in _LEVELS):
+        return think
+    raise InvalidRequest("'think' must be true, false or one of " + ", ".join(_LEVELS), param="think")

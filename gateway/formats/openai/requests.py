@@ -1,0 +1,245 @@
+"""Requests: from callers of /v1/chat/completions, and to OpenAI-compatible backends (vLLM, llama.cpp).
+
+Only named fields are read, and only known ones are written: these servers take many more from whoever
+asks (`chat_template`, `lora`, `id_slot`, `kv_transfer_params`, …), and no tenant is to reach those.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gateway.errors import UnsupportedField
+from gateway.formats.chat import ChatCall, GenerateCall, Message, UpstreamRequest
+from gateway.formats.durations import read_keep_alive
+from gateway.formats.fields import Fields
+from gateway.formats.openai.messages import read_messages, write_messages
+from gateway.formats.openai.parameters import (
+    SAMPLING_FIELDS,
+    THINK_FIELDS,
+    read_format,
+    read_sampling,
+    read_think,
+    read_top_logprobs,
+    write_format,
+    write_sampling,
+    write_think,
+)
+from gateway.formats.openai.tools import read_tools, write_tools
+from gateway.model import JsonObject
+
+CHAT_PATH: Final = "/v1/chat/completions"
+COMPLETION_PATH: Final = "/v1/completions"
+
+# ── the fields of /v1/chat/completions ───────────────────────────────────────────────────
+
+READ: Final = (
+    SAMPLING_FIELDS
+    | THINK_FIELDS
+    | frozenset({"model", "messages", "stream", "stream_options", "response_format", "n"})
+    | frozenset({"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"})
+    | frozenset({"logprobs", "top_logprobs", "keep_alive"})
+)
+
+# Accepted and ignored: who asks, where and for how much; hints that change no answer, or only its style.
+HARMLESS: Final = frozenset(
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "user",
+        "verbosity",
+    }
+)
+
+# They would change the answer, or promise what isn't kept. Beside each, the values that ask for nothing.
+UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
+    # OpenAI's
+    "audio": (),
+    "logit_bias": ({},),
+    "modalities": (["text"], []),
+    "moderation": (),
+    "store": (False,),
+    "web_search_options": (),
+    # vLLM's
+    "add_generation_prompt": (True,),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "chat_template": (),
+    "continue_final_message": (False,),
+    "echo": (False,),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "prompt_embeds": (),
+    "stop_token_ids": ([],),
+    "structured_outputs": (),
+    "use_beam_search": (False,),
+    # llama.cpp's
+    "grammar": ("",),
+    "json_schema": (),
+    "lora": ([],),
+    "mirostat": (0,),
+    # Ollama's, which has another name or place here
+    "format": ("",),
+    "images": ([],),
+    "num_predict": (),
+    "options": ({},),
+    "system": ("",),
+    "template": ("",),
+}
+_INSTEAD: Final = {
+    "format": "use 'response_format' instead",
+    "grammar": "use 'response_format' instead",
+    "guided_json": "use 'response_format' instead",
+    "images": "send them as parts of a message",
+    "json_schema": "use 'response_format' instead",
+    "num_predict": "use 'max_completion_tokens' instead",
+    "options": "send num_ctx, top_k, min_p and the like beside 'model'",
+    "structured_outputs": "use 'response_format' instead",
+    "system": "send it as the first message",
+}
+
+KNOWN: Final = READ | HARMLESS | frozenset(UNSUPPORTED)
+
+# Names of dropped fields go into a header: none that could not stand there, and no more than this.
+MAX_DROPPED: Final = 32
+_PRINTABLE_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+# ── from callers ─────────────────────────────────────────────────────────────────────────
+
+
+def read_chat(body: JsonObject) -> ChatCall:
+    """A chat from the body of POST /v1/chat/completions.
+
+    Raises InvalidRequest for what is malformed or out of range, UnsupportedField for what would
+    change the answer and can't be honoured. Unknown fields are named in `dropped`. Beyond OpenAI's
+    fields num_ctx, keep_alive, think and the sampling of local servers are read.
+    """
+    fields = Fields(body)
+    fields.refuse_look_alikes(KNOWN)
+    _refuse_unsupported(fields)
+    tools, tool_choice = read_tools(fields)
+    stream = fields.boolean("stream") or False
+    return ChatCall(
+        model=fields.required_string("model"),
+        messages=read_messages(fields),
+        stream=stream,
+        sampling=read_sampling(fields),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
+        format=read_format(fields),
+        think=read_think(fields),
+        top_logprobs=read_top_logprobs(fields),
+        keep_alive=read_keep_alive(fields),
+        include_usage=_read_include_usage(fields, stream),
+        dropped=tuple(_dropped(fields)),
+    )
+
+
+def _refuse_unsupported(fields: Fields) -> None:
+    for name in fields.names():
+        if name in UNSUPPORTED and fields.has(name) and fields.raw(name) not in UNSUPPORTED[name]:
+            advice = _INSTEAD.get(name, "leave it out")
+            raise UnsupportedField(f"'{name}' can't be honoured here; {advice}.", param=name)
+    if (fields.integer("n", 1, 128) or 1) > 1:
+        raise UnsupportedField("'n' must be 1: one answer to each request. Send it several times.", param="n")
+
+
+def _read_include_usage(fields: Fields, stream: bool) -> bool:
+    options = fields.object("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise fields.refuse("stream_options", "left out unless 'stream' is true")
+    return options.boolean("include_usage") or False
+
+
+def _dropped(fields: Fields) -> Iterator[str]:
+    names = (name for name in fields.names() if name not in KNOWN and _PRINTABLE_NAME.fullmatch(name))
+    for _, name in zip(range(MAX_DROPPED), names, strict=False):
+        yield name
+
+
+# ── to backends ──────────────────────────────────────────────────────────────────────────
+
+
+def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
+    """The same chat for an OpenAI-compatible backend, which knows the model as `model`.
+
+    Left out, for these servers have no such thing: keep_alive, num_ctx, shift, and truncate: a prompt
+    that does not fit is told, not cut.
+    """
+    body: JsonObject = {"model": model, "messages": write_messages(call.messages)}
+    body |= _write_stream(call.stream)
+    body |= write_sampling(call.sampling)
+    body |= write_tools(call)
+    body |= write_format(call.format)
+    body |= write_think(call.think)
+    if call.top_logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
+    return UpstreamRequest(CHAT_PATH, body)
+
+
+def is_completion(call: GenerateCall) -> bool:
+    """True where `write_generate` asks for a plain completion, so that a `CompletionReader` reads it."""
+    return call.raw or bool(call.suffix)
+
+
+def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
+    """What /api/generate asks for, as a completion where it is raw or fills in, else as a chat."""
+    return write_completion(call, model) if is_completion(call) else write_chat(as_chat(call), model)
+
+
+def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
+    """A completion without the model's template.
+
+    The format is sent by both names: vLLM reads `response_format` as in a chat, llama.cpp `json_schema`.
+    """
+    if call.images:
+        raise UnsupportedField("'images' need a chat: leave out 'raw' and 'suffix'.", param="images")
+    body: JsonObject = {"model": model, "prompt": call.prompt}
+    body |= _write_stream(call.stream)
+    body |= write_sampling(call.sampling)
+    body |= write_format(call.format)
+    if call.format is not None:
+        body["json_schema"] = call.format.schema or {"type": "object"}
+    if call.suffix:
+        body["suffix"] = call.suffix
+    if call.top_logprobs is not None:
+        body["logprobs"] = call.top_logprobs
+    return UpstreamRequest(COMPLETION_PATH, body)
+
+
+def as_chat(call: GenerateCall) -> ChatCall:
+    """A templated completion is a chat of one turn. `context` is left out: it is another server's tokens."""
+    if call.template:
+        raise UnsupportedField("'template' can't be honoured here; leave it out.", param="template")
+    system = (Message("system", call.system),) if call.system else ()
+    return ChatCall(
+        model=call.model,
+        messages=(*system, Message("user", call.prompt, images=call.images)),
+        stream=call.stream,
+        sampling=call.sampling,
+        format=call.format,
+        think=call.think,
+        top_logprobs=call.top_logprobs,
+        keep_alive=call.keep_alive,
+        truncate=call.truncate,
+        shift=call.shift,
+        dropped=call.dropped,
+    )
+
+
+def _write_stream(stream: bool) -> JsonObject:
+    """Usage is always asked for: it is what a request is charged by, whether or not the caller wants it."""
+    return {"stream": True, "stream_options": {"include_usage": True}} if stream else {"stream": False}

@@ -1,0 +1,252 @@
+"""gateway.formats.openai.messages: the turns of a conversation, read and written."""
+
+from typing import Any
+
+import pytest
+
+from gateway.errors import GatewayError, InvalidRequest, UnsupportedField
+from gateway.formats.chat import Image, Message, ToolCall
+from gateway.formats.fields import Fields
+from gateway.formats.openai.messages import MAX_MESSAGES, read_messages, write_messages
+from tests.formats.openai.test_images import PNG
+
+URL = f"data:image/png;base64,{PNG}"
+ADD = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}}
+
+
+def read(*messages: Any) -> tuple[Message, ...]:
+    return read_messages(Fields({"messages": list(messages)}))
+
+
+def text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("wire", "message"),
+    [
+        pytest.param({"role": "user", "content": "Hi"}, Message("user", "Hi"), id="user"),
+        pytest.param({"role": "system", "content": ""}, Message("system", ""), id="empty text"),
+        pytest.param(
+            {"role": "developer", "content": "Be brief."}, Message("system", "Be brief."), id="developer"
+        ),
+        pytest.param(
+            {"role": "user", "content": [text("a"), text("b")]},
+            Message("user", "a\nb"),
+            id="parts are joined",
+        ),
+        pytest.param(
+            {
+                "role": "user",
+                "content": [text("a"), {"type": "image_url", "image_url": {"url": URL}}, text("b")],
+            },
+            Message("user", "a\nb", images=(Image(PNG, "image/png"),)),
+            id="images are collected",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL, "detail": "low"}}]},
+            Message("user", images=(Image(PNG, "image/png"),)),
+            id="detail is ignored",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "image_url", "image_url": URL}]},
+            Message("user", images=(Image(PNG, "image/png"),)),
+            id="an image as a plain string",
+        ),
+        pytest.param(
+            {"role": "user", "content": "Hi", "name": "bob"}, Message("user", "Hi"), id="a user's name"
+        ),
+        pytest.param(
+            {"role": "assistant", "content": None}, Message("assistant"), id="assistant without content"
+        ),
+        pytest.param(
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            Message("assistant", "No."),
+            id="a refusal among the parts",
+        ),
+        pytest.param({"role": "assistant", "refusal": "No."}, Message("assistant", "No."), id="a refusal"),
+        pytest.param(
+            {"role": "assistant", "content": "4", "reasoning": "2+2"},
+            Message("assistant", "4", thinking="2+2"),
+            id="reasoning, as vLLM and Ollama call it",
+        ),
+        pytest.param(
+            {"role": "assistant", "content": "4", "reasoning_content": "2+2"},
+            Message("assistant", "4", thinking="2+2"),
+            id="reasoning, as llama.cpp calls it",
+        ),
+        pytest.param(
+            {"role": "assistant", "content": None, "tool_calls": [ADD]},
+            Message("assistant", tool_calls=(ToolCall("a", "add", {"x": 1}),)),
+            id="calls",
+        ),
+        pytest.param(
+            {"role": "assistant", "function_call": {"name": "add", "arguments": ""}},
+            Message("assistant", tool_calls=(ToolCall("", "add", {}),)),
+            id="a call in the elder shape",
+        ),
+        pytest.param(
+            {"role": "tool", "tool_call_id": "a", "content": "3"},
+            Message("tool", "3", tool_call_id="a"),
+            id="tool",
+        ),
+        pytest.param(
+            {"role": "tool", "tool_call_id": "a", "name": "add", "content": [text("3"), text("4")]},
+            Message("tool", "3\n4", tool_call_id="a", tool_name="add"),
+            id="tool with parts and a name",
+        ),
+        pytest.param(
+            {"role": "function", "name": "add", "content": "3"},
+            Message("tool", "3", tool_name="add"),
+            id="function",
+        ),
+        pytest.param(
+            {"role": "user", "content": "Hi", "cache_control": {}}, Message("user", "Hi"), id="unknown field"
+        ),
+    ],
+)
+def test_a_message_is_read(wire: dict[str, Any], message: Message) -> None:
+    """All that OpenAI's clients send, in the house's words."""
+    assert read(wire) == (message,)
+
+
+@pytest.mark.parametrize(
+    ("wire", "error", "param"),
+    [
+        pytest.param("Hi", InvalidRequest, "messages[0]", id="no object"),
+        pytest.param({"content": "Hi"}, InvalidRequest, "messages[0].role", id="no role"),
+        pytest.param({"role": "god", "content": "Hi"}, InvalidRequest, "messages[0].role", id="unknown role"),
+        pytest.param({"role": "user"}, InvalidRequest, "messages[0].content", id="no content"),
+        pytest.param(
+            {"role": "user", "content": 1}, InvalidRequest, "messages[0].content", id="content is a number"
+        ),
+        pytest.param(
+            {"role": "user", "content": {}}, InvalidRequest, "messages[0].content", id="content is an object"
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"text": "Hi"}]},
+            InvalidRequest,
+            "messages[0].content[0].type",
+            id="no type",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "text"}]},
+            InvalidRequest,
+            "messages[0].content[0].text",
+            id="no text",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "image_url"}]},
+            InvalidRequest,
+            "messages[0].content[0].image_url",
+            id="no image",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://localhost"}}]},
+            InvalidRequest,
+            "messages[0].content[0].image_url.url",
+            id="an image to fetch",
+        ),
+        pytest.param(
+            {"role": "user", "content": [text("a"), {"type": "input_audio", "input_audio": {}}]},
+            UnsupportedField,
+            "messages[0].content[1].type",
+            id="audio",
+        ),
+        pytest.param(
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]},
+            UnsupportedField,
+            "messages[0].content[0].type",
+            id="file",
+        ),
+        pytest.param(
+            {"role": "assistant", "audio": {"id": "x"}},
+            UnsupportedField,
+            "messages[0].audio",
+            id="former audio",
+        ),
+        pytest.param(
+            {"role": "user", "content": "Hi", "Content": "Bye"},
+            InvalidRequest,
+            "messages[0].Content",
+            id="look-alike",
+        ),
+        pytest.param(
+            {"role": "assistant", "tool_calls": [{"type": "function"}]},
+            InvalidRequest,
+            "messages[0].tool_calls[0].function",
+            id="a call of nothing",
+        ),
+    ],
+)
+def test_a_message_that_cannot_be_taken_is_refused(wire: Any, error: type[GatewayError], param: str) -> None:
+    """The error names the field by its path."""
+    with pytest.raises(error) as refused:
+        read(wire)
+
+    assert (type(refused.value), refused.value.param) == (error, param)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([], id="none"),
+        pytest.param([{"role": "user", "content": ""}] * (MAX_MESSAGES + 1), id="too many"),
+        pytest.param([{"role": "user", "content": [text("")] * 3000}], id="too many parts"),
+        pytest.param(
+            [{"role": "user", "content": [{"type": "image_url", "image_url": URL}]}] * 65,
+            id="too many images",
+        ),
+    ],
+)
+def test_the_number_of_messages_is_bounded(messages: list[Any]) -> None:
+    """One body must not become unbounded work."""
+    with pytest.raises(InvalidRequest):
+        read(*messages)
+
+
+def test_calls_and_answers_are_written_with_ids() -> None:
+    """vLLM and llama.cpp demand ids that Ollama's clients do not send."""
+    messages = (
+        Message("assistant", tool_calls=(ToolCall("", "add", {"x": 1}),)),
+        Message("tool", "3", tool_name="add"),
+    )
+
+    assert write_messages(messages) == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "call00001", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}}
+            ],
+        },
+        {"role": "tool", "content": "3", "tool_call_id": "call00001", "name": "add"},
+    ]
+
+
+def test_thinking_is_written_by_both_names() -> None:
+    """vLLM's templates read `reasoning`, llama.cpp reads `reasoning_content`."""
+    assert write_messages((Message("assistant", "4", thinking="2+2"),)) == [
+        {"role": "assistant", "content": "4", "reasoning": "2+2", "reasoning_content": "2+2"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        pytest.param(Message("user", "Hi"), "Hi", id="text alone is a string"),
+        pytest.param(
+            Message("user", "What?", images=(Image(PNG, "image/png"),)),
+            [text("What?"), {"type": "image_url", "image_url": {"url": URL}}],
+            id="text and image",
+        ),
+        pytest.param(
+            Message("user", images=(Image(PNG, "image/png"),)),
+            [{"type": "image_url", "image_url": {"url": URL}}],
+            id="image alone",
+        ),
+    ],
+)
+def test_images_are_written_as_data_urls(message: Message, content: Any) -> None:
+    """The backend has nothing to fetch either."""
+    assert write_messages((message,)) == [{"role": "user", "content": content}]
