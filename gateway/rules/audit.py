@@ -15,7 +15,8 @@ MAX_TEXT: Final = 200
 # nginx's word for "the client left before there was an answer"; it is never sent.
 STATUS_CLIENT_LEFT: Final = 499
 
-_KEY: Final = re.compile(r"nz_[0-9A-Za-z]{8}[0-9A-Za-z]+")
+# A key, or as much of one as was pasted; never longer than one, so that two in a row are both found.
+_KEY: Final = re.compile(r"nz_[0-9A-Za-z]{8}[0-9A-Za-z]{1,40}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

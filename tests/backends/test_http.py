@@ -1,0 +1,151 @@
+"""One backend over HTTP: what it is sent, and what becomes of each way in which it can fail."""
+
+import pytest
+
+from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.config import BackendConfig
+from gateway.errors import BackendFailed, BackendTimeout, GatewayError
+from gateway.formats.chat import UpstreamRequest
+from tests.doubles import (
+    HEAD_OF_STREAM,
+    Double,
+    Script,
+    answer,
+    chat_frame,
+    chat_stream,
+    chunk,
+    hang,
+    raw,
+    reset_after,
+    zipped,
+)
+
+CHAT = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": True})
+PATIENT = BackendTimeouts(connect_s=3, first_byte_s=5, chunk_gap_s=5)
+HASTY = BackendTimeouts(connect_s=0.2, first_byte_s=0.1, chunk_gap_s=0.1)
+
+
+@pytest.fixture
+def double():
+    with Double() as one:
+        yield one
+
+
+async def received_from(double: Double, timeouts: BackendTimeouts = PATIENT, url: str = "") -> bytes:
+    backend = HttpBackend(BackendConfig("b", url or double.url, credential="s3cret"), timeouts)
+    await backend.open()
+    try:
+        async with backend.send(CHAT, request_id="r1") as got:
+            return await got.body()
+    finally:
+        await backend.close()
+
+
+async def test_a_request_has_our_headers_only(double: Double):
+    """Nothing of the caller's head goes upstream: it is made from scratch."""
+    double.scripts["/api/chat"] = answer(200, {})
+
+    await received_from(double)
+
+    (received,) = double.received
+    assert (received.method, received.target, received.json()) == ("POST", "/api/chat", CHAT.body)
+    assert set(received.headers) == {
+        "host", "content-type", "content-length", "user-agent", "authorization", "x-request-id",
+    }  # fmt: skip
+    assert received.headers["authorization"] == "Bearer s3cret"
+
+
+async def test_a_stream_comes_as_it_is(double: Double):
+    double.scripts["/api/chat"] = chat_stream(["a", "b"])
+
+    assert (await received_from(double)).count(b"\n") == 3
+
+
+FAILURES: dict[str, tuple[Script, BackendTimeouts, type[GatewayError]]] = {
+    "says nothing": (hang(), HASTY, BackendTimeout),
+    "stops within its head": (hang(b"HTTP/1.1 200 OK\r\n"), HASTY, BackendTimeout),
+    "stops before its first byte": (hang(HEAD_OF_STREAM), HASTY, BackendTimeout),
+    "stops between two chunks": (hang(HEAD_OF_STREAM + chunk(chat_frame("a"))), HASTY, BackendTimeout),
+    "closes at once": (raw(), PATIENT, BackendFailed),
+    "resets at once": (reset_after(), PATIENT, BackendFailed),
+    "resets in mid-stream": (reset_after(HEAD_OF_STREAM + chunk(chat_frame("a"))), PATIENT, BackendFailed),
+    "closes without the last chunk": (raw(HEAD_OF_STREAM + chunk(chat_frame("a"))), PATIENT, BackendFailed),
+    "promises more than it sends": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"), PATIENT, BackendFailed),
+    "cuts a chunk": (raw(HEAD_OF_STREAM + b"ff\r\n{"), PATIENT, BackendFailed),
+    "sends a bad chunk length": (raw(HEAD_OF_STREAM + b"zz\r\n{}\r\n"), PATIENT, BackendFailed),
+    "speaks no HTTP": (raw(b"SSH-2.0-OpenSSH\r\n\r\n"), PATIENT, BackendFailed),
+    "sends a head that is too large": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), PATIENT, BackendFailed),
+    "redirects": (answer(307, {}, Location="http://127.0.0.1:1/api/pull"), PATIENT, BackendFailed),
+    "compresses unasked": (zipped(b"{}"), PATIENT, BackendFailed),
+}
+
+
+@pytest.mark.parametrize(("script", "timeouts", "error"), FAILURES.values(), ids=FAILURES)
+async def test_a_backend_that(double: Double, script: Script, timeouts: BackendTimeouts, error: type[GatewayError]):
+    """Every failure is one of two outcomes, told without a host, a port or a driver's words."""
+    double.scripts["/api/chat"] = script
+
+    with pytest.raises(error) as caught:
+        await received_from(double, timeouts)
+
+    assert "127.0.0.1" not in caught.value.sentence
+    assert len(double.received) == 1, "nothing is sent twice"
+
+
+async def test_a_port_that_nobody_listens_on(double: Double):
+    with pytest.raises(BackendFailed):
+        await received_from(double, url="http://127.0.0.1:1")
+
+
+async def test_a_name_that_does_not_resolve(double: Double):
+    with pytest.raises(BackendFailed):
+        await received_from(double, url="http://no-such-host.invalid")
+
+
+async def test_leaving_an_answer_stops_the_backend(double: Double):
+    """An answer that is not read to its end must not keep a GPU busy."""
+    double.scripts["/api/chat"] = hang(HEAD_OF_STREAM + chunk(chat_frame("a")))
+    backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
+    await backend.open()
+
+    async with backend.send(CHAT, request_id="r1") as got:
+        async for _ in got.chunks():
+            break
+
+    assert double.closed_early.wait(2)
+    await backend.close()
+
+
+async def test_cookies_of_a_backend_are_not_kept(double: Double):
+    """F4: what it sets in one tenant's answer must not come back with another's request."""
+    double.scripts["/api/chat"] = answer(200, {}, **{"Set-Cookie": "session=a"})
+    backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
+    await backend.open()
+
+    for _ in range(2):
+        async with backend.send(CHAT, request_id="r1") as got:
+            await got.body()
+    await backend.close()
+
+    assert all("cookie" not in one.headers for one in double.received)
+
+
+async def test_the_models_are_listed(double: Double):
+    backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
+    await backend.open()
+
+    (card,) = await backend.models()
+    await backend.close()
+
+    assert card.name == "double:latest"
+
+
+@pytest.mark.parametrize("script", [answer(500, {}), answer(200, b"<html>"), answer(200, []), raw()])
+async def test_a_list_that_cannot_be_read_is_a_failed_backend(double: Double, script: Script):
+    double.scripts["/api/tags"] = script
+    backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
+    await backend.open()
+
+    with pytest.raises(BackendFailed):
+        await backend.models()
+    await backend.close()

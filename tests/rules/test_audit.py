@@ -1,0 +1,102 @@
+"""What the audit log keeps of a request, and what it never keeps."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BackendFailed, BackendTimeout, Draining, GatewayError, Unauthenticated
+from gateway.model import AuditRow, Outcome, Timings, Usage
+from gateway.rules.audit import MAX_TEXT, cleaned, outcome_of, row_of
+from tests.asgi import PRINCIPAL, exchange
+
+KEY = "nz_abc12345" + "S" * 34 + "123456"
+
+
+def test_a_whole_row():
+    """Every field that is kept; there is no other."""
+    finished = exchange(
+        principal=PRINCIPAL,
+        client_request_id="theirs",
+        user_agent="curl/8",
+        model="m:latest",
+        backend="gpu",
+        stream=True,
+        status=200,
+        usage=Usage(7, 5),
+        timings=Timings(load_ns=1_000_000, prompt_ns=2_500_000, generation_ns=3_000_000),
+        first_token=100.5,
+        bytes_in=10,
+        bytes_out=20,
+    )
+
+    assert row_of(finished, ended=101.0) == AuditRow(
+        request_id="r1",
+        received_at_us=1_800_000_000_000_000,
+        tenant_id="t1",
+        key_id="k1",
+        key_prefix="nz_abc12345",
+        peer="192.0.2.1",
+        client_request_id="theirs",
+        user_agent="curl/8",
+        method="POST",
+        path="/api/chat",
+        operation="chat",
+        surface="ollama",
+        model="m:latest",
+        backend="gpu",
+        stream=True,
+        status=200,
+        outcome="served",
+        error_code=None,
+        prompt_tokens=7,
+        completion_tokens=5,
+        tokens_estimated=False,
+        first_token_ms=500.0,
+        load_ms=1.0,
+        prompt_ms=2.5,
+        generation_ms=3.0,
+        duration_ms=1000.0,
+        bytes_in=10,
+        bytes_out=20,
+    )
+
+
+def test_a_refused_request_has_no_tenant():
+    row = row_of(exchange(status=401, error=Unauthenticated()), ended=100.0)
+
+    assert (row.tenant_id, row.key_prefix, row.outcome, row.error_code) == (None, None, "refused", "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "outcome"),
+    [
+        (None, 200, Outcome.SERVED),
+        (None, None, Outcome.CLIENT_LEFT),
+        (Unauthenticated(), 401, Outcome.REFUSED),
+        (Draining(), 503, Outcome.REFUSED),
+        (BackendFailed("x"), 502, Outcome.BACKEND_FAILED),
+        (BackendTimeout("x"), 504, Outcome.BACKEND_FAILED),
+    ],
+)
+def test_the_outcome_follows_from_what_the_client_saw(error: GatewayError | None, status: int | None, outcome: Outcome):
+    assert outcome_of(error, status) is outcome
+
+
+@pytest.mark.parametrize("text", [KEY, f"Bearer {KEY}", f"/v1/{KEY}/x", f"a{KEY}{KEY}"])
+def test_a_key_is_cut_to_its_public_prefix(text: str):
+    """A key may come in a path, a user agent or a model name; it stays out of the log all the same."""
+    assert "S" not in (cleaned(text) or "")
+    assert "nz_abc12345…" in (cleaned(text) or "")
+
+
+def test_control_characters_cannot_forge_a_line():
+    assert cleaned("a\r\nb\x1b[31mc\u2028d\x00") == "a��b�[31mc�d�"
+
+
+@given(st.text())
+def test_whatever_the_text_it_is_one_short_printable_line(text: str):
+    kept = cleaned(text) or ""
+
+    assert len(kept) <= MAX_TEXT
+    assert kept.encode("utf-8").decode("utf-8") == kept
+    assert "\n" not in kept
