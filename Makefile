@@ -90,7 +90,7 @@ if [ -n "$$rebuild" ]; then
     "$$python" -m venv .venv
     here=$$($(BIN)/python -c "$$place")
 fi
-echo "Installing $$lock into .venv; the first time takes a minute ..."
+echo "Installing $$lock into .venv; the first time takes about half a minute ..."
 rm -f .venv/.installed
 $(BIN)/python -m pip install --quiet --progress-bar off --require-hashes --requirement "$$lock"
 # Without warnings: setuptools has one for every editable install of a project laid out like this one.
