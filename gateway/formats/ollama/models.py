@@ -1,0 +1,86 @@
+"""GET /api/tags, both ways, and /api/version."""
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import BackendFailed
+from gateway.formats.ndjson import ascii_json
+from gateway.formats.times import epoch_of, rfc3339
+from gateway.model import JsonObject, ModelCard
+from gateway.rules.model_names import canonical, namespace, shown, with_tag
+
+# Clients read all six, so all six are always there.
+_DETAIL_TEXTS: Final = ("parent_model", "format", "family", "parameter_size", "quantization_level")
+_DIGEST: Final = re.compile(r"(?:sha256[:-])?([0-9a-f]{64})")
+# ollama-python takes no date but a valid one.
+_LONG_AGO: Final = 0.0
+
+
+def read_tags(body: bytes) -> tuple[ModelCard, ...]:
+    """A backend's models. Raise BackendFailed for what is no list of models.
+
+    Left out: models that another machine answers for (cloud and remote ones), names that have no
+    canonical form, and entries that can't be read.
+    """
+    try:
+        models = orjson.loads(body)["models"] or []
+        cards = [_card(model) for model in models if isinstance(model, dict)]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        raise BackendFailed("The model's server sent no list of models.") from None
+    return tuple(card for card in cards if card is not None)
+
+
+def write_tags(cards: Iterable[ModelCard]) -> bytes:
+    """The answer of /api/tags: newest first, as Ollama sorts them."""
+    newest_first = sorted(cards, key=lambda card: (-(card.modified_at or _LONG_AGO), card.name))
+    return ascii_json({"models": [_entry(card) for card in newest_first]})
+
+
+def write_version(version: str) -> bytes:
+    return ascii_json({"version": version})
+
+
+def details(given: Any = None) -> JsonObject:
+    """Ollama's six details of a model, empty where nothing is known."""
+    given = given if isinstance(given, dict) else {}
+    families = given.get("families")
+    families = families if isinstance(families, list) else []
+    known: JsonObject = {name: _text(given.get(name)) for name in _DETAIL_TEXTS}
+    return known | {"families": [family for family in families if isinstance(family, str)]}
+
+
+def _card(model: JsonObject) -> ModelCard | None:
+    name = _text(model.get("model")) or _text(model.get("name"))
+    if canonical(name) is None or model.get("remote_host") or model.get("remote_model"):
+        return None
+    size = model.get("size")
+    digest = _DIGEST.fullmatch(_text(model.get("digest")))
+    return ModelCard(
+        name=name,
+        modified_at=epoch_of(_text(model.get("modified_at"))),
+        size=size if type(size) is int and size >= 0 else 0,
+        digest=digest[1] if digest else "",
+        details=details(model.get("details")),
+        owned_by=namespace(name),
+    )
+
+
+def _entry(card: ModelCard) -> JsonObject:
+    name = with_tag(shown(card.name))
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": rfc3339(_LONG_AGO if card.modified_at is None else card.modified_at),
+        "size": card.size,
+        # A backend that gives no digest still has one model of that name.
+        "digest": card.digest or sha256((canonical(card.name) or name).encode()).hexdigest(),
+        "details": details(card.details),
+    }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,226 @@
+"""POST /api/chat and /api/generate, both ways: from Ollama's clients, and to Ollama.
+
+Read by exact name; look-alikes are refused, since Ollama reads names without regard to case. What is
+not read here (`_debug_render_only`, which shows the operator's system prompt, among others) goes nowhere.
+"""
+
+from typing import Any, Final
+
+from gateway.errors import InvalidRequest, UnsupportedField
+from gateway.formats.chat import (
+    ChatCall,
+    Format,
+    GenerateCall,
+    Tool,
+    ToolChoice,
+    UpstreamRequest,
+    with_tool_ids,
+)
+from gateway.formats.durations import read_keep_alive
+from gateway.formats.fields import Fields
+from gateway.formats.images import read_images
+from gateway.formats.ollama.messages import read_messages, write_message
+from gateway.formats.ollama.options import read_options, write_options
+from gateway.model import JsonObject
+
+CHAT_PATH: Final = "/api/chat"
+GENERATE_PATH: Final = "/api/generate"
+
+MAX_TOOLS: Final = 512
+# Ollama's own bound.
+MAX_TOP_LOGPROBS: Final = 20
+THINKING_LEVELS: Final = ("low", "medium", "high", "max")
+
+_COMMON: Final = frozenset(
+    {"model", "stream", "format", "keep_alive", "options", "think", "truncate", "shift"}
+    | {"logprobs", "top_logprobs", "_debug_render_only"}
+)
+_CHAT: Final = _COMMON | {"messages", "tools"}
+_GENERATE: Final = _COMMON | {"prompt", "suffix", "system", "template", "context", "raw", "images"}
+_TOOL: Final = frozenset({"type", "function"})
+_FUNCTION: Final = frozenset({"name", "description", "parameters"})
+
+
+# ── from Ollama's clients ────────────────────────────────────────────────────────────────
+
+
+def read_chat(body: JsonObject) -> ChatCall:
+    """Read the body of POST /api/chat. Raise InvalidRequest naming the field that is wrong.
+
+    No messages is a command to load or unload the model: read like any other, answered elsewhere.
+    """
+    fields = Fields(body)
+    fields.refuse_look_alikes(_CHAT)
+    return ChatCall(
+        messages=read_messages(fields),
+        tools=tuple(_read_tool(tool) for tool in fields.objects("tools", MAX_TOOLS)),
+        **_read_common(fields),
+    )
+
+
+def read_generate(body: JsonObject) -> GenerateCall:
+    """Read the body of POST /api/generate. Raise InvalidRequest naming the field that is wrong.
+
+    An empty prompt is a command to load or unload the model: read like any other, answered elsewhere.
+    Clients send "" for a system, template or suffix that they don't have.
+    """
+    fields = Fields(body)
+    fields.refuse_look_alikes(_GENERATE)
+    call = GenerateCall(
+        prompt=fields.text("prompt"),
+        system=fields.text("system") or None,
+        template=fields.text("template") or None,
+        raw=fields.boolean("raw") or False,
+        suffix=fields.text("suffix"),
+        images=read_images(fields.array("images"), fields.path("images")),
+        context=_read_context(fields),
+        **_read_common(fields),
+    )
+    if call.raw and (call.template or call.system or call.context):
+        raise InvalidRequest("'raw' mode does not support template, system, or context.", param="raw")
+    return call
+
+
+def _read_common(fields: Fields) -> dict[str, Any]:
+    """What both calls have, by the names of their attributes."""
+    sampling, dropped = read_options(fields)
+    # Another value than the last caller's makes Ollama reload the model: a load-time option in disguise.
+    if fields.boolean("shift") is not None:
+        dropped = (*dropped, "shift")
+    stream = fields.boolean("stream")
+    return {
+        "model": fields.required_string("model"),
+        "stream": True if stream is None else stream,
+        "sampling": sampling,
+        "format": _read_format(fields),
+        "think": _read_think(fields),
+        "top_logprobs": _read_top_logprobs(fields),
+        "keep_alive": read_keep_alive(fields),
+        "truncate": fields.boolean("truncate"),
+        "dropped": dropped,
+    }
+
+
+def _read_format(fields: Fields) -> Format | None:
+    value = fields.raw("format")
+    if value is None or value == "":
+        return None
+    if value == "json":
+        return Format()
+    if isinstance(value, dict):
+        return Format(schema=value)
+    raise fields.refuse("format", '"json" or a JSON Schema as an object')
+
+
+def _read_think(fields: Fields) -> bool | str | None:
+    value = fields.raw("think")
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in THINKING_LEVELS):
+        return value
+    raise fields.refuse("think", "true, false, or one of " + ", ".join(THINKING_LEVELS))
+
+
+def _read_top_logprobs(fields: Fields) -> int | None:
+    """None unless `logprobs` asks for them: `top_logprobs` alone changes nothing."""
+    count = fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
+    return (count or 0) if fields.boolean("logprobs") else None
+
+
+def _read_context(fields: Fields) -> tuple[int, ...]:
+    values = fields.array("context")
+    if not all(type(value) is int for value in values):
+        raise fields.refuse("context", "an array of integers, as a former answer gave it")
+    return tuple(values)
+
+
+def _read_tool(fields: Fields) -> Tool:
+    fields.refuse_look_alikes(_TOOL)
+    fields.choice("type", "function")
+    function = fields.object("function")
+    if function is None:
+        raise fields.refuse("function", "given: an object with a name")
+    function.refuse_look_alikes(_FUNCTION)
+    function.object("parameters")
+    return Tool(
+        name=function.required_string("name"),
+        description=function.text("description"),
+        parameters=function.raw("parameters") or {},
+    )
+
+
+# ── to Ollama ────────────────────────────────────────────────────────────────────────────
+
+
+def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
+    """The chat for a backend that knows the model as `model`. Raise for a tool choice that it can't keep.
+
+    No bound of the output is added where the caller gave none: that is the budget's business.
+    """
+    messages = call.messages
+    if any(message.role == "tool" and not message.tool_name for message in messages):
+        # OpenAI's clients name the answered call only; Ollama's templates want the function's name.
+        messages = with_tool_ids(messages)
+    body = {
+        "model": model,
+        "messages": [write_message(message) for message in messages],
+        **_write_common(call),
+    }
+    if tools := _chosen(call.tools, call.tool_choice):
+        body["tools"] = [_write_tool(tool) for tool in tools]
+    return UpstreamRequest(CHAT_PATH, body)
+
+
+def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
+    """The completion for a backend that knows the model as `model`."""
+    body = {"model": model, "prompt": call.prompt, **_write_common(call)}
+    optional = {
+        "suffix": call.suffix,
+        "system": call.system,
+        "template": call.template,
+        "raw": call.raw,
+        "images": [image.base64 for image in call.images],
+        "context": list(call.context),
+    }
+    return UpstreamRequest(GENERATE_PATH, body | {name: value for name, value in optional.items() if value})
+
+
+def _write_common(call: ChatCall | GenerateCall) -> JsonObject:
+    fields = {
+        "format": _write_format(call.format),
+        "options": write_options(call.sampling) or None,
+        "think": call.think,
+        "logprobs": None if call.top_logprobs is None else True,
+        "top_logprobs": call.top_logprobs or None,
+        "keep_alive": call.keep_alive,
+        "truncate": call.truncate,
+        "shift": call.shift,
+    }
+    # Always said: Ollama streams unless told otherwise.
+    return {"stream": call.stream} | {name: value for name, value in fields.items() if value is not None}
+
+
+def _write_format(format: Format | None) -> JsonObject | str | None:
+    if format is None:
+        return None
+    return "json" if format.schema is None else format.schema
+
+
+def _write_tool(tool: Tool) -> JsonObject:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+def _chosen(tools: tuple[Tool, ...], choice: ToolChoice | None) -> tuple[Tool, ...]:
+    """The tools to offer. Ollama has no tool choice: what can't be said by offering fewer is refused."""
+    if choice is None or choice.mode == "auto":
+        return tools
+    if choice.mode == "none":
+        return ()
+    wanted = tuple(tool for tool in tools if tool.name == choice.name) if choice.name else tools
+    if not wanted:
+        raise InvalidRequest("'tool_choice' names a function that is not in 'tools'.", param="tool_choice")
+    if len(wanted) > 1:
+        raise UnsupportedField(
+            "'tool_choice' can't be 'required' with several tools here: name the one function to call.",
+            param="tool_choice",
+        )
+    return wanted

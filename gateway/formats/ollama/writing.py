@@ -1,0 +1,250 @@
+"""Answers for Ollama's clients: events, written as frames of NDJSON or as one whole object.
+
+The text of a frame is put together by hand: it is written once for every token of every stream.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
+from typing import Any, Final
+
+from attrs import define, evolve, field
+
+from gateway.errors import BackendFailed, GatewayError
+from gateway.formats import ndjson
+from gateway.formats.chat import (
+    AnswerStamp,
+    ChatCall,
+    Delta,
+    Event,
+    Failure,
+    Finish,
+    GenerateCall,
+    ToolCall,
+    ToolCalls,
+)
+from gateway.formats.dialects import ollama_error
+from gateway.formats.ndjson import ascii_json
+from gateway.formats.ollama.messages import write_calls
+from gateway.formats.times import rfc3339
+from gateway.model import JsonObject, Timings
+
+JSON_CONTENT_TYPE: Final = b"application/json; charset=utf-8"
+_NS: Final = 1_000_000_000
+
+
+class _Writer:
+    """Events in, frames out. `_piece` says how text, thinking and calls stand in a frame."""
+
+    content_type = ndjson.CONTENT_TYPE
+
+    def __init__(self, stamp: AnswerStamp, call: ChatCall | GenerateCall) -> None:
+        self._stamp = stamp
+        self._wants_logprobs = call.top_logprobs is not None
+        self._head = f'{{"model":{quoted(stamp.model)},"created_at":"'
+        self._first_event: float | None = None
+        self._calls = 0
+
+    def write(self, events: Iterable[Event]) -> bytes:
+        """The frames for these events. All that come at once carry one time."""
+        now = self._stamp.now()
+        head = f'{self._head}{rfc3339(now)}",'
+        lines = [line for event in events for line in self._lines(event, head, now)]
+        return "".join(lines).encode("ascii")
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The last frame of a stream that broke; never followed by one that says done."""
+        return ascii_json(ollama_error(error)) + b"\n"
+
+    def _lines(self, event: Event, head: str, now: float) -> list[str]:
+        if self._first_event is None:
+            self._first_event = now
+        match event:
+            case Delta():
+                return [self._delta(event, head)]
+            case ToolCalls():
+                return [f'{head}{self._piece("", "", self._written(event.calls))},"done":false}}\n']
+            case Finish():
+                return [f'{head}{self._piece("", "", "")},"done":true,{self._end(event, now)}}}\n']
+            case Failure():
+                return [self.fail(event.error).decode("ascii")]
+
+    def _delta(self, delta: Delta, head: str) -> str:
+        piece = self._piece(delta.content, delta.thinking, "")
+        logprobs = self._logprobs(delta.logprobs) if delta.logprobs and self._wants_logprobs else ""
+        return f'{head}{piece},"done":false{logprobs}}}\n'
+
+    def _end(self, finish: Finish, now: float) -> str:
+        first = now if self._first_event is None else self._first_event
+        return _inner(final_fields(finish, measured(finish.timings, self._stamp.created, first, now)))
+
+    def _written(self, calls: tuple[ToolCall, ...]) -> str:
+        numbered = with_ids(calls, self._stamp, self._calls)
+        written = write_calls(numbered, self._calls)
+        self._calls += len(calls)
+        return ascii_json(written).decode("ascii")
+
+    def _logprobs(self, items: tuple[JsonObject, ...]) -> str:
+        return f',"logprobs":{ascii_json([native_logprob(item) for item in items]).decode("ascii")}'
+
+    def _piece(self, content: str, thinking: str, calls: str) -> str:
+        raise NotImplementedError
+
+
+class ChatWriter(_Writer):
+    """The answer of /api/chat, streamed."""
+
+    def _piece(self, content: str, thinking: str, calls: str) -> str:
+        return f'"message":{{"role":"assistant","content":{quoted(content)}{_extras(thinking, calls)}}}'
+
+
+class GenerateWriter(_Writer):
+    """The answer of /api/generate, streamed."""
+
+    def _piece(self, content: str, thinking: str, calls: str) -> str:
+        return f'"response":{quoted(content)}{_extras(thinking, calls)}'
+
+
+def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
+    """The whole answer of /api/chat. Raise the error of a Failure, and BackendFailed without a Finish."""
+    answer = _joined(events, stamp, call)
+    message = {"role": "assistant", "content": answer.content} | answer.extras()
+    return _whole(answer, stamp, {"message": message})
+
+
+def write_generate_answer(events: Iterable[Event], stamp: AnswerStamp, call: GenerateCall) -> bytes:
+    """The whole answer of /api/generate. Raise the error of a Failure, and BackendFailed without a Finish."""
+    answer = _joined(events, stamp, call)
+    return _whole(answer, stamp, {"response": answer.content} | answer.extras())
+
+
+def write_load_answer(stamp: AnswerStamp, call: ChatCall | GenerateCall) -> bytes:
+    """What Ollama says to a call without messages or prompt: a command to load the model, or to unload it."""
+    is_chat = isinstance(call, ChatCall)
+    piece = {"message": {"role": "assistant", "content": ""}} if is_chat else {"response": ""}
+    written = {"model": stamp.model, "created_at": rfc3339(stamp.now()), **piece, "done": True}
+    return ascii_json(written | {"done_reason": "unload" if call.keep_alive == 0 else "load"})
+
+
+# ── pieces of an answer ──────────────────────────────────────────────────────────────────
+
+
+def with_ids(calls: tuple[ToolCall, ...], stamp: AnswerStamp, first_index: int) -> tuple[ToolCall, ...]:
+    """The same calls; where a backend gave no id, one derived from the answer's: the same each time."""
+    return tuple(
+        call if call.id else evolve(call, id=f"call_{sha256(f'{stamp.id}/{index}'.encode()).hexdigest()[:8]}")
+        for index, call in enumerate(calls, first_index)
+    )
+
+
+def native_logprob(item: JsonObject) -> JsonObject:
+    """Ollama leaves alternatives out where none were asked for."""
+    return {name: value for name, value in item.items() if name != "top_logprobs" or value}
+
+
+def measured(timings: Timings, started: float, first: float, ended: float) -> Timings:
+    """What the backend says, and what we measured in seconds where it says nothing.
+
+    The time to the first event counts for the prompt, the rest for the answer, and loading for 0.
+    """
+    total = _first_of(timings.total_ns, _span_ns(started, ended))
+    load = _first_of(timings.load_ns, 0)
+    prompt = _first_of(timings.prompt_ns, _span_ns(started, first))
+    return Timings(
+        total_ns=total,
+        load_ns=load,
+        prompt_ns=prompt,
+        generation_ns=_first_of(timings.generation_ns, max(0, total - load - prompt)),
+    )
+
+
+def final_fields(finish: Finish, timings: Timings) -> JsonObject:
+    """What only the final frame has. Counts that nobody knows are left out, as Ollama does."""
+    fields: JsonObject = {
+        # Ollama's clients know no reason of its own for tool calls.
+        "done_reason": "length" if finish.reason == "length" else "stop",
+        "total_duration": timings.total_ns,
+        "load_duration": timings.load_ns,
+        "prompt_eval_duration": timings.prompt_ns,
+        "eval_duration": timings.generation_ns,
+    }
+    if finish.usage is not None:
+        fields["prompt_eval_count"] = finish.usage.prompt_tokens
+        fields["eval_count"] = finish.usage.completion_tokens
+    if finish.context:
+        fields["context"] = list(finish.context)
+    return fields
+
+
+def _extras(thinking: str, calls: str) -> str:
+    said = f',"thinking":{quoted(thinking)}' if thinking else ""
+    return f'{said},"tool_calls":{calls}' if calls else said
+
+
+def _inner(fields: JsonObject) -> str:
+    """An object's text without its braces."""
+    return ascii_json(fields).decode("ascii")[1:-1]
+
+
+def _first_of(given: int | None, otherwise: int) -> int:
+    return otherwise if given is None else given
+
+
+def _span_ns(start: float, stop: float) -> int:
+    # A wall clock may be set back in between.
+    return max(0, round((stop - start) * _NS))
+
+
+# ── whole answers ────────────────────────────────────────────────────────────────────────
+
+
+@define
+class _Joined:
+    """An answer's events, joined."""
+
+    finish: Finish
+    content: str = ""
+    thinking: str = ""
+    calls: list[ToolCall] = field(factory=list)
+    logprobs: list[JsonObject] = field(factory=list)
+
+    def extras(self) -> JsonObject:
+        fields: dict[str, Any] = {"thinking": self.thinking, "tool_calls": write_calls(tuple(self.calls))}
+        return {name: value for name, value in fields.items() if value}
+
+
+def _joined(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall | GenerateCall) -> _Joined:
+    deltas: list[Delta] = []
+    calls: list[ToolCall] = []
+    finish: Finish | None = None
+    for event in events:
+        match event:
+            case Delta():
+                deltas.append(event)
+            case ToolCalls():
+                calls += with_ids(event.calls, stamp, len(calls))
+            case Finish():
+                finish = event
+            case Failure():
+                raise event.error
+    if finish is None:
+        raise BackendFailed("The model's server broke off its answer.")
+    wanted = call.top_logprobs is not None
+    return _Joined(
+        finish=finish,
+        content="".join(delta.content for delta in deltas),
+        thinking="".join(delta.thinking for delta in deltas),
+        calls=calls,
+        logprobs=[native_logprob(item) for delta in deltas if wanted for item in delta.logprobs],
+    )
+
+
+def _whole(answer: _Joined, stamp: AnswerStamp, piece: JsonObject) -> bytes:
+    now = stamp.now()
+    # A whole answer comes at once: without the backend's word, all of its time counts for the answer.
+    timings = measured(answer.finish.timings, stamp.created, stamp.created, now)
+    written = {"model": stamp.model, "created_at": rfc3339(now), **piece, "done": True}
+    written |= final_fields(answer.finish, timings)
+    if answer.logprobs:
+        written["logprobs"] = answer.logprobs
+    return ascii_json(written)
