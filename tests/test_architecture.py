@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"rules", "formats", "config", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
-    {"app", "resources"},
+    {"app", "resources", "process"},
     {"cli"},
     {"__main__"},
 ]
@@ -29,6 +29,8 @@ NEIGHBOURS: dict[str, set[str]] = {
     "ports": {"formats"},
     "state": {"storage"},
     "proxy": {"middleware"},
+    "app": {"resources"},
+    "process": {"app", "resources"},
 }
 PURE_ROOMS = {"errors", "model", "rules", "formats", "ports"}
 IMPURE = {

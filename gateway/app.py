@@ -1,0 +1,62 @@
+"""The app: Starlette around one catch-all endpoint, and the pipeline as one list. The order is the design."""
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gateway.middleware.audit import Audit
+from gateway.middleware.auth import Auth
+from gateway.middleware.errors import Errors
+from gateway.middleware.intake import BodyLimits, Intake
+from gateway.middleware.mutation_block import MutationBlock
+from gateway.proxy.endpoint import Endpoint
+from gateway.resources import Resources
+
+
+def build(resources: Resources) -> Starlette:
+    """The ASGI app. Its lifespan opens and closes the resources."""
+    endpoint = Endpoint(
+        catalogue=resources.catalogue,
+        clock=resources.clock,
+        lifecycle=resources.lifecycle,
+        readiness=resources,
+    )
+    app = Starlette(
+        # One route for every path: the route table in rules/endpoints has decided long before.
+        routes=[Route("/{path:path}", endpoint)],
+        middleware=pipeline(resources),
+        lifespan=resources.lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def pipeline(resources: Resources) -> list[Middleware]:
+    """The layers, outermost first."""
+    config = resources.config
+    limits = BodyLimits(
+        one_bytes=config.max_body_bytes,
+        all_bytes=config.max_bodies_bytes,
+        grace_s=config.body_grace_s,
+        min_bytes_per_s=config.body_min_bytes_per_s,
+        deadline_s=config.body_deadline_s,
+    )
+    return [
+        # Sees everything below, refusals included; opens the Exchange; classifies the target once.
+        Middleware(
+            Audit,
+            clock=resources.clock,
+            new_id=resources.new_id,
+            sinks=resources.sinks,
+            trusted_proxies=config.trusted_proxies,
+            allowed_hosts=config.allowed_hosts,
+        ),
+        # Inside Audit, so that the audited status is the one that the client saw.
+        Middleware(Errors),
+        # For everyone, before anything is read or looked up.
+        Middleware(MutationBlock),
+        # Nothing that costs or reveals comes before knowing who asks.
+        Middleware(Auth, authenticator=resources.keys),
+        # The body is read for known callers only.
+        Middleware(Intake, limits=limits, lifecycle=resources.lifecycle, sinks=resources.sinks),
+    ]

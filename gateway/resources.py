@@ -1,0 +1,91 @@
+"""Everything that has to be opened: built closed, opened in order, closed backwards."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from loguru import logger
+
+from gateway.backends.discovery import Discovery
+from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.config import Config
+from gateway.errors import StoreUnavailable
+from gateway.server.lifecycle import Lifecycle
+from gateway.sinks.audit_batches import AuditBatches
+from gateway.sinks.logs import RequestLog
+from gateway.state.hasher import Hasher
+from gateway.state.key_cache import VerifiedKeys
+from gateway.state.secret import confirm_secret, load_secret
+from gateway.storage.audit import AuditLog
+from gateway.storage.database import Database
+from gateway.storage.keys import Keys
+from gateway.storage.meta import Meta
+
+
+class SystemClock:
+    """`ports.Clock` on the machine's clocks."""
+
+    now = staticmethod(time.time)
+    elapsed = staticmethod(time.monotonic)
+
+
+def new_request_id() -> str:
+    """48 bits of milliseconds and 80 random bits: sorts by time, never guessed, never twice."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Resources:
+    """All adapters of one process. Raises SecretUnusable when the secret can't be read or made."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.clock = SystemClock()
+        self.new_id = new_request_id
+        self.lifecycle = Lifecycle()
+        self.database = Database(config.database_url)
+        self.hasher = Hasher()
+        self._secret = load_secret(config)
+        store = Keys(self.database)
+        self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
+        timeouts = BackendTimeouts(config.connect_timeout_s, config.first_byte_timeout_s, config.chunk_gap_timeout_s)
+        self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
+        self.catalogue = Discovery(self.backends, self.clock)
+        self.audit = AuditBatches(AuditLog(self.database))
+        self.sinks = (self.audit, RequestLog())
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Open while the app is served. Raises what the first adapter that does not open raises."""
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(self.database)
+            await confirm_secret(Meta(self.database), self._secret)
+            await self.hasher.start()
+            opened.callback(self.hasher.close)
+            await self.keys.start()
+            opened.push_async_callback(self.keys.stop)
+            for backend in self.backends:
+                await backend.open()
+                opened.push_async_callback(backend.close)
+            await self.catalogue.start()
+            opened.push_async_callback(self.catalogue.stop)
+            await self.audit.start()
+            opened.push_async_callback(self._write_last_rows)
+            yield
+
+    async def missing(self) -> list[str]:
+        """What this process lacks to serve, for /readyz."""
+        lacks = {
+            "draining": self.lifecycle.draining,
+            "database": self.keys.watch.is_down,
+            "backend": not self.catalogue.is_ready,
+            "audit": self.audit.is_full,
+        }
+        return [name for name, is_lacking in lacks.items() if is_lacking]
+
+    async def _write_last_rows(self) -> None:
+        try:
+            await self.audit.stop()
+        except StoreUnavailable:
+            logger.error("the last audit rows could not be written: the database does not answer")
