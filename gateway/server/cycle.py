@@ -1,0 +1,235 @@
+"""One request and its answer, as the app sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from gateway.server.asgi import Message, Scope
+from gateway.server.response import (
+    CONTINUE,
+    LAST_CHUNK,
+    AnswerHead,
+    BadAnswer,
+    Framing,
+    answer_head,
+    chunk,
+    error_answer,
+)
+from gateway.server.service import Service
+
+
+class ClientLeft(ConnectionError):
+    """Raised by `send` once the client is gone, as ASGI 2.4 wants it: an OSError."""
+
+
+class Wire(Protocol):
+    """What a request needs of its connection."""
+
+    service: Service
+    write_blocked: bool
+    lost: bool
+
+    def write(self, data: bytes) -> None: ...
+    def resume_reading(self) -> None: ...
+    def must_close(self) -> bool: ...
+    def answered(self, *, close: bool, body_ended: bool) -> None: ...
+    def truncate(self, *, visibly: bool) -> None: ...
+    async def change(self) -> None: ...
+    def changed(self) -> None: ...
+
+
+class RequestCycle:
+    """Runs the app for one request. The connection tells it `took`, `ended` and `leave`."""
+
+    __slots__ = (
+        "_answered",
+        "_end_told",
+        "_head",
+        "_keep_alive",
+        "_on_the_wire",
+        "_pieces",
+        "_unsent_bytes",
+        "_wants_continue",
+        "body_ended",
+        "buffered_bytes",
+        "left",
+        "scope",
+        "task",
+        "wire",
+    )
+
+    def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, wants_continue: bool) -> None:
+        self.wire = wire
+        self.scope = scope
+        self.task: asyncio.Task[None] | None = None
+        self.left = False
+        self.buffered_bytes = 0
+        self.body_ended = False
+        self._keep_alive = keep_alive
+        self._pieces: list[bytes] = []
+        self._end_told = False
+        self._wants_continue = wants_continue
+        self._head: AnswerHead | None = None
+        self._on_the_wire = False
+        self._answered = False
+        self._unsent_bytes = 0  # of the length that the app declared
+
+    @property
+    def answer_begun(self) -> bool:
+        return self._on_the_wire
+
+    # ── told by the connection ──
+
+    def start(self) -> None:
+        service = self.wire.service
+        service.begin(self)
+        self.task = service.loop.create_task(self._run())
+
+    def took(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.buffered_bytes += len(piece)
+        self.wire.changed()
+
+    def ended(self) -> None:
+        self.body_ended = True
+        self.wire.changed()
+
+    def leave(self) -> None:
+        """The client is gone, or nothing it sends can be trusted any more."""
+        self.left = True
+        self._pieces.clear()
+        self.wire.changed()
+
+    # ── called by the app ──
+
+    async def receive(self) -> Message:
+        """The body in pieces as large as they came; then, when the client leaves, `http.disconnect`."""
+        if self._wants_continue and not self._on_the_wire:
+            self._tell_to_continue()
+        while not self.left and not self._answered:
+            if self._pieces or (self.body_ended and not self._end_told):
+                return self._body_so_far()
+            await self.wire.change()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Write, then wait while the client has too much unread.
+
+        Raises ClientLeft when nobody listens any more, BadAnswer for what must not be sent.
+        """
+        if self.left:
+            raise ClientLeft("the client closed the connection")
+        kind = message["type"]
+        if kind == "http.response.body":
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+            while self.wire.write_blocked:
+                await self._drained()
+        elif kind == "http.response.start":
+            self._hold_head(message)
+        else:
+            raise BadAnswer(f"unexpected message {kind!r}")
+
+    # ── inside ──
+
+    async def _run(self) -> None:
+        service = self.wire.service
+        try:
+            await service.app(self.scope, self.receive, self.send)
+            if not self._answered and not self.left:
+                raise BadAnswer("the app returned before its answer was complete")
+        except ClientLeft:
+            pass
+        except asyncio.CancelledError:
+            # The drain is over. An app that wants to say more has said it before it lets this pass.
+            self._fail(503, "The gateway is shutting down; send the request again.", "shutting_down")
+            raise
+        except Exception as error:  # noqa: BLE001 - the app is foreign: whatever it raises is its failure
+            service.on_error(error)
+            self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
+        finally:
+            service.end(self)
+
+    def _tell_to_continue(self) -> None:
+        self._wants_continue = False
+        if not self.left and not self.body_ended and not self._pieces:
+            self.wire.write(CONTINUE)
+
+    def _body_so_far(self) -> Message:
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.buffered_bytes = 0
+        self._end_told = self.body_ended
+        self.wire.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+
+    def _hold_head(self, message: Message) -> None:
+        """The head waits for the first piece of body, so that both go out in one write."""
+        if self._head is not None:
+            raise BadAnswer("the answer has begun already")
+        self._head = answer_head(
+            message["status"],
+            message.get("headers", ()),
+            method=self.scope["method"],
+            version=self.scope["http_version"],
+            close=self._must_close(),
+        )
+        self._unsent_bytes = self._head.length
+
+    def _must_close(self) -> bool:
+        """A body that has not come in full would be taken for the next request."""
+        return not self._keep_alive or not self.body_ended or self.wire.must_close()
+
+    def _send_body(self, piece: bytes, more: bool) -> None:
+        head = self._head
+        if head is None or self._answered:
+            raise BadAnswer("a body needs a head before it and nothing after its end")
+        data = self._framed(head, piece, more)
+        if not self._on_the_wire:
+            self._on_the_wire = True
+            data = head.data + data
+        if data:
+            self.wire.write(data)
+        if not more:
+            self._answered = True
+            self.wire.answered(close=head.close, body_ended=self.body_ended)
+
+    def _framed(self, head: AnswerHead, piece: bytes, more: bool) -> bytes:
+        framing = head.framing
+        if framing is Framing.CHUNKED:
+            return chunk(piece) if more else chunk(piece) + LAST_CHUNK
+        if framing is Framing.NONE:
+            return b""
+        if framing is Framing.LENGTH:
+            self._unsent_bytes -= len(piece)
+            if self._unsent_bytes < 0 or (self._unsent_bytes and not more):
+                raise BadAnswer("the body is not as long as its content-length")
+        return piece
+
+    async def _drained(self) -> None:
+        await self.wire.change()
+        if self.left or self.wire.lost:
+            raise ClientLeft("the client closed the connection or stopped reading")
+
+    def _fail(self, status: int, sentence: str, code: str) -> None:
+        """Say so if nothing has been said yet; else never let the answer look complete."""
+        if self.left or self._answered:
+            return
+        head = self._head
+        if head is not None and self._on_the_wire:
+            self.left = True
+            self.wire.truncate(visibly=head.framing is not Framing.UNTIL_CLOSE)
+            return
+        self._answered = True
+        self.wire.write(
+            error_answer(
+                status,
+                sentence,
+                kind="server_error",
+                code=code,
+                request_id=self.wire.service.new_id(),
+                with_body=self.scope["method"] != "HEAD",
+            )
+        )
+        self.wire.answered(close=True, body_ended=self.body_ended)

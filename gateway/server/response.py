@@ -1,0 +1,150 @@
+"""Answers as bytes. Pure, save the clock of the Date header."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from enum import Enum, auto
+from http import HTTPStatus
+
+from attrs import define
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_STATUS_LINES = {s.value: b"HTTP/1.1 %d %b" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+_NO_BODY = frozenset((204, 304))  # RFC 9110 sections 15.3.5 and 15.4.5
+# The framing and the connection are the server's; the date is one.
+_OURS = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer", b"date")
+)
+_LENGTH = re.compile(rb"\d{1,18}")
+
+
+class BadAnswer(RuntimeError):
+    """The app broke the rules of ASGI or HTTP; raised into it by `send`."""
+
+
+class Framing(Enum):
+    """How the end of an answer's body is marked."""
+
+    NONE = auto()  # there is no body, whatever the app sends (HEAD, 204, 304)
+    LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()  # HTTP/1.0 without a length
+
+
+@define
+class AnswerHead:
+    """The head as bytes; `length` is what the app declared, 0 where it declared nothing."""
+
+    data: bytes
+    framing: Framing
+    length: int
+    close: bool
+
+
+class _Date:
+    """The Date header, made once a second."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = b"date: " + formatdate(second, usegmt=True).encode("ascii")
+        return self._line
+
+
+_date = _Date()
+
+
+def answer_head(
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, method: str, version: str, close: bool
+) -> AnswerHead:
+    """Serialise the head of an answer to a request of `method` and `version`.
+
+    `close` asks for the end of the connection; the head may add it (HTTP/1.0, or the app's own
+    `connection: close`). Raises BadAnswer for a status that ends no request, a length that is no
+    number, or a header that would split the head.
+    """
+    if not 200 <= status <= 999:
+        raise BadAnswer(f"status {status} does not end a request")
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+    length = None
+    for name, value in headers:
+        if name.lower() not in _OURS:
+            lines.append(name + b": " + value)
+        elif name.lower() == b"content-length":
+            length = _length_of(value, length)
+        elif name.lower() == b"connection":
+            close = close or b"close" in value.lower()
+    framing = _framing(status, length, method, version)
+    close = close or framing is Framing.UNTIL_CLOSE
+    lines.extend(_own_lines(status, framing, length, close))
+    return AnswerHead(_joined(lines), framing, length or 0, close)
+
+
+def error_answer(
+    status: int, sentence: str, *, kind: str, code: str, request_id: str, with_body: bool = True
+) -> bytes:
+    """A whole answer in OpenAI's error shape that ends the connection; `with_body` is False for HEAD."""
+    error = {"message": sentence, "type": kind, "param": None, "code": code}
+    body = json.dumps({"error": error}).encode("ascii")
+    lines = [
+        _STATUS_LINES[status],
+        b"content-type: application/json",
+        b"content-length: %d" % len(body),
+        b"x-request-id: " + request_id.encode("ascii"),
+        b"connection: close",
+        _date.line(),
+    ]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        lines.append(b"retry-after: 1")
+    return _joined(lines) + (body if with_body else b"")
+
+
+def chunk(piece: bytes) -> bytes:
+    """One chunk; nothing for nothing, because an empty chunk would be the last."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+
+
+def _length_of(value: bytes, before: int | None) -> int:
+    if before is not None or not _LENGTH.fullmatch(value):
+        raise BadAnswer("content-length must be one number")
+    return int(value)
+
+
+def _framing(status: int, length: int | None, method: str, version: str) -> Framing:
+    if method == "HEAD" or status in _NO_BODY:
+        return Framing.NONE
+    if length is not None:
+        return Framing.LENGTH
+    return Framing.CHUNKED if version == "1.1" else Framing.UNTIL_CLOSE
+
+
+def _own_lines(status: int, framing: Framing, length: int | None, close: bool) -> Iterable[bytes]:
+    if length is not None and status != HTTPStatus.NO_CONTENT:
+        yield b"content-length: %d" % length
+    elif framing is Framing.CHUNKED:
+        yield b"transfer-encoding: chunked"
+    if close:
+        yield b"connection: close"
+    yield _date.line()
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    """Join the lines; a CR, LF or NUL inside of one would let a value forge another header."""
+    head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
+        raise BadAnswer("a response header holds CR, LF or NUL")
+    return head + b"\r\n\r\n"

@@ -1,0 +1,136 @@
+"""Serve an app until a signal comes; then drain, within a bound, and return."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+from hypercorn.config import Config
+
+from gateway.server.asgi import ASGIApp
+from gateway.server.lifecycle import Lifecycle, Shutdown, on_signals
+from gateway.server.lifespan import AppLifespan
+from gateway.server.listening import BoundAddress, bound_addresses, listen, stop_listening
+from gateway.server.service import Bounds, Service
+
+try:
+    import uvloop
+
+    _new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+except ImportError:  # no wheel for the platform: the same behaviour, slower
+    _new_event_loop = asyncio.new_event_loop
+
+DRAIN_S = 120.0  # SPEC 12; shorter than the 150 s that the orchestrator is told to wait
+LATE_GRACE_S = 1.0  # for requests that came during the drain: probes and refusals, milliseconds each
+FINAL_GRACE_S = 5.0  # for a cancelled request to write its last frame, and for that to be flushed
+
+DEFAULT_BOUNDS = Bounds()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run `serve(…)` to its end, on uvloop where there is one."""
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(main)
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+async def serve(
+    app: ASGIApp,
+    config: Config,
+    *,
+    lifecycle: Lifecycle,
+    new_id: Callable[[], str],
+    on_error: Callable[[BaseException], None],
+    drain_s: float = DRAIN_S,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    on_listening: Callable[[list[BoundAddress]], None] = _ignore,
+    shutdown: Shutdown | None = None,
+) -> None:
+    """Start the app, serve it, and stop it; returns after a drain.
+
+    Of `config` count: bind, insecure_bind, backlog, root_path, the TLS settings, startup_timeout and
+    shutdown_timeout. `on_error` is given what the app raised. `on_listening` is told the real
+    addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one. Raises
+    StartFailed, CannotListen (after the app has stopped again) or StopFailed.
+    """
+    stop = shutdown or Shutdown()
+    with on_signals(stop) if shutdown is None else nullcontext():
+        lifespan = AppLifespan(app, config)
+        if not await _started(lifespan, stop):
+            return
+        try:
+            service = Service(
+                app, lifecycle, new_id, on_error, bounds, state=lifespan.state, root_path=config.root_path
+            )
+            await _serve_until_drained(service, config, stop, drain_s, on_listening)
+        finally:
+            await lifespan.stop()
+
+
+async def _started(lifespan: AppLifespan, stop: Shutdown) -> bool:
+    """Start the app, unless the shutdown is asked for before it has started."""
+    starting = asyncio.create_task(lifespan.start())
+    asked = asyncio.create_task(stop.asked.wait())
+    await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait((starting,))
+    return False
+
+
+async def _serve_until_drained(
+    service: Service,
+    config: Config,
+    stop: Shutdown,
+    drain_s: float,
+    on_listening: Callable[[list[BoundAddress]], None],
+) -> None:
+    listeners = await listen(service, config)
+    service.sweep()
+    try:
+        on_listening(bound_addresses(listeners))
+        await stop.asked.wait()
+        await _drain(service, listeners, stop.hurried, drain_s)
+    finally:
+        stop_listening(listeners)
+        await service.close_all(FINAL_GRACE_S)
+        service.stop_sweeping()
+
+
+async def _drain(
+    service: Service, listeners: Iterable[asyncio.Server], hurried: asyncio.Event, drain_s: float
+) -> None:
+    """Wait for the requests that are in flight now, then for late ones a little, then cancel.
+
+    The listener stays open meanwhile: a probe has to be told 503, and not find the port closed.
+    """
+    service.lifecycle.draining = True
+    service.close_idle()
+    until = service.loop.time() + drain_s
+    await _ended(service.tasks(), hurried, drain_s)
+    stop_listening(listeners)
+    await _ended(service.tasks(), hurried, min(LATE_GRACE_S, max(0.0, until - service.loop.time())))
+    cancelled = service.tasks()
+    for task in cancelled:
+        task.cancel()
+    if cancelled:
+        await asyncio.wait(cancelled, timeout=FINAL_GRACE_S)
+
+
+async def _ended(tasks: set[asyncio.Task[None]], hurried: asyncio.Event, within_s: float) -> None:
+    """Return when all have ended, the time is over, or somebody is in a hurry."""
+    if not tasks:
+        return
+    all_ended = asyncio.create_task(asyncio.wait(tasks))
+    hurry = asyncio.create_task(hurried.wait())
+    await asyncio.wait((all_ended, hurry), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    all_ended.cancel()
+    hurry.cancel()
