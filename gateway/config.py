@@ -139,7 +139,9 @@ def _secret(text: str) -> str | None:
     if not text:
         return None
     if len(text) < MIN_SECRET_CHARACTERS or len(set(text)) < 8 or text.lower().startswith(_SAMPLES):
-        raise ValueError(f"at least {MIN_SECRET_CHARACTERS} random characters, such as `openssl rand -hex 32` prints")
+        raise ValueError(
+            f"at least {MIN_SECRET_CHARACTERS} random characters, such as `openssl rand -hex 32` prints"
+        )
     return text
 
 
@@ -154,7 +156,12 @@ def _items(text: str) -> list[str]:
 
 
 SETTINGS: Final = (
-    Setting("DATABASE_URL", _database, "sqlite:///data/gateway.db", "where tenants, keys and the audit log are kept"),
+    Setting(
+        "DATABASE_URL",
+        _database,
+        "sqlite:///data/gateway.db",
+        "where tenants, keys and the audit log are kept",
+    ),
     Setting(
         "OLLAMA_BACKENDS",
         str,
@@ -162,7 +169,9 @@ SETTINGS: Final = (
         "comma list of `[name=]URL[;kind=ollama|openai][;key-env=VAR]`; the first that has a model serves it",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
-    Setting("GATEWAY_DATA_DIR", Path, "data", "where the generated secret, the demo model and locks are kept"),
+    Setting(
+        "GATEWAY_DATA_DIR", Path, "data", "where the generated secret, the demo model and locks are kept"
+    ),
     Setting(
         "GATEWAY_SECRET",
         _secret,
@@ -171,12 +180,21 @@ SETTINGS: Final = (
         secret=True,
     ),
     Setting("GATEWAY_MAX_BODY_BYTES", _bytes, str(20 * MIB), "the largest request body"),
-    Setting("GATEWAY_MAX_BODIES_BYTES", _bytes, str(256 * MIB), "all request bodies in memory together; beyond: 503"),
+    Setting(
+        "GATEWAY_MAX_BODIES_BYTES",
+        _bytes,
+        str(256 * MIB),
+        "all request bodies in memory together; beyond: 503",
+    ),
     Setting("GATEWAY_BODY_GRACE_S", _seconds, "5", "a body may be slow for so long"),
-    Setting("GATEWAY_BODY_MIN_BYTES_PER_S", _bytes, str(KIB), "then it must have come at this rate on average"),
+    Setting(
+        "GATEWAY_BODY_MIN_BYTES_PER_S", _bytes, str(KIB), "then it must have come at this rate on average"
+    ),
     Setting("GATEWAY_BODY_DEADLINE_S", _seconds, "60", "and be complete by then; else 408"),
     Setting("GATEWAY_CONNECT_TIMEOUT_S", _seconds, "3", "connecting to a backend"),
-    Setting("GATEWAY_FIRST_BYTE_TIMEOUT_S", _seconds, "300", "a backend's first byte: loading a model takes time"),
+    Setting(
+        "GATEWAY_FIRST_BYTE_TIMEOUT_S", _seconds, "300", "a backend's first byte: loading a model takes time"
+    ),
     Setting("GATEWAY_CHUNK_GAP_TIMEOUT_S", _seconds, "90", "silence between two pieces of an answer"),
     Setting("GATEWAY_WRITE_STALL_S", _seconds, "30", "a client that reads nothing for so long is cut"),
     Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
@@ -219,7 +237,9 @@ def load(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, _BY_NAME, n=1)
-    return f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else "; see README for the settings.")
+    return f"unknown setting '{name}'" + (
+        f"; did you mean {near[0]}?" if near else "; see README for the settings."
+    )
 
 
 _BACKEND_OPTIONS: Final = ("kind", "key-env")
@@ -241,9 +261,15 @@ def _backends(text: str, values: Mapping[str, str], mistakes: list[str]) -> list
 
 def _backend(entry: str, values: Mapping[str, str]) -> BackendConfig:
     target, *options = entry.split(";")
-    name, equals, url = target.partition("=") if re.match(r"[A-Za-z0-9_.-]+=", target) else ("", "", target)
+    name, _, url = target.partition("=") if re.match(r"[A-Za-z0-9_.-]+=", target) else ("", "", target)
     parts = urlsplit(url.strip().rstrip("/"))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path
+        or parts.query
+        or parts.username
+    ):
         raise ValueError("expected http://host:port or https://host:port, without path or credentials")
     chosen = dict(_option(option) for option in options)
     kind = chosen.get("kind", "ollama")

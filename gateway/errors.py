@@ -81,7 +81,8 @@ class MutationBlocked(GatewayError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This gateway never pulls, pushes, creates, copies or deletes models; its operator does that on the backend."
+            "This gateway never pulls, pushes, creates, copies or deletes models; "
+            "its operator does that on the backend."
         )
 
 
@@ -133,7 +134,9 @@ class BodyTooLarge(GatewayError):
     code = "request_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request body is larger than the {limit_bytes} bytes that this gateway accepts.")
+        super().__init__(
+            f"The request body is larger than the {limit_bytes} bytes that this gateway accepts."
+        )
 
 
 class UnsupportedMediaType(GatewayError):
@@ -141,7 +144,9 @@ class UnsupportedMediaType(GatewayError):
     code = "unsupported_media_type"
 
     def __init__(self) -> None:
-        super().__init__("The body must be JSON: send 'Content-Type: application/json' and no Content-Encoding.")
+        super().__init__(
+            "The body must be JSON: send 'Content-Type: application/json' and no Content-Encoding."
+        )
 
 
 class MisdirectedRequest(GatewayError):
@@ -151,7 +156,9 @@ class MisdirectedRequest(GatewayError):
     code = "misdirected_request"
 
     def __init__(self) -> None:
-        super().__init__("This gateway does not serve the host that the request names; use the address you were given.")
+        super().__init__(
+            "This gateway does not serve the host that the request names; use the address you were given."
+        )
 
 
 # ── 5xx: a backend, or our own fault ─────────────────────────────────────────────────────
@@ -222,7 +229,9 @@ class InternalError(GatewayError):
     retry_after_s = 5
 
     def __init__(self) -> None:
-        super().__init__("The gateway failed to handle this request; the operator finds it by its x-request-id.")
+        super().__init__(
+            "The gateway failed to handle this request; the operator finds it by its x-request-id."
+        )
 
 
 class ClientLeft(Exception):

@@ -64,7 +64,7 @@ class Lifecycle(Protocol):
 
 
 class Readiness(Protocol):
-    async def missing(self) -> Sequence[str]:
+    def missing(self) -> Sequence[str]:
         """What this process lacks to serve: of `database`, `backend`, `draining`; empty when it is ready."""
 
 

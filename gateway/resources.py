@@ -49,14 +49,16 @@ class Resources:
         self._secret = load_secret(config)
         store = Keys(self.database)
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
-        timeouts = BackendTimeouts(config.connect_timeout_s, config.first_byte_timeout_s, config.chunk_gap_timeout_s)
+        timeouts = BackendTimeouts(
+            config.connect_timeout_s, config.first_byte_timeout_s, config.chunk_gap_timeout_s
+        )
         self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
         self.catalogue = Discovery(self.backends, self.clock)
         self.audit = AuditBatches(AuditLog(self.database))
         self.sinks = (self.audit, RequestLog())
 
     @asynccontextmanager
-    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+    async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """Open while the app is served. Raises what the first adapter that does not open raises."""
         async with AsyncExitStack() as opened:
             await opened.enter_async_context(self.database)
@@ -74,7 +76,7 @@ class Resources:
             opened.push_async_callback(self._write_last_rows)
             yield
 
-    async def missing(self) -> list[str]:
+    def missing(self) -> list[str]:
         """What this process lacks to serve, for /readyz."""
         lacks = {
             "draining": self.lifecycle.draining,

@@ -56,7 +56,10 @@ class FakeLifecycle:
 
 
 def scope_of(
-    method: str = "GET", target: str = "/", headers: Iterable[tuple[bytes, bytes]] = (HOST,), client: str = "192.0.2.1"
+    method: str = "GET",
+    target: str = "/",
+    headers: Iterable[tuple[bytes, bytes]] = (HOST,),
+    client: str = "192.0.2.1",
 ) -> dict[str, Any]:
     path, _, query = target.partition("?")
     return {

@@ -1,7 +1,7 @@
 """A backend that misbehaves on command, and remembers every byte that it was sent.
 
 Where a real engine behaves, tests use a real engine; this one is for what a real one does not do when
-asked: break off, stall, lie about lengths, redirect, compress. It runs in a thread of its own, over real sockets.
+asked: break off, stall, lie about lengths, redirect, compress. It runs in a thread, over real sockets.
 """
 
 import asyncio
@@ -68,7 +68,10 @@ def raw(*pieces: bytes, gap_s: float = 0.0) -> Script:
 
 def answer(status: int, body: object, **headers: str) -> Script:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return raw(_head(status, {"Content-Length": str(len(data)), "Content-Type": "application/json", **headers}) + data)
+    return raw(
+        _head(status, {"Content-Length": str(len(data)), "Content-Type": "application/json", **headers})
+        + data
+    )
 
 
 def stream(*frames: object, gap_s: float = 0.0, complete: bool = True) -> Script:
@@ -119,7 +122,12 @@ def chat_frame(content: str = "", *, done: bool = False, **extra: object) -> dic
         "done": done,
     }
     if done:
-        frame |= {"done_reason": "stop", "prompt_eval_count": 26, "eval_count": 3, "total_duration": 5_000_000}
+        frame |= {
+            "done_reason": "stop",
+            "prompt_eval_count": 26,
+            "eval_count": 3,
+            "total_duration": 5_000_000,
+        }
     return frame | extra
 
 
@@ -127,7 +135,9 @@ def chat_stream(words: Iterable[str] = ("Hello", " there", "!"), gap_s: float = 
     return stream(*(chat_frame(word) for word in words), chat_frame(done=True), gap_s=gap_s)
 
 
-HEAD_OF_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD_OF_STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 
 
 def chunk(frame: object) -> bytes:
@@ -173,7 +183,7 @@ class Double:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
         await self._stop.wait()
         server.close()
@@ -195,7 +205,9 @@ class Double:
 async def _read(reader: asyncio.StreamReader) -> Received:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, target, _ = head[0].split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+    }
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return Received(method, target, headers, body)
 

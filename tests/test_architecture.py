@@ -35,7 +35,8 @@ NEIGHBOURS: dict[str, set[str]] = {
 PURE_ROOMS = {"errors", "model", "rules", "formats", "ports"}
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",
-    "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis", "loguru",
+    "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis",
+    "loguru",
 }  # fmt: skip
 ONLY_IN = {
     "starlette": {"middleware", "proxy", "app"},
@@ -74,7 +75,8 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
 
 MODULES = list(modules())
 EACH_MODULE = pytest.mark.parametrize(
-    ("room", "tree"), [pytest.param(room, tree, id=str(path.relative_to(ROOT))) for room, path, tree in MODULES]
+    ("room", "tree"),
+    [pytest.param(room, tree, id=str(path.relative_to(ROOT))) for room, path, tree in MODULES],
 )
 
 
@@ -89,7 +91,9 @@ def test_imports_only_go_down(room: str, tree: ast.Module):
     for name in imports_of(tree):
         if name.startswith("gateway."):
             other = name.split(".")[1]
-            allowed = other == room or FLOOR_OF[other] < FLOOR_OF[room] or other in NEIGHBOURS.get(room, set())
+            allowed = (
+                other == room or FLOOR_OF[other] < FLOOR_OF[room] or other in NEIGHBOURS.get(room, set())
+            )
             assert allowed, f"{room} may not import {name}"
 
 

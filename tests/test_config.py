@@ -107,7 +107,9 @@ def test_what_this_version_cannot_honour_is_refused(values: dict[str, str]):
 
 def test_the_environment_wins_over_the_file(tmp_path: Path):
     env_file = tmp_path / ".env"
-    env_file.write_text("GATEWAY_BIND=127.0.0.1:1\nGATEWAY_DRAIN_S='7' # seconds\nexport GATEWAY_LOG_LEVEL=debug\n")
+    env_file.write_text(
+        "GATEWAY_BIND=127.0.0.1:1\nGATEWAY_DRAIN_S='7' # seconds\nexport GATEWAY_LOG_LEVEL=debug\n"
+    )
 
     config = load(env_file, {"GATEWAY_BIND": "127.0.0.1:2", "PATH": "/bin"})
 

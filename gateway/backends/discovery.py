@@ -49,7 +49,7 @@ class Discovery:
         return tuple(card for _, card in self._owners.values())
 
     async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
-        """Who serves this name. Raises BackendFailed when that can't be known: no backend was ever reached."""
+        """Who serves this name. Raises BackendFailed when no backend answers, so that it can't be known."""
         name = canonical(model)
         if name is None:
             return None
@@ -94,5 +94,7 @@ class Discovery:
             self._cards.setdefault(backend.name, ())
         else:
             if backend.name not in self._up:
-                logger.bind(backend=backend.name, models=len(self._cards[backend.name])).info("backend answers")
+                logger.bind(backend=backend.name, models=len(self._cards[backend.name])).info(
+                    "backend answers"
+                )
             self._up.add(backend.name)

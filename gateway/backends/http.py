@@ -88,7 +88,9 @@ class HttpBackend:
 
     def _post(self, path: str, body: bytes, request_id: str) -> "Call":
         session, url = self._opened(), self._url(path)
-        return lambda: session.post(url, data=body, headers={"X-Request-Id": request_id}, allow_redirects=False)
+        return lambda: session.post(
+            url, data=body, headers={"X-Request-Id": request_id}, allow_redirects=False
+        )
 
     def _get(self, path: str) -> "Call":
         session, url = self._opened(), self._url(path)
@@ -135,12 +137,12 @@ class HttpAnswer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # close, not release: an answer that was not read to its end must stop the backend's work. One that
-        # was is already released, and its connection back in the pool.
+        # was read to its end is already released, and its connection is back in the pool.
         if self._response is not None:
             self._response.close()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. The first piece may take as long as a first byte may, the next a chunk gap."""
+        """The body as it comes: the first piece within the time for a first byte, the next within a chunk gap."""
         response = self._response
         if response is None:
             raise BackendFailed("The answer was not opened.")

@@ -36,7 +36,8 @@ class Audit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         exchange = self._opened(scope)
         open_exchange(scope, exchange)
         try:
@@ -72,7 +73,7 @@ class Audit:
 
 
 class _Watched:
-    """The `send` of one request: notes status and bytes, adds the request id, tells when the client is gone."""
+    """The `send` of one request: notes status and bytes, adds the request id, raises ClientLeft."""
 
     __slots__ = ("exchange", "send")
 

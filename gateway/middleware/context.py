@@ -20,7 +20,9 @@ def exchange_of(scope: Any) -> Exchange:
     return exchange
 
 
-async def answer(send: Any, status: int, body: bytes, content_type: bytes = JSON, headers: list[Header] | None = None) -> None:
+async def answer(
+    send: Any, status: int, body: bytes, content_type: bytes = JSON, headers: list[Header] | None = None
+) -> None:
     """Send a whole answer: head and body."""
     fields = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *(headers or ())]
     await send({"type": "http.response.start", "status": status, "headers": fields})

@@ -17,7 +17,8 @@ class Errors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         exchange = exchange_of(scope)
         try:
             await self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Intake: the body is read for known callers only, up to a bound, at a minimum rate, parsed once, strictly."""
+"""Intake: the body is read for known callers only, bounded in size and time, parsed once, strictly."""
 
 import asyncio
 from typing import Final
@@ -47,7 +47,9 @@ class BodyLimits:
 class Intake:
     """Read, bound and parse the body of inference requests; refuse new work that could not be finished."""
 
-    def __init__(self, app: ASGIApp, *, limits: BodyLimits, lifecycle: Lifecycle, sinks: tuple[Sink, ...]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, limits: BodyLimits, lifecycle: Lifecycle, sinks: tuple[Sink, ...]
+    ) -> None:
         self.app = app
         self.limits = limits
         self.lifecycle = lifecycle
@@ -56,10 +58,12 @@ class Intake:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         exchange = exchange_of(scope)
         if exchange.operation is None or not exchange.operation.is_inference:
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         self._refuse_new_work()
         declared = _declared_bytes(exchange.head, self.limits.one_bytes)
         try:

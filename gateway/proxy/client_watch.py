@@ -11,7 +11,10 @@ from gateway.errors import ClientLeft
 
 
 class ClientWatch:
-    """Within `async with`, a disconnect cancels the body; it leaves as ClientLeft. The request must be read."""
+    """Within `async with`, a disconnect cancels the body, which leaves as ClientLeft.
+
+    The request must have been read to its end.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

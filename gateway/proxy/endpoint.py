@@ -1,17 +1,17 @@
 """The one catch-all route: what each operation does, once the layers above have let it through."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
+from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
 from gateway.formats.chat import AnswerStamp, ChatCall, Finish
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
-from gateway.middleware.context import Header, answer, exchange_of
-from gateway.model import Exchange, ModelCard, Operation
+from gateway.middleware.context import JSON, Header, answer, exchange_of
+from gateway.model import Exchange, ModelCard, Operation, Route
 from gateway.ports import Backend, Catalogue, Clock, Lifecycle, Readiness
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
@@ -21,81 +21,85 @@ from gateway.rules.model_names import canonical
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
 
+# What clients that compare versions are told: the Ollama whose wire protocol this gateway speaks.
+OLLAMA_VERSION: Final = "0.33.0"
+
 # A header for people to read, not a mirror of whatever was sent.
 _MAX_NAMED: Final = 20
 
-Handler = Callable[[Exchange, Receive, Send], Awaitable[None]]
+
+@frozen
+class Known:
+    """An answer that we know ourselves."""
+
+    body: bytes
+    content_type: bytes = JSON
+    status: int = 200
 
 
 class Endpoint:
     """Serve an admitted Exchange. Raises GatewayError for what can't be served."""
 
-    def __init__(self, *, catalogue: Catalogue, clock: Clock, lifecycle: Lifecycle, readiness: Readiness) -> None:
+    def __init__(
+        self, *, catalogue: Catalogue, clock: Clock, lifecycle: Lifecycle, readiness: Readiness
+    ) -> None:
         self._catalogue = catalogue
         self._clock = clock
         self._lifecycle = lifecycle
         self._readiness = readiness
-        self._handlers: dict[Operation, Handler] = {
-            Operation.ROOT: self._root,
-            Operation.VERSION: self._version,
-            Operation.TAGS: self._tags,
-            Operation.MODELS: self._models,
-            Operation.MODEL: self._model,
-            Operation.HEALTH: self._health,
-            Operation.READINESS: self._ready,
-            Operation.CHAT: self._infer,
-            Operation.GENERATE: self._infer,
-            Operation.CHAT_COMPLETIONS: self._infer,
-        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        if exchange.operation is None:
-            raise RuntimeError("the endpoint was reached past MutationBlock")
-        await self._handlers[exchange.operation](exchange, receive, send)
+        if exchange.operation in SURFACES:
+            await self._infer(exchange, SURFACES[exchange.operation], receive, send)
+        else:
+            known = await self._known(exchange)
+            await answer(send, known.status, known.body, known.content_type)
 
-    # ── what we know ourselves ───────────────────────────────────────────────────────────
+    async def _known(self, exchange: Exchange) -> Known:
+        match exchange.operation:
+            case Operation.ROOT:
+                return Known(b"Ollama is running", _TEXT)
+            case Operation.VERSION:
+                return Known(write_version(OLLAMA_VERSION), _JSON)
+            case Operation.TAGS:
+                return Known(write_tags(self._catalogue.cards()), _JSON)
+            case Operation.MODELS:
+                return Known(write_models(self._catalogue.cards()))
+            case Operation.MODEL:
+                return await self._model(exchange)
+            case Operation.HEALTH:
+                return Known(b'{"status":"ok"}')
+            case Operation.READINESS:
+                return self._ready()
+            case _:
+                raise RuntimeError(f"nobody serves {exchange.operation}")
 
-    async def _root(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        await answer(send, 200, b"Ollama is running", _TEXT)
-
-    async def _version(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        await answer(send, 200, write_version(), _JSON)
-
-    async def _health(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        await answer(send, 200, b'{"status":"ok"}')
-
-    async def _ready(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        missing = await self._readiness.missing()
+    def _ready(self) -> Known:
+        missing = self._readiness.missing()
         status = {"status": "unavailable", "missing": list(missing)} if missing else {"status": "ok"}
-        await answer(send, 503 if missing else 200, orjson.dumps(status))
+        return Known(orjson.dumps(status), status=503 if missing else 200)
 
-    async def _tags(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        await answer(send, 200, write_tags(self._catalogue.cards()), _JSON)
-
-    async def _models(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        await answer(send, 200, write_models(self._catalogue.cards()))
-
-    async def _model(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        name = getattr(exchange.route, "model", None) or ""
+    async def _model(self, exchange: Exchange) -> Known:
+        name = exchange.route.model if isinstance(exchange.route, Route) and exchange.route.model else ""
         _, card = await self._found(exchange, name)
-        await answer(send, 200, write_model(card, name))
+        return Known(write_model(card, name))
 
-    # ── what a backend answers ───────────────────────────────────────────────────────────
-
-    async def _infer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        surface = SURFACES[exchange.operation or Operation.CHAT]
+    async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
         call = surface.read(exchange.body)
         exchange.stream = call.stream
         backend, card = await self._found(exchange, call.model)
         stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
         if _is_load(call):
-            return await _answer_load(call, surface, stamp, send)
+            await _answer_load(call, surface, stamp, send)
+            return
         exchange.backend = backend.name
         upstream = upstream_of(backend.kind, call, card.name)
         job = Job(call, surface, upstream, backend, stamp, _dropped(call))
         async with ClientWatch(receive) as watch:
-            relay = Relay(job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone)
+            relay = Relay(
+                job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone
+            )
             await (relay.stream(send) if call.stream else relay.whole(send))
 
     async def _found(self, exchange: Exchange, model: str) -> tuple[Backend, ModelCard]:

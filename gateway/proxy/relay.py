@@ -65,7 +65,9 @@ class Relay:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
         job = self._job
         with self._cut_as_draining():
-            async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
+            async with job.backend.send(
+                job.upstream.request, request_id=self._exchange.request_id
+            ) as upstream:
                 await self._refuse_error(upstream)
                 body = await upstream.body()
         events = self._noted(job.upstream.read_whole(body))
@@ -104,7 +106,7 @@ class Relay:
 
     @contextmanager
     def _cut_as_draining(self) -> Iterator[None]:
-        """A cancellation that is not the client's leaving is a drain out of time: someone is there to be told."""
+        """A cancellation that is no client leaving is a drain out of time: someone is there to be told."""
         try:
             yield
         except asyncio.CancelledError:

@@ -24,7 +24,7 @@ Call = ChatCall | GenerateCall
 
 @frozen
 class SurfaceFormat:
-    """How callers of one operation speak. `heartbeat` keeps a silent stream open, where frames have a comment."""
+    """How callers of one operation speak. `heartbeat` is a comment that keeps a silent stream open."""
 
     read: Callable[[JsonObject], Call]
     writer: Callable[[AnswerStamp, Call], AnswerWriter]
@@ -44,7 +44,9 @@ class Upstream:
 
 SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     Operation.CHAT: SurfaceFormat(ollama.read_chat, ollama.ChatWriter, ollama.write_chat_answer),
-    Operation.GENERATE: SurfaceFormat(ollama.read_generate, ollama.GenerateWriter, ollama.write_generate_answer),
+    Operation.GENERATE: SurfaceFormat(
+        ollama.read_generate, ollama.GenerateWriter, ollama.write_generate_answer
+    ),
     Operation.CHAT_COMPLETIONS: SurfaceFormat(
         openai.read_chat, openai.ChatWriter, openai.write_chat_answer, heartbeat=sse.COMMENT
     ),

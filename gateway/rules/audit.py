@@ -24,7 +24,9 @@ def cleaned(text: str | None) -> str | None:
     """One printable line of at most MAX_TEXT characters; keys are cut to their public prefix."""
     if text is None:
         return None
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _KEY.sub(lambda key: key[0][:11] + "…", text[: 4 * MAX_TEXT]))[:MAX_TEXT]
+    return _UNPRINTABLE.sub(
+        "\N{REPLACEMENT CHARACTER}", _KEY.sub(lambda key: key[0][:11] + "…", text[: 4 * MAX_TEXT])
+    )[:MAX_TEXT]
 
 
 def outcome_of(error: GatewayError | None, status: int | None) -> Outcome:

@@ -116,5 +116,6 @@ def _folded(path: bytes) -> list[str]:
 
 def _malformed() -> GatewayError:
     return MalformedRequest(
-        "The request target is ambiguous: send the plain path, without encoded slashes, dot segments or empty segments."
+        "The request target is ambiguous: send the plain path, "
+        "without encoded slashes, dot segments or empty segments."
     )

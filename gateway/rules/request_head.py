@@ -15,7 +15,15 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # Twice any of these, and two parsers may each pick another one.
 _ONCE: Final = frozenset(
-    {b"host", b"authorization", b"x-api-key", b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"}
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+    }
 )
 _NAMED: Final = _ONCE | {b"user-agent", b"x-request-id", b"x-forwarded-for"}
 
@@ -83,7 +91,11 @@ def _name_of(host: bytes) -> str:
 
 
 def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    return bool(networks) and _is_address(address) and any(ipaddress.ip_address(address) in one for one in networks)
+    return (
+        bool(networks)
+        and _is_address(address)
+        and any(ipaddress.ip_address(address) in one for one in networks)
+    )
 
 
 def _is_address(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Our log: one JSON object a line on standard error, fields from a list that we allow, nothing of the payload."""
+"""Our log: one JSON object a line on standard error, allowed fields only, nothing of the payload."""
 
 import sys
 from datetime import UTC

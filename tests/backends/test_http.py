@@ -70,18 +70,28 @@ FAILURES: dict[str, tuple[Script, BackendTimeouts, type[GatewayError]]] = {
     "resets at once": (reset_after(), PATIENT, BackendFailed),
     "resets in mid-stream": (reset_after(HEAD_OF_STREAM + chunk(chat_frame("a"))), PATIENT, BackendFailed),
     "closes without the last chunk": (raw(HEAD_OF_STREAM + chunk(chat_frame("a"))), PATIENT, BackendFailed),
-    "promises more than it sends": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"), PATIENT, BackendFailed),
+    "promises more than it sends": (
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"),
+        PATIENT,
+        BackendFailed,
+    ),
     "cuts a chunk": (raw(HEAD_OF_STREAM + b"ff\r\n{"), PATIENT, BackendFailed),
     "sends a bad chunk length": (raw(HEAD_OF_STREAM + b"zz\r\n{}\r\n"), PATIENT, BackendFailed),
     "speaks no HTTP": (raw(b"SSH-2.0-OpenSSH\r\n\r\n"), PATIENT, BackendFailed),
-    "sends a head that is too large": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), PATIENT, BackendFailed),
+    "sends a head that is too large": (
+        raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"),
+        PATIENT,
+        BackendFailed,
+    ),
     "redirects": (answer(307, {}, Location="http://127.0.0.1:1/api/pull"), PATIENT, BackendFailed),
     "compresses unasked": (zipped(b"{}"), PATIENT, BackendFailed),
 }
 
 
 @pytest.mark.parametrize(("script", "timeouts", "error"), FAILURES.values(), ids=FAILURES)
-async def test_a_backend_that(double: Double, script: Script, timeouts: BackendTimeouts, error: type[GatewayError]):
+async def test_a_backend_that(
+    double: Double, script: Script, timeouts: BackendTimeouts, error: type[GatewayError]
+):
     """Every failure is one of two outcomes, told without a host, a port or a driver's words."""
     double.scripts["/api/chat"] = script
 

@@ -23,11 +23,19 @@ async def ok(scope, receive, send):
 async def test_a_served_request_leaves_one_row():
     sink = Rows()
 
-    answered = await call(audited(ok, sink), "GET", "/api/tags?secret=1", headers=[HOST, (b"user-agent", b"curl/8")])
+    answered = await call(
+        audited(ok, sink), "GET", "/api/tags?secret=1", headers=[HOST, (b"user-agent", b"curl/8")]
+    )
 
     assert answered.headers["x-request-id"] == "r1"
     (row,) = sink.rows
-    assert (row.request_id, row.method, row.path, row.status, row.outcome) == ("r1", "GET", "/api/tags", 200, "served")
+    assert (row.request_id, row.method, row.path, row.status, row.outcome) == (
+        "r1",
+        "GET",
+        "/api/tags",
+        200,
+        "served",
+    )
     assert (row.peer, row.user_agent, row.bytes_out) == ("192.0.2.1", "curl/8", 4)
     assert row.received_at_us == 1_800_000_000_000_000
 
@@ -83,7 +91,9 @@ async def test_a_send_that_fails_means_the_client_left():
     assert sink.rows[0].outcome == Outcome.CLIENT_LEFT
 
 
-@pytest.mark.parametrize("error", [RuntimeError("bug"), asyncio.CancelledError()], ids=["bug", "cancellation"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("bug"), asyncio.CancelledError()], ids=["bug", "cancellation"]
+)
 async def test_whatever_is_raised_the_row_is_written(error: BaseException):
     sink = Rows()
 
@@ -100,7 +110,9 @@ async def test_the_peer_behind_a_trusted_proxy_is_recorded():
     sink = Rows()
     proxies = (ipaddress.ip_network("192.0.2.0/24"),)
 
-    await call(audited(ok, sink, trusted_proxies=proxies), headers=[HOST, (b"x-forwarded-for", b"198.51.100.7")])
+    await call(
+        audited(ok, sink, trusted_proxies=proxies), headers=[HOST, (b"x-forwarded-for", b"198.51.100.7")]
+    )
 
     assert sink.rows[0].peer == "198.51.100.7"
 

@@ -74,7 +74,9 @@ async def test_a_good_key_passes_with_its_principal():
     assert given.principal == PRINCIPAL
 
 
-@pytest.mark.parametrize("value", [None, b"", b"Bearer nz_bad", b"Basic nz_good", b"nz_good", b"Bearer nz_good x"])
+@pytest.mark.parametrize(
+    "value", [None, b"", b"Bearer nz_bad", b"Basic nz_good", b"nz_good", b"Bearer nz_good x"]
+)
 async def test_anything_else_is_unauthenticated_alike(value: bytes | None):
     below = Passed()
 

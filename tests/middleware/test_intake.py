@@ -149,8 +149,15 @@ async def test_a_client_that_leaves_while_sending_ends_the_request():
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "application/json; charset=utf-8", 'application/json; charset="UTF-8"', "application/x-ndjson+json",
-     "application/x-www-form-urlencoded", "text/plain", "APPLICATION/JSON"],
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        'application/json; charset="UTF-8"',
+        "application/vnd.api+json",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "APPLICATION/JSON",
+    ],
 )  # fmt: skip
 async def test_types_that_clients_send_json_under_pass(content_type: str):
     """`curl -d` says form; what counts is that the body is one strict JSON object."""

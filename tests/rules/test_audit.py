@@ -64,7 +64,12 @@ def test_a_whole_row():
 def test_a_refused_request_has_no_tenant():
     row = row_of(exchange(status=401, error=Unauthenticated()), ended=100.0)
 
-    assert (row.tenant_id, row.key_prefix, row.outcome, row.error_code) == (None, None, "refused", "invalid_api_key")
+    assert (row.tenant_id, row.key_prefix, row.outcome, row.error_code) == (
+        None,
+        None,
+        "refused",
+        "invalid_api_key",
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,9 @@ def test_a_refused_request_has_no_tenant():
         (BackendTimeout("x"), 504, Outcome.BACKEND_FAILED),
     ],
 )
-def test_the_outcome_follows_from_what_the_client_saw(error: GatewayError | None, status: int | None, outcome: Outcome):
+def test_the_outcome_follows_from_what_the_client_saw(
+    error: GatewayError | None, status: int | None, outcome: Outcome
+):
     assert outcome_of(error, status) is outcome
 
 

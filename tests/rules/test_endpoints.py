@@ -72,7 +72,8 @@ def test_a_known_path_says_which_methods_it_has(method: str, path: bytes, allow:
     [
         b"/api", b"/api/", b"/api/chat/", b"/api/chats", b"/API/CHAT", b"/Api/chat", b"/api/me", b"/api/signout",
         b"/api/user/keys/x", b"/api/experimental/web_search", b"/api/status", b"/v1", b"/v1/", b"/v1/models/",
-        b"/v1/audio/transcriptions", b"/v1/images/generations", b"/v1/files", b"/metrics", b"/slots", b"/props", b"/x",
+        b"/v1/audio/transcriptions", b"/v1/images/generations", b"/v1/files",
+        b"/metrics", b"/slots", b"/props", b"/x",
     ],
 )  # fmt: skip
 def test_what_is_not_in_the_table_is_not_found(path: bytes):
@@ -149,7 +150,23 @@ def test_no_target_makes_it_raise(path: bytes):
     assert isinstance(verdict, GatewayError) or path in ROUTES
 
 
-PIECES = ["/", "//", "\\", "%2f", "%5c", ".", "..", "%2e", ";", "%00", "%25", "api", "v1", "models", *sorted(MUTATIONS)]
+PIECES = [
+    "/",
+    "//",
+    "\\",
+    "%2f",
+    "%5c",
+    ".",
+    "..",
+    "%2e",
+    ";",
+    "%00",
+    "%25",
+    "api",
+    "v1",
+    "models",
+    *sorted(MUTATIONS),
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(METHODS))

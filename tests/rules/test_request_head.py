@@ -13,7 +13,9 @@ HOST = (b"host", b"gateway.example")
 
 def test_only_named_headers_are_picked():
     """What is not named is neither used nor forwarded."""
-    head = head_of([HOST, (b"cookie", b"a=b"), (b"x-http-method-override", b"DELETE"), (b"user-agent", b"curl")])
+    head = head_of(
+        [HOST, (b"cookie", b"a=b"), (b"x-http-method-override", b"DELETE"), (b"user-agent", b"curl")]
+    )
 
     assert head == RequestHead({b"host": b"gateway.example", b"user-agent": b"curl"})
 
@@ -83,7 +85,9 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
     [
         pytest.param("203.0.113.9", "198.51.100.1", "203.0.113.9", id="a stranger's word is not believed"),
         pytest.param("10.0.0.1", "198.51.100.1", "198.51.100.1", id="our proxy's word is"),
-        pytest.param("10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1", id="only what the proxy wrote itself"),
+        pytest.param(
+            "10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1", id="only what the proxy wrote itself"
+        ),
         pytest.param("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1", id="through two proxies"),
         pytest.param("10.0.0.1", None, "10.0.0.1", id="no header"),
         pytest.param("10.0.0.1", "nonsense", "10.0.0.1", id="nonsense ends the search"),
@@ -92,7 +96,9 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
         pytest.param("", "198.51.100.1", "", id="a socket without an address"),
     ],
 )
-def test_the_peer_is_the_nearest_address_that_is_no_proxy(connected: str, forwarded: str | None, expected: str):
+def test_the_peer_is_the_nearest_address_that_is_no_proxy(
+    connected: str, forwarded: str | None, expected: str
+):
     assert peer_of(connected, forwarded, TRUSTED) == expected
 
 
