@@ -1,0 +1,133 @@
+"""Keys as they are kept: the adapter behind `ports.KeyStore`, and what the command line does with keys.
+
+Statements go to the driver's own connection, for the look-up is on the way of every first request.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from databases.core import Connection
+
+from gateway.model import Key, Tenant
+from gateway.rules.names import folded
+from gateway.storage.database import Database
+from gateway.storage.refusals import KeyNameTaken, NoSuchKey
+
+_BY_PREFIX: Final = """
+    SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
+        tenants.id, tenants.name, tenants.created_at
+    FROM keys JOIN tenants ON tenants.id = keys.tenant_id
+    WHERE prefix = ?
+"""
+_ALL: Final = """
+    SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
+        tenants.id, tenants.name, tenants.created_at
+    FROM keys JOIN tenants ON tenants.id = keys.tenant_id
+    WHERE tenants.id = ?1 OR ?1 IS NULL
+    ORDER BY tenants.folded, keys.created_at, keys.folded
+"""
+_ADD: Final = """
+    INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = ? AND folded = ?"
+_REVOKE: Final = "UPDATE keys SET revoked_at = ? WHERE id = ?"
+_TOUCH: Final = "UPDATE keys SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, 0) < ?1"
+_REVISION: Final = "SELECT value FROM revision"
+
+
+@frozen
+class Revocation:
+    """A key that is revoked now, and whether it was before (`already`)."""
+
+    key: Key
+    already: bool
+
+
+class Keys:
+    """All raise StoreUnavailable when the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def key_by_prefix(self, prefix: str) -> Key | None:
+        """The key with this public prefix, revoked and expired ones included."""
+        async with self._database.session() as connection:
+            return await _find(connection, prefix)
+
+    async def revision(self) -> int:
+        """A number that grows with every change to tenants and keys, last uses apart."""
+        async with self._database.session() as connection:
+            rows = await _fetch(connection, _REVISION, ())
+        return int(rows[0][0])
+
+    async def add(self, key: Key) -> None:
+        """Keep a new key. Raises KeyNameTaken, also when the name belonged to a key that is revoked."""
+        async with self._database.transaction() as connection:
+            if await _fetch(connection, _HAS_NAME, (key.tenant.id, folded(key.name))):
+                raise KeyNameTaken(key.name, key.tenant)
+            await connection.raw_connection.execute(
+                _ADD,
+                (
+                    key.id,
+                    key.tenant.id,
+                    key.name,
+                    folded(key.name),
+                    key.prefix,
+                    key.mac,
+                    key.argon2,
+                    key.created_at,
+                    key.expires_at,
+                ),
+            )
+
+    async def all(self, tenant: Tenant | None = None) -> list[Key]:
+        """All keys, or those of one tenant: by tenant, the oldest first."""
+        async with self._database.session() as connection:
+            return [_key(row) for row in await _fetch(connection, _ALL, (tenant and tenant.id,))]
+
+    async def revoke(self, prefix: str, now: float) -> Revocation:
+        """Revoke for good, from `now` (seconds since the epoch). Revoking twice changes nothing.
+
+        Raises NoSuchKey.
+        """
+        async with self._database.transaction() as connection:
+            key = await _find(connection, prefix)
+            if key is None:
+                raise NoSuchKey(prefix)
+            if key.revoked_at is not None:
+                return Revocation(key, already=True)
+            await connection.raw_connection.execute(_REVOKE, (now, key.id))
+        return Revocation(evolve(key, revoked_at=now), already=False)
+
+    async def touch(self, last_used: Mapping[str, float]) -> None:
+        """Note when keys were last used: key id → seconds since the epoch. Never lowers what is there."""
+        async with self._database.transaction() as connection:
+            uses = [(used_at, key_id) for key_id, used_at in last_used.items()]
+            await connection.raw_connection.executemany(_TOUCH, uses)
+
+
+async def _fetch(connection: Connection, statement: str, values: Sequence[Any]) -> list[Sequence[Any]]:
+    return list(await connection.raw_connection.execute_fetchall(statement, values))
+
+
+async def _find(connection: Connection, prefix: str) -> Key | None:
+    rows = await _fetch(connection, _BY_PREFIX, (prefix,))
+    return _key(rows[0]) if rows else None
+
+
+def _key(row: Sequence[Any]) -> Key:
+    key_id, name, prefix, mac, argon2, created_at, expires_at, revoked_at, last_used_at, *tenant = row
+    return Key(
+        id=key_id,
+        tenant=Tenant(*tenant),
+        name=name,
+        prefix=prefix,
+        mac=mac,
+        argon2=argon2,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+        last_used_at=last_used_at,
+    )
