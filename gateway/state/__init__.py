@@ -1,0 +1,1 @@
+"""Where state lives that changes while serving: keys checked already, hashing, the secret."""

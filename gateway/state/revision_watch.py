@@ -1,0 +1,90 @@
+"""How current is what was read of the database? One cheap number, polled, answers for all records at once.
+
+The law: a record is as current as the latest poll that showed the revision it was read under, or as its own
+reading. When a poll shows another revision, every record read before may be outdated: its age is infinite.
+"""
+
+import asyncio
+import math
+from typing import Final
+
+from attrs import frozen
+from loguru import logger
+
+from gateway.errors import StoreUnavailable
+from gateway.ports import Clock, KeyStore
+
+POLL_S: Final = 0.25
+# After a failure the database counts as down for so long, unless a poll succeeds: nobody queues for it.
+DOWN_S: Final = 1.0
+
+
+@frozen
+class Stamp:
+    """When a record was read, and under which revision. Taken before reading, so never too new."""
+
+    revision: int | None
+    at: float
+    """Seconds on the monotonic clock."""
+
+
+class RevisionWatch:
+    """Polls the revision of tenants and keys. `start` and `stop` inside the event loop."""
+
+    def __init__(self, store: KeyStore, clock: Clock, poll_s: float = POLL_S) -> None:
+        self._store = store
+        self._clock = clock
+        self._poll_s = poll_s
+        self._revision: int | None = None
+        self._confirmed_at = -math.inf
+        self._failed_at = -math.inf
+        self._told_down = False
+        self._polling: asyncio.Task[None] | None = None
+
+    def stamp(self) -> Stamp:
+        return Stamp(self._revision, self._clock.elapsed())
+
+    def age_s(self, stamp: Stamp) -> float:
+        """Seconds since what was read under this stamp was known to be current; infinite if it may not be."""
+        if stamp.revision != self._revision:
+            return math.inf
+        return self._clock.elapsed() - max(stamp.at, self._confirmed_at)
+
+    @property
+    def is_down(self) -> bool:
+        """The database failed a moment ago."""
+        return self._clock.elapsed() - self._failed_at < DOWN_S
+
+    def note_failure(self) -> None:
+        self._failed_at = self._clock.elapsed()
+        if not self._told_down:
+            self._told_down = True
+            logger.error("the database does not answer; keys that were confirmed lately go on")
+
+    async def poll(self) -> None:
+        """Ask once. A database that does not answer leaves everything as old as it is."""
+        asked_at = self._clock.elapsed()
+        try:
+            revision = await self._store.revision()
+        except StoreUnavailable:
+            self.note_failure()
+            return
+        self._revision, self._confirmed_at, self._failed_at = revision, asked_at, -math.inf
+        if self._told_down:
+            self._told_down = False
+            logger.info("the database answers again")
+
+    async def start(self) -> None:
+        """Poll once, then in the background."""
+        await self.poll()
+        self._polling = asyncio.create_task(self._poll_for_ever())
+
+    async def stop(self) -> None:
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait([self._polling])
+
+    async def _poll_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            await self.poll()
