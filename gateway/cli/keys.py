@@ -1,0 +1,148 @@
+"""Commands for keys."""
+
+import secrets
+import time
+import uuid
+from typing import Any
+
+import click
+from attrs import frozen
+
+from gateway.cli.output import iso, json_option, show_json, show_table, when
+from gateway.cli.stores import Stores, with_stores
+from gateway.cli.words import Moment, Name, Prefix
+from gateway.model import Key
+from gateway.rules.keys import mac_of, new_token, prefix_of
+from gateway.state.hasher import argon2_of
+from gateway.state.secret import confirm_secret, load_secret
+from gateway.storage.keys import Revocation
+
+
+@frozen
+class _KeyRequest:
+    tenant: str
+    name: str
+    expires_at: float | None
+
+
+@click.command()
+@click.option("--tenant", required=True, help="The name of the tenant that owns the key.")
+@click.option("--name", required=True, type=Name(), help="1 to 64 characters; unique within the tenant.")
+@click.option(
+    "--expires",
+    type=Moment(),
+    help="When the key ends: 12h, 30d, 4w from now, or an ISO date such as 2027-01-31 (00:00 UTC).",
+)
+@json_option
+def create_key(tenant: str, name: str, expires: float | None, as_json: bool) -> None:
+    """Make a key and print it, this one time.
+
+    \b
+    Examples:
+      neuronetz-gateway create-key --tenant acme --name prod-server-1
+      neuronetz-gateway create-key --tenant acme --name trial --expires 30d --json
+    """
+    token = new_token(secrets.randbelow)
+    request = _KeyRequest(tenant=tenant, name=name, expires_at=expires)
+    key = with_stores(lambda stores: _create(stores, request, token))
+    if as_json:
+        show_json({**_as_json(key), "key": token})
+        return
+    ends = when(key.expires_at, "never")
+    click.echo(f"Made the key '{key.name}' of the tenant '{key.tenant.name}'. Expires: {ends}.\n")
+    click.echo(f"  {token}\n")
+    click.echo("Keep it now: only its hash is stored, so it can't be shown again.")
+
+
+@click.command()
+@click.option("--tenant", help="Only the keys of the tenant of this name.")
+@json_option
+def list_keys(tenant: str | None, as_json: bool) -> None:
+    """List keys with their state; never the keys themselves.
+
+    \b
+    Examples:
+      neuronetz-gateway list-keys
+      neuronetz-gateway list-keys --tenant acme --json
+    """
+    keys = with_stores(lambda stores: _list(stores, tenant))
+    if as_json:
+        show_json([_as_json(key) for key in keys])
+    elif not keys:
+        click.echo("There are no keys yet; `neuronetz-gateway create-key` makes one.")
+    else:
+        columns = ("Prefix", "Tenant", "Name", "Status", "Created", "Last used", "Expires")
+        show_table(columns, [_as_row(key) for key in keys])
+
+
+@click.command()
+@click.option("--prefix", required=True, type=Prefix(), help="The public prefix, as list-keys shows it.")
+@json_option
+def revoke_key(prefix: str, as_json: bool) -> None:
+    """End a key for good: running gateways refuse it within one second.
+
+    \b
+    Example:
+      neuronetz-gateway revoke-key --prefix nz_abc12345
+    """
+    revocation = with_stores(lambda stores: _revoke(stores, prefix))
+    key = revocation.key
+    if as_json:
+        show_json({**_as_json(key), "already_revoked": revocation.already})
+        return
+    what = f"the key '{key.name}' ({key.prefix}) of the tenant '{key.tenant.name}'"
+    if revocation.already:
+        click.echo(f"Nothing to do: {what} was revoked on {when(key.revoked_at, '')} already.")
+    else:
+        click.echo(f"Revoked {what}. Running gateways refuse it within one second.")
+
+
+async def _create(stores: Stores, request: _KeyRequest, token: str) -> Key:
+    tenant = await stores.tenants.by_name(request.tenant)
+    secret = load_secret(stores.config)
+    await confirm_secret(stores.meta, secret)
+    key = Key(
+        id=uuid.uuid4().hex,
+        tenant=tenant,
+        name=request.name,
+        prefix=prefix_of(token),
+        mac=mac_of(secret, token),
+        argon2=argon2_of(token),
+        created_at=time.time(),
+        expires_at=request.expires_at,
+    )
+    await stores.keys.add(key)
+    return key
+
+
+async def _list(stores: Stores, tenant: str | None) -> list[Key]:
+    return await stores.keys.all(None if tenant is None else await stores.tenants.by_name(tenant))
+
+
+async def _revoke(stores: Stores, prefix: str) -> Revocation:
+    return await stores.keys.revoke(prefix, time.time())
+
+
+def _as_json(key: Key) -> dict[str, Any]:
+    return {
+        "prefix": key.prefix,
+        "name": key.name,
+        "tenant": key.tenant.name,
+        "status": key.status(time.time()).value,
+        "created_at": iso(key.created_at),
+        "last_used_at": iso(key.last_used_at),
+        "expires_at": iso(key.expires_at),
+        "revoked_at": iso(key.revoked_at),
+    }
+
+
+def _as_row(key: Key) -> tuple[str, ...]:
+    return (
+        key.prefix,
+        key.tenant.name,
+        key.name,
+        key.status(time.time()).value,
+        when(key.created_at, ""),
+        when(key.last_used_at, "never"),
+        when(key.expires_at, "never"),
+    )

@@ -1,0 +1,117 @@
+"""The entry point: which commands there are, in which sections, and how every failure ends.
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage, which includes mistakes in the settings: nothing was
+tried yet. No traceback, ever.
+"""
+
+import sys
+import traceback
+from importlib import metadata
+from typing import IO, Any, Final
+
+import click
+from loguru import logger
+
+from gateway.cli.keys import create_key, list_keys, revoke_key
+from gateway.cli.migrate import migrate
+from gateway.cli.tenants import create_tenant, list_tenants
+from gateway.config import ConfigError
+from gateway.errors import GatewayError
+from gateway.storage.refusals import Refused
+
+PROGRAM: Final = "neuronetz-gateway"
+
+# The help shows them in this order; a new command is one name here.
+SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
+    ("Tenants and keys", (create_tenant, list_tenants, create_key, list_keys, revoke_key)),
+    ("Operations", (migrate,)),
+)
+
+
+class SectionedGroup(click.Group):
+    """Shows the commands by purpose, and turns what they refuse into a sentence and an exit code."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        width = max(len(command.name or "") for _, commands in SECTIONS for command in commands)
+        for title, commands in SECTIONS:
+            with formatter.section(title):
+                # Padded alike, so that the sections line up.
+                rows = [
+                    ((command.name or "").ljust(width), command.get_short_help_str(80))
+                    for command in commands
+                ]
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise _Misconfigured(str(error)) from error
+        except (Refused, GatewayError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _Misconfigured(click.ClickException):
+    """A line for each mistake, on standard error."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for mistake in self.message.splitlines():
+            click.echo(f"Error: {mistake}", file=file, err=file is None)
+
+
+@click.group(
+    cls=SectionedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=f"""
+    Settings come from the environment, over .env in the working directory; see README.md.
+
+    \b
+    Completion of commands and options, for bash (zsh and fish likewise):
+      eval "$(_NEURONETZ_GATEWAY_COMPLETE=bash_source {PROGRAM})"
+    """,
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, asked: _show_version(ctx) if asked else None,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """A secure, multi-tenant API gateway in front of Ollama and OpenAI-compatible servers."""
+    # Warnings of the adapters, for people; `serve` sends its log elsewhere.
+    logger.remove()
+    logger.add(
+        lambda message: click.echo(message, err=True, nl=False), level="WARNING", format="Warning: {message}"
+    )
+
+
+for _, _commands in SECTIONS:
+    for _command in _commands:
+        cli.add_command(_command)
+
+
+def main() -> None:
+    """What `neuronetz-gateway` and `python -m gateway` run. Does not return."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is shown escaped, not answered with a failure.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        cli(prog_name=PROGRAM)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, and no traceback
+        click.echo(f"Error: this is a defect, please report it: {_origin_of(error)}.", err=True)
+        sys.exit(1)
+
+
+def _origin_of(error: BaseException) -> str:
+    """Its kind and where it came from; not its text, which may hold anything."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.filename}:{frame.lineno}"
+
+
+def _show_version(ctx: click.Context) -> None:
+    click.echo(f"{PROGRAM} {metadata.version(PROGRAM)}")
+    ctx.exit()

@@ -1,0 +1,56 @@
+"""What commands print: tables for people, JSON for programs. Nothing else of `rich` is used elsewhere."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Where there is no terminal nothing is cut or folded: a line stays a line for grep and awk.
+_PIPE_COLUMNS: Final = 10_000
+_STATUS_STYLES: Final = {"active": "green", "expired": "yellow", "revoked": "red"}
+
+json_option: Final[Callable[[Any], Any]] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs."
+)
+
+
+def show_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """One object, or one list of objects. ASCII, so that it passes through any terminal and pipe."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their columns. A column called Prefix is never cut, however narrow the terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        whole = column == "Prefix"
+        table.add_column(column, no_wrap=whole, min_width=11 if whole else None, overflow="fold")
+    for row in rows:
+        # Text, not str: a name is no markup.
+        table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
+    _console().print(table)
+
+
+def iso(moment: float | None) -> str | None:
+    """Seconds since the epoch as ISO 8601, UTC, for programs: 2026-11-23T15:04:05Z."""
+    return None if moment is None else f"{_utc(moment):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def when(moment: float | None, otherwise: str) -> str:
+    """Seconds since the epoch for people: 2026-11-23 15:04 UTC."""
+    return otherwise if moment is None else f"{_utc(moment):%Y-%m-%d %H:%M} UTC"
+
+
+def _utc(moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def _console() -> Console:
+    # rich itself honours NO_COLOR and prints no colours where there is no terminal.
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)

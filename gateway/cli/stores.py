@@ -1,0 +1,41 @@
+"""The stores that a command works on, opened for it and closed after it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from attrs import frozen
+
+from gateway import config
+from gateway.config import Config
+from gateway.storage.database import Database
+from gateway.storage.keys import Keys
+from gateway.storage.meta import Meta
+from gateway.storage.migrations import refuse_pending
+from gateway.storage.tenants import Tenants
+
+_T = TypeVar("_T")
+
+
+@frozen
+class Stores:
+    config: Config
+    tenants: Tenants
+    keys: Keys
+    meta: Meta
+
+
+def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
+    """Run `work` on the database of the settings. Raises ConfigError, Refused and what `work` raises.
+
+    The database must be up to date: a command never migrates on its own.
+    """
+    settings = config.load()
+    refuse_pending(settings.database_url)
+    return asyncio.run(_opened(settings, work))
+
+
+async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> _T:
+    # FULL: what a command reported as done, such as a revocation, survives a power cut.
+    async with Database(settings.database_url, connections=1, synchronous="FULL") as database:
+        return await work(Stores(settings, Tenants(database), Keys(database), Meta(database)))

@@ -1,0 +1,70 @@
+"""The kinds of values that commands take, checked before anything is opened."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import click
+
+from gateway.rules import keys, names
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_MAX_LIFETIME: Final = timedelta(days=36_525)
+
+
+class Name(click.ParamType[str]):
+    """A name that a tenant or key may have."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        complaint = names.complaint_about(value)
+        if complaint is not None:
+            self.fail(complaint, param, ctx)
+        return str(value)
+
+
+class Prefix(click.ParamType[str]):
+    """A key's public prefix. A whole key is refused without being repeated: it does not belong in a log."""
+
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not keys.is_prefix(value):
+            self.fail("expected the public prefix of a key, 11 characters such as nz_abc12345.", param, ctx)
+        return str(value)
+
+
+class Moment(click.ParamType[float]):
+    """A time to come: a duration from now (90m, 12h, 30d, 4w) or an ISO date. Seconds since the epoch."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        now = datetime.now(UTC)
+        try:
+            return moment(value, now).timestamp()
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The moment that a text means. A date is its first second, and without a zone UTC.
+
+    Raises ValueError, with a sentence, for what is no moment, is past, or is over a century away.
+    """
+    duration = re.fullmatch(r"([0-9]{1,9})([mhdw])", text)
+    lifetime = timedelta(**{_UNITS[duration[2]]: int(duration[1])}) if duration else _parsed(text) - now
+    if not timedelta(0) < lifetime <= _MAX_LIFETIME:
+        raise ValueError(f"'{text}' is not in the future, or more than a century away.")
+    return now + lifetime
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"'{text}' is no time; expected a duration such as 12h or 30d, or a date such as 2027-01-31."
+        ) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
