@@ -7,7 +7,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def rfc3339(epoch_s: float) -> str:
     """`2026-11-23T08:16:03.565756Z`: to the microsecond, always with `Z`."""
-    return (_EPOCH + timedelta(seconds=epoch_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = _EPOCH + timedelta(seconds=epoch_s)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def epoch_of(text: str) -> float | None:
