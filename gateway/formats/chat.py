@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from attrs import evolve, field, frozen
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UnsupportedField
 from gateway.model import JsonObject, Timings, Usage
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -148,6 +148,31 @@ class GenerateCall:
     truncate: bool | None = None
     shift: bool | None = None
     dropped: tuple[str, ...] = ()
+
+
+def as_chat(call: GenerateCall) -> ChatCall:
+    """A templated completion as a chat of one turn, for kinds that have no other way to use the template.
+
+    Raise UnsupportedField for a template of the caller's own and for a suffix. `context` is left out:
+    it holds the tokens of another server.
+    """
+    for name, value in (("template", call.template), ("suffix", call.suffix)):
+        if value:
+            raise UnsupportedField(f"'{name}' can't be honoured for this model; leave it out.", param=name)
+    system = (Message("system", call.system),) if call.system else ()
+    return ChatCall(
+        model=call.model,
+        messages=(*system, Message("user", call.prompt, images=call.images)),
+        stream=call.stream,
+        sampling=call.sampling,
+        format=call.format,
+        think=call.think,
+        top_logprobs=call.top_logprobs,
+        keep_alive=call.keep_alive,
+        truncate=call.truncate,
+        shift=call.shift,
+        dropped=call.dropped,
+    )
 
 
 # ── tool calls and their answers ─────────────────────────────────────────────────────────

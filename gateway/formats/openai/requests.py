@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.errors import UnsupportedField
-from gateway.formats.chat import ChatCall, GenerateCall, Message, UpstreamRequest
+from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest, as_chat
 from gateway.formats.durations import read_keep_alive
 from gateway.formats.fields import Fields
 from gateway.formats.openai.messages import read_messages, write_messages
@@ -191,7 +191,7 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
 
 
 def is_completion(call: GenerateCall) -> bool:
-    """True where `write_generate` asks for a plain completion, so that a `CompletionReader` reads it."""
+    """True where `write_generate` asks for a plain completion, whose answer a `CompletionReader` reads."""
     return call.raw or bool(call.suffix)
 
 
@@ -218,26 +218,6 @@ def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
     if call.top_logprobs is not None:
         body["logprobs"] = call.top_logprobs
     return UpstreamRequest(COMPLETION_PATH, body)
-
-
-def as_chat(call: GenerateCall) -> ChatCall:
-    """A templated completion is a chat of one turn. `context` is left out: it is another server's tokens."""
-    if call.template:
-        raise UnsupportedField("'template' can't be honoured here; leave it out.", param="template")
-    system = (Message("system", call.system),) if call.system else ()
-    return ChatCall(
-        model=call.model,
-        messages=(*system, Message("user", call.prompt, images=call.images)),
-        stream=call.stream,
-        sampling=call.sampling,
-        format=call.format,
-        think=call.think,
-        top_logprobs=call.top_logprobs,
-        keep_alive=call.keep_alive,
-        truncate=call.truncate,
-        shift=call.shift,
-        dropped=call.dropped,
-    )
 
 
 def _write_stream(stream: bool) -> JsonObject:

@@ -7,12 +7,14 @@ import orjson
 from gateway.errors import InvalidRequest, UnsupportedField
 from gateway.formats.chat import ChatCall, Tool, ToolCall, ToolChoice
 from gateway.formats.fields import Fields
+from gateway.formats.strict_json import parse_object
 from gateway.model import JsonObject
 
 # Agents with many MCP servers bring some hundreds.
 MAX_TOOLS: Final = 512
 MAX_TOOL_CALLS: Final = 128
-# Arguments that are no JSON object travel as an object with this one key, and leave as they came.
+# Arguments that are no JSON object, or one that parsers read differently, travel as an object with this
+# one key, and leave as they came.
 UNPARSED: Final = "_unparsed"
 
 _MODES: Final = ("none", "auto", "required")
@@ -26,10 +28,9 @@ def arguments_of(text: str) -> JsonObject:
     if not text.strip():
         return {}
     try:
-        arguments = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return parse_object(text.encode())
+    except InvalidRequest:
         return {UNPARSED: text}
-    return arguments if isinstance(arguments, dict) else {UNPARSED: text}
 
 
 def arguments_text(arguments: JsonObject) -> str:

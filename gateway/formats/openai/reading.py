@@ -1,0 +1,287 @@
+"""Answers of vLLM, llama.cpp and their like: SSE chunks, or one whole object, read as events.
+
+A finish reason is held back until the usage has come, or `[DONE]`: both come after it. A stream that
+ends before either was cut, and never looks complete.
+"""
+
+from typing import Any, Final
+
+import orjson
+from attrs import define
+
+from gateway.errors import BackendFailed
+from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCall, ToolCalls
+from gateway.formats.openai.errors import read_failure
+from gateway.formats.openai.logprobs import chat_items
+from gateway.formats.openai.tools import arguments_of
+from gateway.formats.sse import DONE_DATA, MIB, EventSplitter
+from gateway.model import JsonObject, Timings, Usage
+
+# Calls are kept until they are complete; no model writes as much.
+MAX_CALLS: Final = 128
+MAX_CALL_BYTES: Final = 8 * MIB
+
+_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "stop",
+}
+# vLLM's words for an answer that it gave up.
+_GIVEN_UP: Final = frozenset({"abort", "error"})
+_NS_PER_MS: Final = 1_000_000
+
+
+class _Reader:
+    """Chunks in, events out. `_read_piece` takes what one kind of answer has in its choice."""
+
+    def __init__(self) -> None:
+        self._splitter = EventSplitter()
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._timings = Timings()
+        self._is_over = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Raise BackendFailed for bytes that are no chunks. What follows the end is left unread."""
+        events: list[Event] = []
+        for payload in self._splitter.feed(data):
+            self._read(payload, events)
+        return events
+
+    def end(self) -> list[Event]:
+        """Raise BackendFailed when the answer broke off."""
+        events: list[Event] = []
+        for payload in self._splitter.end():
+            self._read(payload, events)
+        if not self._is_over:
+            raise _broken_off()
+        return events
+
+    def whole(self, body: bytes) -> list[Event]:
+        """The events of an answer that came as one object: its message is read as if it were one chunk."""
+        events: list[Event] = []
+        self._read_chunk(_object_of(body), events)
+        if not self._is_over:
+            self._finish(events)
+        return events
+
+    def _read(self, payload: bytes, events: list[Event]) -> None:
+        if self._is_over:
+            return
+        if payload == DONE_DATA:
+            self._finish(events)
+        else:
+            self._read_chunk(_object_of(payload), events)
+
+    def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        # Elder vLLM servers send the error as the whole object.
+        if error := chunk.get("error") or (chunk.get("object") == "error" and chunk):
+            self._fail(error, events)
+            return
+        for choice in _list_of(chunk.get("choices")):
+            # One answer is asked for; some servers number none.
+            if _dict_of(choice).get("index", 0) == 0:
+                self._read_choice(choice, events)
+        if "timings" in chunk:
+            self._timings = _timings_of(chunk["timings"])
+        if usage := chunk.get("usage"):
+            self._usage = _usage_of(usage)
+            if self._reason is not None and not self._is_over:
+                self._finish(events)
+
+    def _read_choice(self, choice: JsonObject, events: list[Event]) -> None:
+        self._read_piece(choice, events)
+        reason = _text(choice.get("finish_reason"))
+        if reason in _GIVEN_UP:
+            self._fail(None, events)
+        elif reason:
+            self._reason = _REASONS.get(reason, "stop")
+
+    def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
+        raise NotImplementedError
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        """The calls that have been collected: complete now that the answer is."""
+        return ()
+
+    def _fail(self, error: Any, events: list[Event]) -> None:
+        self._is_over = True
+        events.append(Failure(read_failure(error)))
+
+    def _finish(self, events: list[Event]) -> None:
+        if self._reason is None:
+            raise _broken_off()
+        self._is_over = True
+        if calls := self._calls():
+            events.append(ToolCalls(calls))
+        events.append(Finish(_reason(self._reason, bool(calls)), self._usage, self._timings))
+
+
+class ChatReader(_Reader):
+    """The answer of /v1/chat/completions, streamed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces = _CallPieces()
+
+    def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
+        delta = _dict_of(choice.get("delta") or choice.get("message"))
+        content = _text(delta.get("content"))
+        # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
+        thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
+        logprobs = choice.get("logprobs")
+        items = chat_items(logprobs) if logprobs else ()
+        if content or thinking or items:
+            events.append(Delta(content, thinking, items))
+        if pieces := delta.get("tool_calls"):
+            self._pieces.add(_list_of(pieces))
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        return self._pieces.joined()
+
+
+class CompletionReader(_Reader):
+    """The answer of /v1/completions, streamed."""
+
+    def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
+        text = _text(choice.get("text"))
+        logprobs = choice.get("logprobs")
+        items = chat_items(logprobs) if logprobs else ()
+        if text or items:
+            events.append(Delta(text, logprobs=items))
+
+
+def read_chat_answer(body: bytes) -> list[Event]:
+    """The events of a whole chat.completion. Raise BackendFailed when it is none, or is not complete."""
+    return ChatReader().whole(body)
+
+
+def read_completion_answer(body: bytes) -> list[Event]:
+    """The events of a whole text_completion. Raise BackendFailed when it is none, or is not complete."""
+    return CompletionReader().whole(body)
+
+
+# ── tool calls, which come in pieces ─────────────────────────────────────────────────────
+
+
+@define
+class _PartialCall:
+    id: str
+    name: str
+    arguments: list[str]
+
+
+class _CallPieces:
+    """Collect calls: id and name come first, then the arguments in bits, each with the call's index."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, _PartialCall] = {}
+        self._calls: list[_PartialCall] = []
+        self._bytes = 0
+
+    def add(self, pieces: list[Any]) -> None:
+        for piece in pieces:
+            self._add(_dict_of(piece))
+
+    def joined(self) -> tuple[ToolCall, ...]:
+        if not all(call.name for call in self._calls):
+            raise BackendFailed("The model's server sent a tool call without a name.")
+        return tuple(
+            ToolCall(call.id, call.name, arguments_of("".join(call.arguments))) for call in self._calls
+        )
+
+    def _add(self, piece: JsonObject) -> None:
+        function = _dict_of(piece.get("function"))
+        call_id, name, arguments = (
+            _text(piece.get("id")),
+            _text(function.get("name")),
+            function.get("arguments"),
+        )
+        call = self._call_of(piece.get("index"), call_id, name)
+        call.id = call.id or call_id
+        call.name = call.name or name
+        # Some servers send the arguments as the object that they are.
+        text = orjson.dumps(arguments).decode() if isinstance(arguments, dict) else _text(arguments)
+        call.arguments.append(text)
+        self._bytes += len(text)
+        if self._bytes > MAX_CALL_BYTES or len(self._calls) > MAX_CALLS:
+            raise BackendFailed("The model's server sent tool calls without end.")
+
+    def _call_of(self, index: Any, call_id: str, name: str) -> _PartialCall:
+        """The call that a piece belongs to: a new one for a new index, or for another id under an old one."""
+        if type(index) is not int:
+            # Whole messages do not number their calls: each brings its name.
+            index = len(self._calls) if name else len(self._calls) - 1
+        call = self._by_index.get(index)
+        if call is None or (name and call_id and call.id and call_id != call.id):
+            call = _PartialCall("", "", [])
+            self._by_index[index] = call
+            self._calls.append(call)
+        return call
+
+
+# ── pieces of a chunk ────────────────────────────────────────────────────────────────────
+
+
+def _object_of(payload: bytes) -> JsonObject:
+    try:
+        return _dict_of(orjson.loads(payload))
+    except orjson.JSONDecodeError:
+        raise _unreadable() from None
+
+
+def _dict_of(value: Any) -> JsonObject:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _unreadable()
+    return value
+
+
+def _list_of(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _unreadable()
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _reason(reason: str, has_calls: bool) -> str:
+    """OpenAI's word for an answer with calls, which some servers leave at stop; length stays length."""
+    if reason == "length":
+        return reason
+    return "tool_calls" if has_calls else "stop"
+
+
+def _usage_of(usage: Any) -> Usage | None:
+    counts = _dict_of(usage)
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
+        return None
+    return Usage(prompt, completion)
+
+
+def _timings_of(timings: Any) -> Timings:
+    """llama.cpp's, in milliseconds. It loads its model when it starts, so never for a request."""
+    given = _dict_of(timings)
+    return Timings(prompt_ns=_ns(given.get("prompt_ms")), generation_ns=_ns(given.get("predicted_ms")))
+
+
+def _ns(milliseconds: Any) -> int | None:
+    if not isinstance(milliseconds, int | float) or milliseconds < 0:
+        return None
+    return round(milliseconds * _NS_PER_MS)
+
+
+def _broken_off() -> BackendFailed:
+    return BackendFailed("The model's server broke off its answer.")
+
+
+def _unreadable() -> BackendFailed:
+    return BackendFailed("The model's server sent what is no answer.")
