@@ -67,7 +67,10 @@ def test_an_endless_line_is_a_failure(size: int) -> None:
         [lines.feed(piece) for piece in pieces]
 
 
-@given(st.recursive(st.text(max_size=5) | st.integers() | st.none(), st.lists, max_leaves=5))
+letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+
+
+@given(st.recursive(letters | st.integers(-(2**63), 2**63 - 1) | st.none(), st.lists, max_leaves=5))
 def test_written_json_is_one_line_for_every_client(value: Any) -> None:
     """ollama-python splits like `str.splitlines`, which knows eleven line ends."""
     text = ascii_json(value).decode("ascii")
