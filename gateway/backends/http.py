@@ -6,7 +6,6 @@ decompression, a total timeout that cuts long streams (security.md 1c).
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
@@ -129,13 +128,11 @@ class HttpAnswer:
             raise BackendFailed("The model backend broke the connection.") from None
         self.status = response.status
         if 300 <= response.status < 400 or response.headers.get("Content-Encoding", "identity") != "identity":
-            await self.__aexit__(None, None, None)
+            await self.__aexit__()
             raise BackendFailed("The model backend sent an answer that this gateway does not read.")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         # close, not release: an answer that was not read to its end must stop the backend's work. One that
         # was read to its end is already released, and its connection is back in the pool.
         if self._response is not None:

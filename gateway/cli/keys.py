@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 import click
-from attrs import frozen
 
 from gateway.cli.output import iso, json_option, show_json, show_table, when
 from gateway.cli.stores import Stores, with_stores
@@ -16,13 +15,6 @@ from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.keys import Revocation
-
-
-@frozen
-class _KeyRequest:
-    tenant: str
-    name: str
-    expires_at: float | None
 
 
 @click.command()
@@ -42,9 +34,7 @@ def create_key(tenant: str, name: str, expires: float | None, as_json: bool) -> 
       neuronetz-gateway create-key --tenant acme --name prod-server-1
       neuronetz-gateway create-key --tenant acme --name trial --expires 30d --json
     """
-    token = new_token(secrets.randbelow)
-    request = _KeyRequest(tenant=tenant, name=name, expires_at=expires)
-    key = with_stores(lambda stores: _create(stores, request, token))
+    key, token = with_stores(lambda stores: make_key(stores, tenant, name, expires))
     if as_json:
         show_json({**_as_json(key), "key": token})
         return
@@ -97,22 +87,26 @@ def revoke_key(prefix: str, as_json: bool) -> None:
         click.echo(f"Revoked {what}. Running gateways refuse it within one second.")
 
 
-async def _create(stores: Stores, request: _KeyRequest, token: str) -> Key:
-    tenant = await stores.tenants.by_name(request.tenant)
+async def make_key(
+    stores: Stores, tenant_name: str, name: str, expires_at: float | None = None
+) -> tuple[Key, str]:
+    """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
+    tenant = await stores.tenants.by_name(tenant_name)
+    token = new_token(secrets.randbelow)
     secret = load_secret(stores.config)
     await confirm_secret(stores.meta, secret)
     key = Key(
         id=uuid.uuid4().hex,
         tenant=tenant,
-        name=request.name,
+        name=name,
         prefix=prefix_of(token),
         mac=mac_of(secret, token),
         argon2=argon2_of(token),
         created_at=time.time(),
-        expires_at=request.expires_at,
+        expires_at=expires_at,
     )
     await stores.keys.add(key)
-    return key
+    return key, token
 
 
 async def _list(stores: Stores, tenant: str | None) -> list[Key]:

@@ -14,6 +14,8 @@ from loguru import logger
 
 from gateway.cli.keys import create_key, list_keys, revoke_key
 from gateway.cli.migrate import migrate
+from gateway.cli.quickstart import quickstart
+from gateway.cli.serve import serve
 from gateway.cli.tenants import create_tenant, list_tenants
 from gateway.config import ConfigError
 from gateway.errors import GatewayError
@@ -24,7 +26,7 @@ PROGRAM: Final = "neuronetz-gateway"
 # The help shows them in this order; a new command is one name here.
 SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
     ("Tenants and keys", (create_tenant, list_tenants, create_key, list_keys, revoke_key)),
-    ("Operations", (migrate,)),
+    ("Operations", (serve, migrate, quickstart)),
 )
 
 

@@ -23,8 +23,7 @@ def create_tenant(name: str, as_json: bool) -> None:
     Example:
       neuronetz-gateway create-tenant --name acme
     """
-    tenant = Tenant(id=uuid.uuid4().hex, name=name, created_at=time.time())
-    with_stores(lambda stores: stores.tenants.add(tenant))
+    tenant = with_stores(lambda stores: make_tenant(stores, name))
     if as_json:
         show_json(_as_json(tenant))
         return
@@ -48,6 +47,13 @@ def list_tenants(as_json: bool) -> None:
         click.echo("There are no tenants yet; `neuronetz-gateway create-tenant --name acme` makes one.")
     else:
         show_table(("Name", "Created"), [(tenant.name, when(tenant.created_at, "")) for tenant in tenants])
+
+
+async def make_tenant(stores: Stores, name: str) -> Tenant:
+    """Make a tenant. Raises TenantNameTaken."""
+    tenant = Tenant(id=uuid.uuid4().hex, name=name, created_at=time.time())
+    await stores.tenants.add(tenant)
+    return tenant
 
 
 async def _all(stores: Stores) -> list[Tenant]:

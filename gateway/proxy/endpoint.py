@@ -7,7 +7,8 @@ from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
-from gateway.formats.chat import AnswerStamp, ChatCall, Finish
+from gateway.formats import ollama
+from gateway.formats.chat import AnswerStamp, ChatCall
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
 from gateway.middleware.context import JSON, Header, answer, exchange_of
@@ -91,7 +92,8 @@ class Endpoint:
         backend, card = await self._found(exchange, call.model)
         stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
         if _is_load(call):
-            await _answer_load(call, surface, stamp, send)
+            # Answered as Ollama does, and not done: models come and go by use and by the operator's settings.
+            await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
         exchange.backend = backend.name
         upstream = upstream_of(backend.kind, call, card.name)
@@ -111,14 +113,8 @@ class Endpoint:
 
 
 def _is_load(call: Call) -> bool:
-    """Ollama's way to load or unload a model: a request without a prompt. That is the operator's business."""
+    """Ollama's way to load or unload a model: a request without a prompt."""
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
-
-
-async def _answer_load(call: Call, surface: SurfaceFormat, stamp: AnswerStamp, send: Send) -> None:
-    """Say what Ollama would say, and do nothing: models come and go by use and by the operator's settings."""
-    reason = "unload" if call.keep_alive in (0, "0", "0s") else "load"
-    await answer(send, 200, surface.write_whole([Finish(reason)], stamp, call), _JSON)
 
 
 def _dropped(call: Call) -> tuple[Header, ...]:

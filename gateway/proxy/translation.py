@@ -1,7 +1,7 @@
 """Which translator reads and writes what: surfaces by operation, backends by kind. Tables, no logic."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -27,8 +27,9 @@ class SurfaceFormat:
     """How callers of one operation speak. `heartbeat` is a comment that keeps a silent stream open."""
 
     read: Callable[[JsonObject], Call]
-    writer: Callable[[AnswerStamp, Call], AnswerWriter]
-    write_whole: Callable[[Iterable[Event], AnswerStamp, Call], bytes]
+    # Any: each is given what its own `read` made.
+    writer: Callable[[AnswerStamp, Any], AnswerWriter]
+    write_whole: Callable[[Iterable[Event], AnswerStamp, Any], bytes]
     heartbeat: bytes | None = None
 
 
@@ -67,7 +68,7 @@ def _to_ollama(call: Call, model: str) -> Upstream:
 
 
 def _to_openai(call: Call, model: str) -> Upstream:
-    if isinstance(call, GenerateCall) and call.raw:
+    if isinstance(call, GenerateCall) and openai.is_completion(call):
         request = openai.write_completion(call, model)
         return Upstream(request, openai.CompletionReader, openai.read_completion_answer, openai.read_error)
     chat = call if isinstance(call, ChatCall) else as_chat(call)

@@ -44,9 +44,9 @@ def row_of(exchange: Exchange, ended: float) -> AuditRow:
     return AuditRow(
         request_id=exchange.request_id,
         received_at_us=round(exchange.received_at * 1e6),
-        tenant_id=principal and principal.tenant_id,
-        key_id=principal and principal.key_id,
-        key_prefix=principal and principal.prefix,
+        tenant_id=principal.tenant_id if principal else None,
+        key_id=principal.key_id if principal else None,
+        key_prefix=principal.prefix if principal else None,
         peer=exchange.peer,
         client_request_id=cleaned(exchange.client_request_id),
         user_agent=cleaned(exchange.user_agent),

@@ -1,0 +1,47 @@
+"""The command that serves."""
+
+import click
+from loguru import logger
+
+from gateway import config
+from gateway.config import Config
+from gateway.process import OnListening, serve_until_stopped
+from gateway.server.lifespan import StartFailed
+from gateway.server.listening import CannotListen
+from gateway.sinks import logs
+from gateway.storage.migrations import migrate
+from gateway.storage.refusals import Refused
+
+
+@click.command()
+def serve() -> None:
+    """Serve until SIGTERM, then let running requests finish.
+
+    The database is brought up to date first. The log, one JSON object a line, goes to standard error.
+
+    \b
+    Examples:
+      neuronetz-gateway serve
+      GATEWAY_BIND=0.0.0.0:8080 OLLAMA_BACKENDS=http://gpu-1:11434 neuronetz-gateway serve
+    """
+    settings = config.load()
+    migrate(settings.database_url)
+    serve_with(settings, _log_addresses)
+
+
+def serve_with(settings: Config, on_listening: OnListening) -> None:
+    """Serve, with our log on standard error. Raises ClickException with the reason why it can't."""
+    logs.configure(settings.log_level)
+    try:
+        serve_until_stopped(settings, on_listening)
+    except CannotListen as error:
+        raise click.ClickException(
+            f"cannot listen on {error}; GATEWAY_BIND names another address."
+        ) from error
+    except StartFailed as error:
+        reason = error.__cause__ if isinstance(error.__cause__, Refused) else error
+        raise click.ClickException(str(reason)) from error
+
+
+def _log_addresses(addresses: list[tuple[str, int]]) -> None:
+    logger.bind(addresses=[f"{host}:{port}" for host, port in addresses]).info("listening")
