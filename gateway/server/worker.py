@@ -24,6 +24,7 @@ except ImportError:  # no wheel for the platform: the same behaviour, slower
 
 DRAIN_S = 120.0  # SPEC 12; shorter than the 150 s that the orchestrator is told to wait
 LATE_GRACE_S = 1.0  # for requests that came during the drain: probes and refusals, milliseconds each
+ACCEPTED_GRACE_S = 0.05  # for connections that the loop has accepted and not handed over yet
 FINAL_GRACE_S = 5.0  # for a cancelled request to write its last frame, and for that to be flushed
 
 DEFAULT_BOUNDS = Bounds()
@@ -117,6 +118,8 @@ async def _drain(
     until = service.loop.time() + drain_s
     await _ended(service.tasks(), hurried, drain_s)
     stop_listening(listeners)
+    if not hurried.is_set():
+        await asyncio.sleep(ACCEPTED_GRACE_S)
     await _ended(service.tasks(), hurried, min(LATE_GRACE_S, max(0.0, until - service.loop.time())))
     cancelled = service.tasks()
     for task in cancelled:

@@ -11,7 +11,6 @@ import threading
 from hypercorn.config import Config
 
 from gateway.server.lifecycle import Lifecycle, Shutdown
-from gateway.server.service import Bounds
 from gateway.server.worker import serve
 
 PATIENCE_S = 5.0  # for what happens at once; only a failing test waits that long
@@ -137,7 +136,7 @@ class Server:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             try:
                 runner.run(self._serve())
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - told to the test
                 self.failure = error
                 self._listening.put(None)
 
