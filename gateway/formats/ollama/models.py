@@ -27,10 +27,12 @@ def read_tags(body: bytes) -> tuple[ModelCard, ...]:
     canonical form, and entries that can't be read.
     """
     try:
-        models = orjson.loads(body)["models"] or []
-        cards = [_card(model) for model in models if isinstance(model, dict)]
+        models = orjson.loads(body)["models"]
     except (orjson.JSONDecodeError, TypeError, KeyError):
-        raise BackendFailed("The model's server sent no list of models.") from None
+        models = "unreadable"
+    if models is not None and not isinstance(models, list):
+        raise BackendFailed("The model's server sent no list of models.")
+    cards = (_card(model) for model in models or [] if isinstance(model, dict))
     return tuple(card for card in cards if card is not None)
 
 
