@@ -111,6 +111,13 @@ def test_a_chat_without_messages_is_read():
     assert read_chat({"model": "tiny", "keep_alive": 0}) == ChatCall("tiny", (), stream=True, keep_alive=0)
 
 
+def test_shift_is_a_load_time_option():
+    """Another value than the last caller's makes Ollama reload the model: dropped, and named as such."""
+    call = read_chat({"model": "tiny", "shift": False, "options": {"num_gpu": 1}})
+
+    assert call == ChatCall("tiny", (), stream=True, dropped=("num_gpu", "shift"))
+
+
 def test_a_completion_with_everything_is_read():
     """As for a chat; an empty string is no system, template or suffix."""
     body = {"model": "tiny", "prompt": "Hi", "system": "Be brief.", "images": [PNG], "context": [1, 2]}

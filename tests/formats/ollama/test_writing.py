@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ollama._types import ChatResponse, GenerateResponse
-from pydantic import BaseModel
 
 from gateway.errors import BackendFailed, InternalError
 from gateway.formats.chat import (
@@ -282,7 +281,7 @@ def _known(events):
 def test_ollamas_own_types_take_what_is_written(deltas, finish):
     """The pydantic models of ollama-python validate every answer and every frame."""
     said = [*deltas, ToolCalls((ToolCall("", "f", {"a": 1}),)), finish]
-    written: list[tuple[type[BaseModel], bytes]] = [
+    written: list[tuple[type[ChatResponse | GenerateResponse], bytes]] = [
         (ChatResponse, ChatWriter(stamped(), CHAT).write(said)),
         (ChatResponse, write_chat_answer(said, stamped(), CHAT)),
         (ChatResponse, write_load_answer(stamped(), CHAT)),
