@@ -1,8 +1,64 @@
-"""gateway.formats.chat: calls of tools and their answers find each other."""
+"""gateway.formats.chat: completions become chats; calls of tools and their answers find each other."""
 
+import pytest
 from attrs import evolve
 
-from gateway.formats.chat import Message, ToolCall, with_tool_ids
+from gateway.errors import UnsupportedField
+from gateway.formats.chat import (
+    ChatCall,
+    Format,
+    GenerateCall,
+    Image,
+    Message,
+    Sampling,
+    ToolCall,
+    as_chat,
+    with_tool_ids,
+)
+
+PNG = Image("iVBORw0KGgo=", "image/png")
+GENERATE = GenerateCall(model="m", prompt="Once", stream=True)
+
+
+def test_a_completion_is_a_chat_of_one_turn() -> None:
+    """Nothing is lost but the context, which only the server that gave it can read."""
+    call = evolve(
+        GENERATE,
+        system="Be brief.",
+        images=(PNG,),
+        context=(1, 2),
+        sampling=Sampling(seed=7),
+        format=Format(),
+        think=True,
+        top_logprobs=2,
+        keep_alive=300,
+        truncate=True,
+        shift=False,
+        dropped=("x",),
+    )
+
+    assert as_chat(call) == ChatCall(
+        model="m",
+        messages=(Message("system", "Be brief."), Message("user", "Once", images=(PNG,))),
+        stream=True,
+        sampling=Sampling(seed=7),
+        format=Format(),
+        think=True,
+        top_logprobs=2,
+        keep_alive=300,
+        truncate=True,
+        shift=False,
+        dropped=("x",),
+    )
+
+
+@pytest.mark.parametrize("name", ["template", "suffix"])
+def test_what_no_chat_can_say_is_refused(name: str) -> None:
+    """Both would change the answer."""
+    with pytest.raises(UnsupportedField) as refused:
+        as_chat(evolve(GENERATE, **{name: "x"}))
+
+    assert refused.value.param == name
 
 
 def asks(*calls: tuple[str, str]) -> Message:

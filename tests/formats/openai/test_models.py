@@ -1,0 +1,108 @@
+"""gateway.formats.openai.models: lists of models, from backends and for callers."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from openai.types import Model
+
+from gateway.errors import BackendFailed
+from gateway.formats.openai.models import read_models, write_model, write_models
+from gateway.model import ModelCard
+
+LLAMA_CPP = Path(__file__).parents[2] / "golden" / "llama_cpp"
+NO_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "parameter_size": "",
+    "quantization_level": "",
+    "families": [],
+}
+
+
+def test_the_list_of_llama_cpp() -> None:
+    """Its `created` is the time of the question, so no time of the model is known."""
+    assert read_models((LLAMA_CPP / "models.txt").read_bytes()) == (
+        ModelCard(name="greeting", size=481_536, details={**NO_DETAILS, "format": "gguf", "families": [""]}),
+    )
+
+
+def test_the_list_of_vllm_and_of_others() -> None:
+    """A name with an organisation is owned by it; vLLM's `created` is the time of the question too."""
+    body = {
+        "object": "list",
+        "data": [
+            {
+                "id": "meta-llama/Llama-3.1-8B",
+                "created": 1_700_000_000,
+                "owned_by": "vllm",
+                "max_model_len": 4096,
+            },
+            {"id": "gpt-4o", "created": 1_700_000_000, "owned_by": "system"},
+            {"id": "/models/tiny.gguf", "owned_by": "llamacpp"},
+        ],
+    }
+
+    assert read_models(orjson.dumps(body)) == (
+        ModelCard(name="meta-llama/Llama-3.1-8B", details=NO_DETAILS, owned_by="meta-llama"),
+        ModelCard(name="gpt-4o", modified_at=1_700_000_000, details=NO_DETAILS),
+        ModelCard(name="/models/tiny.gguf", details=NO_DETAILS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "cards"),
+    [
+        pytest.param(b'{"data":null}', (), id="null"),
+        pytest.param(
+            b'{"data":[{"id":"a b"},{"id":1},{},7,{"id":"gpt:cloud"}]}', (), id="names that can't be served"
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_left_out(body: bytes, cards: tuple[ModelCard, ...]) -> None:
+    """One odd entry must not hide the others."""
+    assert read_models(body) == cards
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data":1}', b'{"data":[],"models":[1]}', b"<html>"])
+def test_what_is_no_list_is_a_failure(body: bytes) -> None:
+    """Not an empty list: that would take all models from the callers."""
+    with pytest.raises(BackendFailed):
+        read_models(body)
+
+
+def test_a_list_is_written_newest_first() -> None:
+    """Directories of a backend's files are nobody's business."""
+    cards = [
+        ModelCard("tiny:latest", modified_at=1.5),
+        ModelCard("/models/a.gguf"),
+        ModelCard("Org/Big", modified_at=2, owned_by="Org"),
+    ]
+    written = orjson.loads(write_models(cards))
+
+    assert written == {
+        "object": "list",
+        "data": [
+            {"id": "Org/Big", "object": "model", "created": 2, "owned_by": "Org"},
+            {"id": "tiny:latest", "object": "model", "created": 1, "owned_by": "library"},
+            {"id": "a.gguf", "object": "model", "created": 0, "owned_by": "library"},
+        ],
+    }
+    for entry in written["data"]:
+        Model.model_validate(entry, strict=True)
+
+
+def test_no_models_are_an_empty_list() -> None:
+    """Ollama says null there, which many clients can't iterate."""
+    assert write_models([]) == b'{"object":"list","data":[]}'
+
+
+def test_one_model_is_written_as_it_was_asked_for() -> None:
+    """Clients compare the id with what they sent."""
+    assert orjson.loads(write_model(ModelCard("tiny:latest"), "TINY")) == {
+        "id": "TINY",
+        "object": "model",
+        "created": 0,
+        "owned_by": "library",
+    }

@@ -1,0 +1,429 @@
+"""gateway.formats.openai.reading: what vLLM and llama.cpp answer, as events."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BackendBusy, BackendFailed, ContextLengthExceeded, InvalidRequest
+from gateway.formats.chat import AnswerReader, Delta, Event, Failure, Finish, ToolCall, ToolCalls
+from gateway.formats.openai.reading import (
+    ChatReader,
+    CompletionReader,
+    read_chat_answer,
+    read_completion_answer,
+)
+from gateway.formats.sse import DONE, frame
+from gateway.model import Timings, Usage
+from tests.formats.cuts import cut, places
+
+LLAMA_CPP = Path(__file__).parents[2] / "golden" / "llama_cpp"
+GREETING = (
+    "Hello! I am the demo model built into this gateway: my tiny weights recite one friendly sentence, "
+    "so you can see real tokens streaming before connecting your own."
+)
+
+
+def recording(name: str) -> bytes:
+    return (LLAMA_CPP / f"{name}.txt").read_bytes()
+
+
+def events_of(reader: AnswerReader, *pieces: bytes) -> list[Event]:
+    """What a reader gives for these pieces, its end included."""
+    return [event for piece in pieces for event in reader.feed(piece)] + reader.end()
+
+
+def chunk(delta: dict[str, Any] | None = None, reason: str | None = None, **more: Any) -> bytes:
+    """One chunk of a chat."""
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": reason} | more.pop("choice", {})
+    return frame(orjson.dumps({"object": "chat.completion.chunk", "choices": [choice]} | more))
+
+
+def usage(prompt: int, completion: int) -> bytes:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return frame(orjson.dumps({"choices": [], "usage": counts}))
+
+
+def piece(
+    index: int | None = None, id: str | None = None, name: str | None = None, arguments: Any = None
+) -> Any:
+    """One piece of a tool call, with the keys that servers send."""
+    function = {"name": name, "arguments": arguments}
+    return {"function": {key: value for key, value in function.items() if value is not None}} | {
+        key: value for key, value in {"index": index, "id": id}.items() if value is not None
+    }
+
+
+# ── recordings of llama.cpp ──────────────────────────────────────────────────────────────
+
+
+def test_a_stream_of_llama_cpp() -> None:
+    """The first chunk has a null content, the last one the usage; both are no text."""
+    *deltas, finish = events_of(ChatReader(), recording("chat_stream_usage"))
+
+    assert "".join(event.content for event in deltas if isinstance(event, Delta)) == GREETING
+    assert len(deltas) == 28
+    assert isinstance(finish, Finish)
+    assert (finish.reason, finish.usage) == ("stop", Usage(20, 29))
+    assert finish.timings.prompt_ns is not None
+    assert finish.timings.generation_ns is not None
+
+
+def test_a_stream_of_llama_cpp_that_reached_its_bound() -> None:
+    """The timings come with the usage."""
+    assert events_of(ChatReader(), recording("chat_stream_length")) == [
+        Delta("Hello!"),
+        Delta(" I"),
+        Delta(" am"),
+        Finish("length", Usage(20, 3), Timings(prompt_ns=253_000, generation_ns=447_000)),
+    ]
+
+
+def test_a_stream_of_llama_cpp_without_usage() -> None:
+    """The finish waits for [DONE] at the latest."""
+    finish = events_of(ChatReader(), recording("chat_stream"))[-1]
+
+    assert finish == Finish("stop", None, Timings(prompt_ns=245_000, generation_ns=3_081_000))
+
+
+def test_a_streamed_tool_call_of_llama_cpp() -> None:
+    """Its arguments come in pieces, and are told when they are complete."""
+    call = ToolCall("eg0zFM6sNTNUDb3akTyNZ2Qx3u3WGSZ0", "get_weather", {"city": "Paris"})
+
+    assert events_of(ChatReader(), recording("tool_call_stream")) == [
+        ToolCalls((call,)),
+        Finish("tool_calls", Usage(163, 8), Timings(prompt_ns=486_000, generation_ns=1_286_000)),
+    ]
+
+
+def test_whole_answers_of_llama_cpp() -> None:
+    """The same events as of a stream, in fewer pieces."""
+    assert read_chat_answer(recording("chat")) == [
+        Delta(GREETING),
+        Finish("stop", Usage(20, 29), Timings(prompt_ns=489_000, generation_ns=2_466_000)),
+    ]
+    assert read_chat_answer(recording("tool_call")) == [
+        ToolCalls((ToolCall("tp8t9eOack0k6KGda4m6pQbJYxlMvM4W", "get_weather", {"city": "Paris"}),)),
+        Finish("tool_calls", Usage(163, 8), Timings(prompt_ns=882_000, generation_ns=844_000)),
+    ]
+
+
+def test_logprobs_of_llama_cpp() -> None:
+    """Only the four keys of OpenAI's shape are kept."""
+    delta, _ = read_chat_answer(recording("chat_logprobs"))
+
+    assert isinstance(delta, Delta)
+    assert [item["token"] for item in delta.logprobs] == ["Hello!", " I"]
+    assert delta.logprobs[1] == {
+        "token": " I",
+        "logprob": 0.0,
+        "bytes": [32, 73],
+        "top_logprobs": [
+            {"token": " I", "logprob": 0.0, "bytes": [32, 73]},
+            {"token": "", "logprob": -99.98309326171875, "bytes": []},
+        ],
+    }
+
+
+def test_completions_of_llama_cpp() -> None:
+    """The usage comes with the last text."""
+    assert read_completion_answer(recording("completion")) == [
+        Delta("Hello! I am the demo"),
+        Finish("length", Usage(7, 5), Timings(prompt_ns=180_000, generation_ns=208_000)),
+    ]
+    assert events_of(CompletionReader(), recording("completion_stream")) == [
+        Delta("Hello!"),
+        Delta(" I"),
+        Delta(" am"),
+        Delta(" the"),
+        Delta(" demo"),
+        Finish("length", Usage(7, 5), Timings(prompt_ns=261_000, generation_ns=462_000)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [
+        (ChatReader, "chat_stream"),
+        (ChatReader, "chat_stream_usage"),
+        (ChatReader, "tool_call_stream"),
+        (CompletionReader, "completion_stream"),
+    ],
+)
+@given(places=places)
+def test_any_cut_gives_the_same_events(reader: type[AnswerReader], name: str, places: list[int]) -> None:
+    """TCP cuts where it likes, also within a character."""
+    data = recording(name)
+
+    assert events_of(reader(), *cut(data, places)) == events_of(reader(), data)
+
+
+@pytest.mark.parametrize("name", ["chat_stream", "chat_stream_usage", "tool_call_stream"])
+@given(data=st.data())
+def test_a_stream_that_is_cut_never_looks_complete(name: str, data: st.DataObject) -> None:
+    """Up to the usage, or [DONE] where there is none, something is missing."""
+    whole = recording(name)
+    # Where the finish is told: the usage, if there is one, else the end mark.
+    told = whole.index(b'"usage"') if b'"usage"' in whole else whole.index(b"[DONE]")
+    end = data.draw(st.integers(0, told))
+
+    with pytest.raises(BackendFailed):
+        events_of(ChatReader(), whole[:end])
+
+
+# ── chats ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        pytest.param(
+            chunk({"role": "assistant", "content": ""}) + chunk({"content": "Hi"}) + chunk({}, "stop") + DONE,
+            [Delta("Hi"), Finish("stop")],
+            id="text",
+        ),
+        pytest.param(
+            chunk({"content": "Hi"}) + chunk({}, "stop") + usage(3, 1) + DONE,
+            [Delta("Hi"), Finish("stop", Usage(3, 1))],
+            id="usage after the finish",
+        ),
+        pytest.param(
+            chunk({"content": "Hi"}, "stop", usage={"prompt_tokens": 3, "completion_tokens": 1}) + DONE,
+            [Delta("Hi"), Finish("stop", Usage(3, 1))],
+            id="all in one chunk",
+        ),
+        pytest.param(
+            chunk({"content": "Hi"}, usage={"prompt_tokens": 3, "completion_tokens": 1})
+            + chunk({}, "stop")
+            + usage(3, 2),
+            [Delta("Hi"), Finish("stop", Usage(3, 2))],
+            id="vLLM's continuous usage: the last counts",
+        ),
+        pytest.param(
+            chunk({"reasoning": "2+2"}) + chunk({"content": "4"}) + chunk({}, "stop") + DONE,
+            [Delta("", "2+2"), Delta("4"), Finish("stop")],
+            id="reasoning of vLLM",
+        ),
+        pytest.param(
+            chunk({"content": None, "reasoning_content": "2+2"}) + chunk({"content": "4"}, "stop") + DONE,
+            [Delta("", "2+2"), Delta("4"), Finish("stop")],
+            id="reasoning of llama.cpp",
+        ),
+        pytest.param(
+            chunk({"reasoning": "2+2", "reasoning_content": "2+2"}) + chunk({}, "stop") + DONE,
+            [Delta("", "2+2"), Finish("stop")],
+            id="reasoning by both names is told once",
+        ),
+        pytest.param(chunk({"content": "Hi"}, "length") + DONE, [Delta("Hi"), Finish("length")], id="length"),
+        pytest.param(
+            chunk({"content": "Hi"}, "content_filter") + DONE, [Delta("Hi"), Finish("stop")], id="filter"
+        ),
+        pytest.param(chunk({}, "tool_calls") + DONE, [Finish("stop")], id="a reason of calls without any"),
+        pytest.param(
+            chunk({"content": "a"}) + chunk({"content": "b"}, choice={"index": 1}) + chunk({}, "stop") + DONE,
+            [Delta("a"), Finish("stop")],
+            id="other choices are left out",
+        ),
+        pytest.param(
+            b": ping\r\n\r\n" + chunk({}, "stop").replace(b"\n", b"\r\n") + DONE, [Finish("stop")], id="CRLF"
+        ),
+        pytest.param(chunk({}, "stop") + b"data: [DONE]", [Finish("stop")], id="no line end at the end"),
+        pytest.param(
+            chunk({}, "stop") + DONE + b"data: nonsense\n\n", [Finish("stop")], id="what follows is unread"
+        ),
+    ],
+)
+def test_a_stream_is_read(stream: bytes, events: list[Event]) -> None:
+    """Exactly one Finish, and it is last."""
+    assert events_of(ChatReader(), stream) == events
+
+
+ADD, SUB = ToolCall("a", "add", {"x": 1}), ToolCall("b", "sub", {})
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        pytest.param([[piece(0, "a", "add", '{"x":1}')]], (ADD,), id="whole"),
+        pytest.param(
+            [[piece(0, "a", "add", "")], [piece(0, arguments='{"x"')], [piece(0, arguments=":1}")]],
+            (ADD,),
+            id="bits",
+        ),
+        pytest.param(
+            [[piece(0, "a", "add")], [piece(1, "b", "sub")], [piece(0, arguments='{"x":1}')]],
+            (ADD, SUB),
+            id="interleaved",
+        ),
+        pytest.param(
+            [[piece(0, "a", "add", '{"x":1}'), piece(1, "b", "sub", "{}")]], (ADD, SUB), id="two at once"
+        ),
+        pytest.param(
+            [[piece(0, "a", "add", '{"x":1}')], [piece(0, "b", "sub")]], (ADD, SUB), id="one index for all"
+        ),
+        pytest.param(
+            [[piece(0, "a", "add", '{"x"')], [piece(0, "a", "add", ":1}")]], (ADD,), id="id and name repeated"
+        ),
+        pytest.param(
+            [[piece(None, "a", "add", '{"x"')], [piece(None, arguments=":1}")]], (ADD,), id="no index"
+        ),
+        pytest.param([[piece(0, "a", "add", {"x": 1})]], (ADD,), id="arguments as an object"),
+        pytest.param([[piece(0, None, "add", '{"x":1}')]], (ToolCall("", "add", {"x": 1}),), id="no id"),
+        pytest.param(
+            [[piece(0, "a", "add", '{"x":')]],
+            (ToolCall("a", "add", {"_unparsed": '{"x":'}),),
+            id="broken arguments",
+        ),
+    ],
+)
+def test_tool_calls_are_put_together(pieces: list[list[Any]], calls: tuple[ToolCall, ...]) -> None:
+    """Servers cut calls as they like; the house knows whole ones only."""
+    stream = b"".join(chunk({"tool_calls": some}) for some in pieces)
+
+    assert events_of(ChatReader(), stream + chunk({}, "stop") + DONE) == [
+        ToolCalls(calls),
+        Finish("tool_calls"),
+    ]
+
+
+def test_a_call_that_reached_the_bound_is_told_as_far_as_it_came() -> None:
+    """`length` says why its arguments are broken."""
+    stream = chunk({"tool_calls": [piece(0, "a", "add", '{"x":')]}) + chunk({}, "length") + DONE
+
+    assert events_of(ChatReader(), stream) == [
+        ToolCalls((ToolCall("a", "add", {"_unparsed": '{"x":'}),)),
+        Finish("length"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        pytest.param(
+            {"error": {"message": "boom", "type": "server_error", "code": 500}}, BackendFailed, id="llama.cpp"
+        ),
+        pytest.param(
+            {"error": {"message": "boom", "type": "BadRequestError", "code": 400}}, InvalidRequest, id="vLLM"
+        ),
+        pytest.param({"object": "error", "message": "boom", "code": 503}, BackendBusy, id="elder vLLM"),
+        pytest.param({"error": "boom"}, BackendFailed, id="a string"),
+        pytest.param(
+            {"error": {"message": "This model's maximum context length is 10 tokens.", "code": 400}},
+            ContextLengthExceeded,
+            id="a prompt that is too long",
+        ),
+        pytest.param({"choices": [{"delta": {}, "finish_reason": "abort"}]}, BackendFailed, id="given up"),
+    ],
+)
+def test_an_error_in_the_stream_is_its_end(error: dict[str, Any], kind: type[Exception]) -> None:
+    """What follows, [DONE] included, makes nothing good."""
+    *deltas, failure = events_of(ChatReader(), chunk({"content": "Hi"}) + frame(orjson.dumps(error)) + DONE)
+
+    assert deltas == [Delta("Hi")]
+    assert isinstance(failure, Failure)
+    assert type(failure.error) is kind
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(chunk({"content": "Hi"}), id="cut after text"),
+        pytest.param(chunk({"content": "Hi"}, "stop"), id="cut before usage and [DONE]"),
+        pytest.param(chunk({"content": "Hi"}) + DONE, id="[DONE] without a finish"),
+        pytest.param(b'data: {"choices":\n\n', id="half a chunk"),
+        pytest.param(b"data: []\n\n", id="no object"),
+        pytest.param(b'data: {"choices":{}}\n\n', id="choices are no list"),
+        pytest.param(b'data: {"choices":[1]}\n\n', id="a choice is no object"),
+        pytest.param(b'data: {"choices":[{"delta":"Hi"}]}\n\n', id="a delta is no object"),
+        pytest.param(b'data: {"choices":[],"usage":1}\n\n', id="usage is no object"),
+        pytest.param(
+            chunk({"tool_calls": [piece(0, "a")]}) + chunk({}, "stop") + DONE, id="a call without a name"
+        ),
+        pytest.param(
+            chunk({"tool_calls": [piece(n, "a", "add") for n in range(129)]}), id="calls without end"
+        ),
+        pytest.param(b"<html>Bad gateway</html>", id="a proxy's page"),
+    ],
+)
+def test_what_is_no_answer_is_a_failure(stream: bytes) -> None:
+    """A backend that was cut, or is no such server, never looks like a short answer."""
+    with pytest.raises(BackendFailed):
+        events_of(ChatReader(), stream)
+
+
+# ── whole answers ────────────────────────────────────────────────────────────────────────
+
+
+def whole(message: dict[str, Any], reason: str | None = "stop", **more: Any) -> bytes:
+    return orjson.dumps({"choices": [{"index": 0, "message": message, "finish_reason": reason}]} | more)
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        pytest.param(whole({"content": "Hi"}), [Delta("Hi"), Finish("stop")], id="text"),
+        pytest.param(
+            whole({"content": "4", "reasoning": "2+2"}, usage={"prompt_tokens": 3, "completion_tokens": 1}),
+            [Delta("4", "2+2"), Finish("stop", Usage(3, 1))],
+            id="thinking and usage",
+        ),
+        pytest.param(
+            whole(
+                {
+                    "content": None,
+                    "tool_calls": [piece(None, "a", "add", '{"x":1}'), piece(None, "b", "sub", "")],
+                }
+            ),
+            [ToolCalls((ADD, SUB)), Finish("tool_calls")],
+            id="calls, which have no index here",
+        ),
+    ],
+)
+def test_a_whole_answer_is_read(body: bytes, events: list[Event]) -> None:
+    """A message is read like the only chunk of a stream."""
+    assert read_chat_answer(body) == events
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"null", b'{"choices":[]}', whole({"content": "Hi"}, None), b"<html>"]
+)
+def test_what_is_no_whole_answer_is_a_failure(body: bytes) -> None:
+    """Without a finish reason it is not complete."""
+    with pytest.raises(BackendFailed):
+        read_chat_answer(body)
+
+
+# ── completions ──────────────────────────────────────────────────────────────────────────
+
+
+def test_logprobs_of_completions_get_the_shape_of_chats() -> None:
+    """vLLM keeps OpenAI's elder shape there: lists beside each other."""
+    logprobs = {
+        "tokens": ["é"],
+        "token_logprobs": [-0.5],
+        "top_logprobs": [{"é": -0.5, "e": -1}],
+        "text_offset": [0],
+    }
+    body = orjson.dumps({"choices": [{"text": "é", "logprobs": logprobs, "finish_reason": "stop"}]})
+
+    assert read_completion_answer(body) == [
+        Delta(
+            "é",
+            logprobs=(
+                {
+                    "token": "é",
+                    "logprob": -0.5,
+                    "bytes": [195, 169],
+                    "top_logprobs": [
+                        {"token": "é", "logprob": -0.5, "bytes": [195, 169]},
+                        {"token": "e", "logprob": -1, "bytes": [101]},
+                    ],
+                },
+            ),
+        ),
+        Finish("stop"),
+    ]
