@@ -13,7 +13,7 @@ from gateway.errors import (
     InvalidRequest,
     ModelNotFound,
 )
-from gateway.formats.ollama.answers import read_error
+from gateway.formats.ollama import read_error
 from gateway.formats.ollama.errors import read_failure, tame
 from tests.formats.ollama.recordings import recording
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BackendFailed, ContextLengthExceeded
 from gateway.formats.chat import Delta, Failure, Finish, ToolCall, ToolCalls
-from gateway.formats.ollama.answers import ChatReader, GenerateReader, read_chat_answer, read_generate_answer
+from gateway.formats.ollama import ChatReader, GenerateReader, read_chat_answer, read_generate_answer
 from gateway.model import Timings, Usage
 from tests.formats.cuts import cut, places
 from tests.formats.ollama.recordings import recording

@@ -21,7 +21,7 @@ from gateway.formats.chat import (
     ToolCall,
     ToolCalls,
 )
-from gateway.formats.ollama.answers import (
+from gateway.formats.ollama import (
     ChatReader,
     ChatWriter,
     GenerateReader,
