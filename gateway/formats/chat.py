@@ -270,7 +270,7 @@ class Finish:
 
     reason: str
     usage: Usage | None = None
-    timings: Timings = Timings()
+    timings: Timings = field(factory=Timings)
     context: tuple[int, ...] = ()
 
 

@@ -52,13 +52,16 @@ def test_a_completion_is_a_chat_of_one_turn() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["template", "suffix"])
-def test_what_no_chat_can_say_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "param"),
+    [(evolve(GENERATE, template="{{ .Prompt }}"), "template"), (evolve(GENERATE, suffix="end."), "suffix")],
+)
+def test_what_no_chat_can_say_is_refused(call: GenerateCall, param: str) -> None:
     """Both would change the answer."""
     with pytest.raises(UnsupportedField) as refused:
-        as_chat(evolve(GENERATE, **{name: "x"}))
+        as_chat(call)
 
-    assert refused.value.param == name
+    assert refused.value.param == param
 
 
 def asks(*calls: tuple[str, str]) -> Message:

@@ -9,19 +9,12 @@ from gateway.formats.openai.answers import (
     read_error,
     write_chat_answer,
 )
-from gateway.formats.openai.requests import (
-    is_completion,
-    read_chat,
-    write_chat,
-    write_completion,
-    write_generate,
-)
+from gateway.formats.openai.requests import read_chat, write_chat, write_completion
 
 __all__ = [
     "ChatReader",
     "ChatWriter",
     "CompletionReader",
-    "is_completion",
     "read_chat",
     "read_chat_answer",
     "read_completion_answer",
@@ -29,5 +22,4 @@ __all__ = [
     "write_chat",
     "write_chat_answer",
     "write_completion",
-    "write_generate",
 ]

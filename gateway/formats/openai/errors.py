@@ -30,6 +30,8 @@ _TOO_LONG: Final = re.compile(
 _NO_MODEL: Final = re.compile(
     r"""\bmodel ['"`]([^'"`]{1,200})['"`] (?:does not exist|not found|is not found)""", re.I
 )
+# llama.cpp answers 500 there, though it is the request that is wrong for the model.
+_NO_MEDIA: Final = re.compile(r"(?:image|audio|video) input is not supported", re.IGNORECASE)
 # nlohmann::json's own words: what it could not read is what we wrote, so it is no fault of the caller.
 _UNREAD: Final = "[json.exception"
 
@@ -77,6 +79,8 @@ def read_failure(error: Any) -> GatewayError:
 def _meaning(status: int, complaint: Complaint, failure: str) -> GatewayError:
     if status >= 400 and _is_too_long(complaint):
         return _context_exceeded(complaint)
+    if _NO_MEDIA.search(complaint.message):
+        return InvalidRequest("This model takes text only: leave out images.", param="messages")
     missing = _NO_MODEL.search(complaint.message)
     if status == 404 and missing:
         return ModelNotFound(missing[1])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.errors import UnsupportedField
-from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest, as_chat
+from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest
 from gateway.formats.durations import read_keep_alive
 from gateway.formats.fields import Fields
 from gateway.formats.openai.messages import read_messages, write_messages
@@ -190,31 +190,22 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
     return UpstreamRequest(CHAT_PATH, body)
 
 
-def is_completion(call: GenerateCall) -> bool:
-    """True where `write_generate` asks for a plain completion, whose answer a `CompletionReader` reads."""
-    return call.raw or bool(call.suffix)
-
-
-def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
-    """What /api/generate asks for, as a completion where it is raw or fills in, else as a chat."""
-    return write_completion(call, model) if is_completion(call) else write_chat(as_chat(call), model)
-
-
 def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
-    """A completion without the model's template.
+    """A raw completion, without the model's template; all others are chats (`as_chat`).
 
     The format is sent by both names: vLLM reads `response_format` as in a chat, llama.cpp `json_schema`.
     """
     if call.images:
-        raise UnsupportedField("'images' need a chat: leave out 'raw' and 'suffix'.", param="images")
+        raise UnsupportedField("'images' need the model's template: leave out 'raw'.", param="images")
+    if call.suffix:
+        # vLLM refuses it, and llama.cpp ignores it without a word.
+        raise UnsupportedField("'suffix' can't be honoured for this model; leave it out.", param="suffix")
     body: JsonObject = {"model": model, "prompt": call.prompt}
     body |= _write_stream(call.stream)
     body |= write_sampling(call.sampling)
     body |= write_format(call.format)
     if call.format is not None:
         body["json_schema"] = call.format.schema or {"type": "object"}
-    if call.suffix:
-        body["suffix"] = call.suffix
     if call.top_logprobs is not None:
         body["logprobs"] = call.top_logprobs
     return UpstreamRequest(COMPLETION_PATH, body)

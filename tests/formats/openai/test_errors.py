@@ -116,6 +116,13 @@ def test_json_that_llama_cpp_cannot_read_is_no_fault_of_the_caller() -> None:
             "The model's server failed: failed to open … at …",
             id="insides are left out",
         ),
+        pytest.param(
+            500,
+            said("image input is not supported - hint: you may need to provide the mmproj"),
+            InvalidRequest,
+            "This model takes text only: leave out images.",
+            id="llama.cpp: an image for a model without eyes",
+        ),
         pytest.param(307, b"", BackendFailed, SERVER_FAILED, id="a redirect"),
     ],
 )

@@ -19,16 +19,15 @@ from gateway.formats.chat import (
     ToolCall,
     ToolChoice,
     UpstreamRequest,
+    as_chat,
 )
 from gateway.formats.openai.requests import (
     HARMLESS,
     KNOWN,
     UNSUPPORTED,
-    is_completion,
     read_chat,
     write_chat,
     write_completion,
-    write_generate,
 )
 
 HI: dict[str, Any] = {"model": "llama3", "messages": [{"role": "user", "content": "Hi"}]}
@@ -297,67 +296,41 @@ def test_a_raw_completion_is_written() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("call", "written"),
-    [
-        pytest.param(
-            evolve(GENERATE, raw=True),
-            UpstreamRequest("/v1/completions", {"model": "m", "prompt": "Once", "stream": False}),
-            id="raw",
-        ),
-        pytest.param(
-            evolve(GENERATE, suffix="end."),
-            UpstreamRequest(
-                "/v1/completions", {"model": "m", "prompt": "Once", "stream": False, "suffix": "end."}
-            ),
-            id="to fill in",
-        ),
-        pytest.param(
-            evolve(GENERATE, system="Be brief.", images=(Image("/9j/4AAQ", "image/jpeg"),)),
-            UpstreamRequest(
-                "/v1/chat/completions",
+def test_a_templated_completion_is_written_as_a_chat() -> None:
+    """These servers apply the model's template to chats alone."""
+    call = evolve(GENERATE, system="Be brief.", images=(Image("/9j/4AAQ", "image/jpeg"),))
+
+    assert write_chat(as_chat(call), "m") == UpstreamRequest(
+        "/v1/chat/completions",
+        {
+            "model": "m",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
                 {
-                    "model": "m",
-                    "messages": [
-                        {"role": "system", "content": "Be brief."},
-                        {
-                            "role": "user",
-                            "content": [
-                                {"type": "text", "text": "Once"},
-                                {
-                                    "type": "image_url",
-                                    "image_url": {"url": "data:image/jpeg;base64,/9j/4AAQ"},
-                                },
-                            ],
-                        },
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "Once"},
+                        {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/4AAQ"}},
                     ],
-                    "stream": False,
                 },
-            ),
-            id="templated: a chat of one turn",
-        ),
-    ],
-)
-def test_a_generate_is_written(call: GenerateCall, written: UpstreamRequest) -> None:
-    """Each answer is read by the reader of its kind: `is_completion` tells which."""
-    assert write_generate(call, "m") == written
-    assert is_completion(call) == (written.path == "/v1/completions")
+            ],
+            "stream": False,
+        },
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "param"),
     [
+        pytest.param(evolve(GENERATE, raw=True, suffix="end."), "suffix", id="a text to fill in"),
         pytest.param(
-            evolve(GENERATE, template="{{ .Prompt }}"), "template", id="a template of the caller's own"
-        ),
-        pytest.param(
-            evolve(GENERATE, raw=True, images=(Image("/9j/", "image/jpeg"),)), "images", id="raw with images"
+            evolve(GENERATE, raw=True, images=(Image("/9j/", "image/jpeg"),)), "images", id="images"
         ),
     ],
 )
-def test_a_generate_that_these_servers_cannot_do_is_refused(call: GenerateCall, param: str) -> None:
-    """Both would change the answer."""
+def test_a_raw_completion_that_these_servers_cannot_do_is_refused(call: GenerateCall, param: str) -> None:
+    """llama.cpp would ignore the suffix without a word, and no one could tell where an image stands."""
     with pytest.raises(UnsupportedField) as refused:
-        write_generate(call, "m")
+        write_completion(call, "m")
 
     assert refused.value.param == param
