@@ -9,12 +9,13 @@ from gateway.formats.openai.answers import (
     read_error,
     write_chat_answer,
 )
-from gateway.formats.openai.requests import read_chat, write_chat, write_completion
+from gateway.formats.openai.requests import is_completion, read_chat, write_chat, write_completion
 
 __all__ = [
     "ChatReader",
     "ChatWriter",
     "CompletionReader",
+    "is_completion",
     "read_chat",
     "read_chat_answer",
     "read_completion_answer",

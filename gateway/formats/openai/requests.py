@@ -190,6 +190,11 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
     return UpstreamRequest(CHAT_PATH, body)
 
 
+def is_completion(call: GenerateCall) -> bool:
+    """True where /api/generate needs `write_completion` and a `CompletionReader`; else it is `as_chat`."""
+    return call.raw
+
+
 def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
     """A raw completion, without the model's template; all others are chats (`as_chat`).
 

@@ -25,6 +25,7 @@ from gateway.formats.openai.requests import (
     HARMLESS,
     KNOWN,
     UNSUPPORTED,
+    is_completion,
     read_chat,
     write_chat,
     write_completion,
@@ -280,6 +281,7 @@ def test_a_raw_completion_is_written() -> None:
         context=(1, 2),
     )
 
+    assert is_completion(call)
     assert write_completion(call, "m") == UpstreamRequest(
         "/v1/completions",
         {
@@ -300,6 +302,7 @@ def test_a_templated_completion_is_written_as_a_chat() -> None:
     """These servers apply the model's template to chats alone."""
     call = evolve(GENERATE, system="Be brief.", images=(Image("/9j/4AAQ", "image/jpeg"),))
 
+    assert not is_completion(call)
     assert write_chat(as_chat(call), "m") == UpstreamRequest(
         "/v1/chat/completions",
         {
