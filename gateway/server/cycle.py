@@ -145,14 +145,16 @@ class RequestCycle:
             self._fail(503, "The gateway is shutting down; send the request again.", "shutting_down")
             raise
         except Exception as error:  # noqa: BLE001 - the app is foreign: whatever it raises is its failure
-            service.on_error(error)
-            self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
+            try:
+                service.on_error(error)
+            finally:
+                self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
         finally:
             service.end(self)
 
     def _tell_to_continue(self) -> None:
         self._wants_continue = False
-        if not self.left and not self.body_ended and not self._pieces:
+        if not (self.left or self._answered or self.body_ended or self._pieces):
             self.wire.write(CONTINUE)
 
     def _body_so_far(self) -> Message:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import socket
+import subprocess
 import threading
 
 from hypercorn.config import Config
@@ -103,14 +104,14 @@ class Server:
         self.errors: list[BaseException] = []
         self.failure: BaseException | None = None
         self.loop = loop_factory()
-        self._listening: queue.Queue = queue.Queue()
+        self._listening: queue.Queue[list[tuple[str, int]]] = queue.Queue()
         self._clients: list[Client] = []
         self._options = options
         self._app = app
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.addresses = self._listening.get(timeout=PATIENCE_S)
-        self.port = self.addresses[0][1] if self.addresses else None
+        self.port = self.addresses[0][1] if self.addresses else 0
 
     def connect(self) -> Client:
         client = Client(self.port)
@@ -138,7 +139,7 @@ class Server:
                 runner.run(self._serve())
             except Exception as error:  # noqa: BLE001 - told to the test
                 self.failure = error
-                self._listening.put(None)
+                self._listening.put([])
 
     async def _serve(self) -> None:
         self.shutdown = Shutdown()
@@ -186,6 +187,19 @@ async def read_body(receive):
         body += message["body"]
         if not message["more_body"]:
             return bytes(body)
+
+
+def line_from(child: subprocess.Popen[str]) -> str:
+    """What a child process prints next."""
+    assert child.stdout is not None
+    return child.stdout.readline()
+
+
+def finish(child: subprocess.Popen[str]) -> None:
+    """End it if it has not ended, and let go of its pipes."""
+    child.kill()
+    with child:
+        child.wait()
 
 
 def happens(event: threading.Event) -> bool:

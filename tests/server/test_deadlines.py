@@ -11,7 +11,7 @@ import time
 import pytest
 
 from gateway.server.service import Bounds
-from tests.server.live import Client, reply
+from tests.server.live import Client, finish, line_from, reply
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -98,7 +98,7 @@ import asyncio, sys
 from hypercorn.config import Config
 from gateway.server.lifecycle import Lifecycle
 from gateway.server.worker import run, serve
-from tests.server.live import Client, reply, with_lifespan
+from tests.server.live import Client, finish, line_from, reply, with_lifespan
 import gateway.server.worker as worker
 if sys.argv[1] == "asyncio":
     worker._new_event_loop = asyncio.new_event_loop
@@ -129,7 +129,7 @@ def test_a_server_without_file_descriptors_recovers(loop):
         preexec_fn=few_descriptors,  # noqa: PLW1509 - nothing else runs in this process yet
     )
     try:
-        port = int(child.stdout.readline())
+        port = int(line_from(child))
         crowd = [Client(port) for _ in range(limit + 20)]
         assert crowd[0].send(GET).answer()[0] == 200
         for client in crowd:
@@ -141,9 +141,7 @@ def test_a_server_without_file_descriptors_recovers(loop):
         child.terminate()
         assert child.wait(5) == 0
     finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
+        finish(child)
 
 
 def test_deadlines_are_looked_at_often_enough():

@@ -6,9 +6,8 @@ import asyncio
 import gc
 import inspect
 import socket
-import ssl
-import subprocess
 import warnings
+from typing import Any
 
 import pytest
 from hypercorn.asyncio.lifespan import Lifespan
@@ -24,8 +23,8 @@ from tests.server.live import reply, with_lifespan
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-async def scheme(scope, receive, send):
-    await reply(send, scope["scheme"].encode())
+async def ok(scope, receive, send):
+    await reply(send)
 
 
 def recording(events, startup=None, shutdown=None):
@@ -63,7 +62,7 @@ def reporting(stage):
 
 
 def test_an_app_is_started_and_stopped_once(starting):
-    events = []
+    events: list[str] = []
     server = starting(recording(events))
     server.connect().send(GET).answer()
     assert events == ["startup"]
@@ -80,7 +79,7 @@ def test_an_app_that_does_not_start_is_not_served(starting, app):
     """Hypercorn would go on without a lifespan; and no text of ours tells what a driver said."""
     server = starting(app)
 
-    assert server.port is None
+    assert server.addresses == []
     assert isinstance(server.failure, StartFailed)
     assert str(server.failure) == "the app did not start (LookupError)"
     assert repr(server.failure.__cause__) == "LookupError('secret')"
@@ -146,7 +145,7 @@ def failure_to_listen(server) -> str:
 
 
 def test_a_taken_address_is_named_after_the_app_has_stopped_again(starting):
-    events = []
+    events: list[str] = []
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -173,7 +172,7 @@ def test_an_impossible_address_is_named(starting, bind, reason):
 
 def test_several_addresses_are_served(starting, tmp_path):
     path = tmp_path / "socket"
-    server = starting(with_lifespan(scheme), config={"bind": ["127.0.0.1:0", f"unix:{path}", "127.0.0.1:0"]})
+    server = starting(with_lifespan(ok), config={"bind": ["127.0.0.1:0", f"unix:{path}", "127.0.0.1:0"]})
 
     assert [host for host, _ in server.addresses] == ["127.0.0.1", str(path), "127.0.0.1"]
     with socket.socket(socket.AF_UNIX) as client:
@@ -182,48 +181,12 @@ def test_several_addresses_are_served(starting, tmp_path):
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    subprocess.run(
-        [*command, "-keyout", key, "-out", cert, "-subj", "/CN=a"], check=True, capture_output=True
-    )
-    return {"certfile": str(cert), "keyfile": str(key)}
-
-
-def test_tls_speaks_http_1_1_only(starting, certificate):
-    """Hypercorn's configuration would offer h2, which nobody here speaks."""
-    server = starting(with_lifespan(scheme), config={**certificate, "insecure_bind": ["127.0.0.1:0"]})
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
-
-    plain = socket.create_connection(server.addresses[1])
-    with context.wrap_socket(socket.create_connection(server.addresses[0])) as client, plain:
-        assert client.selected_alpn_protocol() == "http/1.1"
-        client.sendall(GET)
-        assert client.recv(1000).endswith(b"https")
-        plain.sendall(GET)
-        assert plain.recv(1000).endswith(b"http")
-
-
 # ── hypercorn ──
 
 
 def test_hypercorn_still_has_what_we_build_on():
     """Its private workings are not ours to follow, but these five places are."""
-    parameters = {
+    parameters: dict[Any, list[str]] = {
         Lifespan: ["app", "config", "loop", "lifespan_state"],
         wrap_app: ["app", "wsgi_max_body_size", "mode"],
         Config.create_sockets: ["self"],

@@ -222,6 +222,23 @@ def test_endless_framing_around_the_body_is_bounded(client, endless):
     assert client.rest() == b""
 
 
+def test_a_body_that_breaks_within_the_answer_ends_it_visibly(serving):
+    """Two answers to one request would be worse than half of one."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    client = serving(app).connect().send(post(CHUNKED, body=b"5\r\nhello\r\n"))
+    client.until(b"\r\n\r\n")
+    client.until(b"5\r\nhello\r\n")
+    client.send(b"nonsense\r\n")
+
+    assert client.rest() == b""
+
+
 def test_a_body_that_breaks_later_is_told_and_ends_the_connection(client, executed):
     """The app sees the client leave; the client sees 400."""
     client.send(post(CHUNKED, body=b"5\r\nhello\r\n"))

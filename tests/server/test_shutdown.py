@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from tests.server.live import Client, happens, reply
+from gateway.server.lifecycle import Lifecycle
+from tests.server.live import Client, finish, happens, line_from, reply
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -28,7 +29,7 @@ class Worker:
     def __init__(self) -> None:
         self.at_work = threading.Event()
         self.go_on = threading.Event()
-        self.lifecycle = None
+        self.lifecycle = Lifecycle()  # replaced by the server's
 
     async def __call__(self, scope, receive, send):
         if scope["path"] != "/stream":
@@ -228,7 +229,7 @@ def test_a_signal_drains_a_real_process(loop, number):
         [sys.executable, "-c", CHILD, loop], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        client = Client(int(child.stdout.readline())).send(GET)
+        client = Client(int(line_from(child))).send(GET)
         client.until(b"x\r\n")
         child.send_signal(number)
         client.unread = b"HTTP/1.1 200 \r\ntransfer-encoding: chunked\r\n\r\n" + client.unread
@@ -238,7 +239,4 @@ def test_a_signal_drains_a_real_process(loop, number):
         assert (child.returncode, out, err) == (0, "stopped\nreturned\n", "")
         client.leave()
     finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-        child.stderr.close()
+        finish(child)
