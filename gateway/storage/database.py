@@ -50,7 +50,8 @@ def make_database_file(database_url: str) -> Path:
     """
     path = database_path(database_url)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # also a file: then opening says what is wrong
+            path.parent.mkdir(mode=0o700, parents=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise unusable(path, error) from error

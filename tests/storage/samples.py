@@ -1,0 +1,65 @@
+"""Tenants, keys and rows to keep."""
+
+import random
+from typing import Any
+
+from attrs import evolve
+
+from gateway.model import AuditRow, Key, Tenant
+from gateway.rules.keys import mac_of, new_token, prefix_of
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+ACME = Tenant(id="t1", name="acme", created_at=1000.5)
+
+
+def token(seed: int = 1) -> str:
+    return new_token(random.Random(seed).randrange)
+
+
+def key(seed: int = 1, **changes: Any) -> Key:
+    """The key that `token(seed)` is. Its Argon2 hash is none: storage does not look at it."""
+    text = token(seed)
+    made = Key(
+        id=f"k{seed}",
+        tenant=ACME,
+        name=f"key {seed}",
+        prefix=prefix_of(text),
+        mac=mac_of(SECRET, text),
+        argon2="$argon2id$",
+        created_at=2000.25,
+    )
+    return evolve(made, **changes)
+
+
+def audit_row(number: int = 1, **changes: Any) -> AuditRow:
+    row = AuditRow(
+        request_id=f"r{number}",
+        received_at_us=1_700_000_000_000_000 + number,
+        tenant_id="t1",
+        key_id="k1",
+        key_prefix="nz_abc12345",
+        peer="192.0.2.7",
+        client_request_id=None,
+        user_agent="curl/8",
+        method="POST",
+        path="/api/chat",
+        operation="chat",
+        surface="ollama",
+        model="llama3",
+        backend="gpu1",
+        stream=True,
+        status=200,
+        outcome="served",
+        error_code=None,
+        prompt_tokens=12,
+        completion_tokens=34,
+        tokens_estimated=False,
+        first_token_ms=1.5,
+        load_ms=None,
+        prompt_ms=2.0,
+        generation_ms=3.25,
+        duration_ms=9.75,
+        bytes_in=100,
+        bytes_out=2000,
+    )
+    return evolve(row, **changes)

@@ -1,0 +1,193 @@
+"""Migrating: alone, atomically, and whatever happened to the process before."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+
+from gateway.storage import migrations
+from gateway.storage.database import database_path, make_database_file
+from gateway.storage.migrations import migrate, pending, refuse_pending
+from gateway.storage.refusals import DatabaseUnusable
+
+ALL = ["0001_tenants", "0002_keys", "0003_revision", "0004_audit", "0005_meta"]
+
+MIGRATE = """
+import os, signal, sys
+from gateway.storage import migrations
+from yoyo.backends.base import DatabaseBackend
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{sabotage}
+print(migrations.migrate(sys.argv[1]))
+"""
+# Where a kill -9 strikes.
+SABOTAGES = {
+    "before anything": "migrations._apply_pending = die",
+    "holding yoyo's lock": "DatabaseBackend._delete_lock_row = die",
+    "between a step and its mark": "migrations._AtomicBackend.mark_one = die",
+    "before the commit": "migrations._AtomicBackend.commit = die",
+    "after three steps": (
+        "steps = migrations._AtomicBackend.apply_atomically\n"
+        "migrations._AtomicBackend.apply_atomically = "
+        "lambda self, one: die() if one.id > '0004' else steps(self, one)"
+    ),
+}
+
+
+def start(database_url: str, sabotage: str = "", **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", MIGRATE.format(sabotage=sabotage), database_url],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture
+def new_url(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/data/gateway.db"
+
+
+def schema_of(database_url: str) -> dict[str, str]:
+    """What there is, save yoyo's own tables: name → SQL."""
+    with sqlite3.connect(database_url.removeprefix("sqlite:///")) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: sql for name, sql in rows if "yoyo" not in name}
+
+
+def test_a_new_database_gets_all_migrations_and_then_none(new_url):
+    """`migrate` is safe to repeat, and tells what it did."""
+    assert pending(new_url) == ALL
+    assert migrate(new_url) == ALL
+    assert migrate(new_url) == []
+    assert pending(new_url) == []
+
+
+def test_looking_at_what_is_pending_makes_no_file(new_url, tmp_path):
+    """A command that only looks leaves nothing behind."""
+    pending(new_url)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_migration_has_a_rollback_that_undoes_it(new_url):
+    """Rolled back to the first, nothing is left; applied again, all is there as before."""
+    migrate(new_url)
+    before = schema_of(new_url)
+    path = database_path(new_url)
+
+    with migrations.backend_at(path) as backend:
+        for migration in backend.to_rollback(migrations._known()):
+            with backend.transaction():
+                migration.process_steps(backend, "rollback")
+                backend.unmark_one(migration)
+    empty = schema_of(new_url)
+    migrate(new_url)
+
+    assert empty == {}
+    assert schema_of(new_url) == before
+    folder = resources.files("gateway.migrations") / "sqlite"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        name for one in ALL for name in (f"{one}.sql", f"{one}.rollback.sql")
+    )
+
+
+def test_all_tables_are_strict(new_url):
+    """A text where a number belongs is an error, not a surprise later."""
+    migrate(new_url)
+
+    tables = {name: sql for name, sql in schema_of(new_url).items() if sql.startswith("CREATE TABLE")}
+    assert sorted(tables) == ["audit", "keys", "meta", "revision", "tenants"]
+    assert all(sql.endswith("STRICT") for sql in tables.values())
+
+
+def test_processes_that_migrate_at_once_all_end_well(new_url):
+    """One applies, the others find nothing to do."""
+    processes = [start(new_url) for _ in range(4)]
+    outputs = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+
+    assert [process.returncode for process in processes] == [0, 0, 0, 0]
+    assert outputs == sorted([str(ALL), "[]", "[]", "[]"])
+
+
+@pytest.mark.parametrize("point", SABOTAGES)
+def test_a_killed_migration_does_not_block_the_next(point, new_url):
+    """kill -9 leaves no lock, no half-applied step, and no applied step that is not remembered."""
+    killed = start(new_url, SABOTAGES[point])
+    killed.communicate(timeout=60)
+
+    migrate(new_url)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert pending(new_url) == []
+    assert len(schema_of(new_url)) == 5 + 6 + 2  # tables, triggers, indexes
+
+
+def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):
+    """After `lock_s` there is a sentence instead of a start that hangs."""
+    migrate(new_url)
+    path = database_path(new_url)
+
+    with (
+        migrations._migrating_alone(path, lock_s=1),
+        pytest.raises(DatabaseUnusable, match="Another process has been migrating"),
+    ):
+        migrate(new_url, lock_s=0)
+
+
+def test_a_newer_database_is_refused(new_url):
+    """An older gateway must not write into what it does not know."""
+    migrate(new_url)
+    with sqlite3.connect(new_url.removeprefix("sqlite:///")) as connection:
+        connection.execute(
+            "UPDATE _yoyo_migration SET migration_id = '9999_flying' WHERE migration_id = '0005_meta'"
+        )
+    connection.close()
+
+    for refused in (migrate, pending, refuse_pending):
+        with pytest.raises(
+            DatabaseUnusable, match=r"made by a newer version of this gateway: it has 9999_flying"
+        ):
+            refused(new_url)
+
+
+def test_commands_say_what_to_run_first(new_url):
+    """No database, or one that lacks a step: the sentence names the command."""
+    with pytest.raises(
+        DatabaseUnusable, match=r"no database at .* yet: run `neuronetz-gateway migrate` first"
+    ):
+        refuse_pending(new_url)
+
+    make_database_file(new_url)
+    with pytest.raises(DatabaseUnusable, match=r"lacks 0001_tenants.* run `neuronetz-gateway migrate` first"):
+        refuse_pending(new_url)
+
+    migrate(new_url)
+    refuse_pending(new_url)
+
+
+def test_a_user_without_a_name_can_migrate(new_url, monkeypatch):
+    """Containers run under any uid; getpass raises KeyError for those without a passwd entry."""
+
+    def fail() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", fail)
+
+    assert migrate(new_url) == ALL
+
+
+def test_a_file_that_is_no_database_is_told(new_url):
+    """A sentence, no traceback of the driver."""
+    make_database_file(new_url).write_bytes(b"this is not a database at all" * 100)
+
+    with pytest.raises(DatabaseUnusable, match="can't be used: file is not a database"):
+        migrate(new_url)
