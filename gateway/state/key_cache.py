@@ -188,7 +188,7 @@ class VerifiedKeys:
         return seen
 
     async def _read_now(self, prefix: str) -> _Seen:
-        if self.watch.is_down:
+        if self.watch.is_pausing:
             raise StoreUnavailable
         stamp = self.watch.stamp()
         try:

@@ -15,8 +15,8 @@ from gateway.errors import StoreUnavailable
 from gateway.ports import Clock, KeyStore
 
 POLL_S: Final = 0.25
-# After a failure the database counts as down for so long, unless a poll succeeds: nobody queues for it.
-DOWN_S: Final = 1.0
+# After a failure nobody queues for the database for so long, unless a poll succeeds before.
+PAUSE_S: Final = 1.0
 
 
 @frozen
@@ -38,7 +38,7 @@ class RevisionWatch:
         self._revision: int | None = None
         self._confirmed_at = -math.inf
         self._failed_at = -math.inf
-        self._told_down = False
+        self._is_down = False
         self._polling: asyncio.Task[None] | None = None
 
     def stamp(self) -> Stamp:
@@ -52,13 +52,18 @@ class RevisionWatch:
 
     @property
     def is_down(self) -> bool:
-        """The database failed a moment ago."""
-        return self._clock.elapsed() - self._failed_at < DOWN_S
+        """The database failed, and no poll has succeeded since."""
+        return self._is_down
+
+    @property
+    def is_pausing(self) -> bool:
+        """The database failed a moment ago: do not even try."""
+        return self._clock.elapsed() - self._failed_at < PAUSE_S
 
     def note_failure(self) -> None:
         self._failed_at = self._clock.elapsed()
-        if not self._told_down:
-            self._told_down = True
+        if not self._is_down:
+            self._is_down = True
             logger.error("the database does not answer; keys that were confirmed lately go on")
 
     async def poll(self) -> None:
@@ -70,8 +75,8 @@ class RevisionWatch:
             self.note_failure()
             return
         self._revision, self._confirmed_at, self._failed_at = revision, asked_at, -math.inf
-        if self._told_down:
-            self._told_down = False
+        if self._is_down:
+            self._is_down = False
             logger.info("the database answers again")
 
     async def start(self) -> None:
