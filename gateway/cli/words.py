@@ -53,7 +53,7 @@ def moment(text: str, now: datetime) -> datetime:
 
     Raises ValueError, with a sentence, for what is no moment, is past, or is over a century away.
     """
-    duration = re.fullmatch(r"([0-9]{1,9})([mhdw])", text)
+    duration = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
     lifetime = timedelta(**{_UNITS[duration[2]]: int(duration[1])}) if duration else _parsed(text) - now
     if not timedelta(0) < lifetime <= _MAX_LIFETIME:
         raise ValueError(f"'{text}' is not in the future, or more than a century away.")
