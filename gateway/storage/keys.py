@@ -18,22 +18,24 @@ _BY_PREFIX: Final = """
     SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
         tenants.id, tenants.name, tenants.created_at
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
-    WHERE prefix = ?
+    WHERE prefix = :prefix
 """
 _ALL: Final = """
     SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
         tenants.id, tenants.name, tenants.created_at
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
-    WHERE tenants.id = ?1 OR ?1 IS NULL
+    WHERE tenants.id = :tenant_id OR :tenant_id IS NULL
     ORDER BY tenants.folded, keys.created_at, keys.folded
 """
 _ADD: Final = """
     INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at)
 """
-_HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = ? AND folded = ?"
-_REVOKE: Final = "UPDATE keys SET revoked_at = ? WHERE id = ?"
-_TOUCH: Final = "UPDATE keys SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, 0) < ?1"
+_HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded"
+_REVOKE: Final = "UPDATE keys SET revoked_at = :now WHERE id = :id"
+_TOUCH: Final = """
+    UPDATE keys SET last_used_at = :used_at WHERE id = :id AND coalesce(last_used_at, 0) < :used_at
+"""
 _REVISION: Final = "SELECT value FROM revision"
 
 
@@ -59,33 +61,22 @@ class Keys:
     async def revision(self) -> int:
         """A number that grows with every change to tenants and keys, last uses apart."""
         async with self._database.session() as connection:
-            rows = await _fetch(connection, _REVISION, ())
+            rows = await _fetch(connection, _REVISION, {})
         return int(rows[0][0])
 
     async def add(self, key: Key) -> None:
         """Keep a new key. Raises KeyNameTaken, also when the name belonged to a key that is revoked."""
         async with self._database.transaction() as connection:
-            if await _fetch(connection, _HAS_NAME, (key.tenant.id, folded(key.name))):
+            values = _values_of(key)
+            if await _fetch(connection, _HAS_NAME, values):
                 raise KeyNameTaken(key.name, key.tenant)
-            await connection.raw_connection.execute(
-                _ADD,
-                (
-                    key.id,
-                    key.tenant.id,
-                    key.name,
-                    folded(key.name),
-                    key.prefix,
-                    key.mac,
-                    key.argon2,
-                    key.created_at,
-                    key.expires_at,
-                ),
-            )
+            await connection.raw_connection.execute(_ADD, values)
 
     async def all(self, tenant: Tenant | None = None) -> list[Key]:
         """All keys, or those of one tenant: by tenant, the oldest first."""
         async with self._database.session() as connection:
-            return [_key(row) for row in await _fetch(connection, _ALL, (tenant and tenant.id,))]
+            rows = await _fetch(connection, _ALL, {"tenant_id": tenant and tenant.id})
+        return [_key(row) for row in rows]
 
     async def revoke(self, prefix: str, now: float) -> Revocation:
         """Revoke for good, from `now` (seconds since the epoch). Revoking twice changes nothing.
@@ -98,23 +89,37 @@ class Keys:
                 raise NoSuchKey(prefix)
             if key.revoked_at is not None:
                 return Revocation(key, already=True)
-            await connection.raw_connection.execute(_REVOKE, (now, key.id))
+            await connection.raw_connection.execute(_REVOKE, {"now": now, "id": key.id})
         return Revocation(evolve(key, revoked_at=now), already=False)
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
         """Note when keys were last used: key id → seconds since the epoch. Never lowers what is there."""
         async with self._database.transaction() as connection:
-            uses = [(used_at, key_id) for key_id, used_at in last_used.items()]
+            uses = [{"id": key_id, "used_at": used_at} for key_id, used_at in last_used.items()]
             await connection.raw_connection.executemany(_TOUCH, uses)
 
 
-async def _fetch(connection: Connection, statement: str, values: Sequence[Any]) -> list[Sequence[Any]]:
+async def _fetch(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Sequence[Any]]:
     return list(await connection.raw_connection.execute_fetchall(statement, values))
 
 
 async def _find(connection: Connection, prefix: str) -> Key | None:
-    rows = await _fetch(connection, _BY_PREFIX, (prefix,))
+    rows = await _fetch(connection, _BY_PREFIX, {"prefix": prefix})
     return _key(rows[0]) if rows else None
+
+
+def _values_of(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "tenant_id": key.tenant.id,
+        "name": key.name,
+        "folded": folded(key.name),
+        "prefix": key.prefix,
+        "mac": key.mac,
+        "argon2": key.argon2,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+    }
 
 
 def _key(row: Sequence[Any]) -> Key:

@@ -19,7 +19,7 @@ ALL = ["0001_tenants", "0002_keys", "0003_revision", "0004_audit", "0005_meta"]
 MIGRATE = """
 import os, signal, sys
 from gateway.storage import migrations
-from yoyo.backends.base import DatabaseBackend
+from yoyo import internalmigrations
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -30,7 +30,7 @@ print(migrations.migrate(sys.argv[1]))
 # Where a kill -9 strikes.
 SABOTAGES = {
     "before anything": "migrations._apply_pending = die",
-    "holding yoyo's lock": "DatabaseBackend._delete_lock_row = die",
+    "holding yoyo's lock": "internalmigrations.upgrade = die",
     "between a step and its mark": "migrations._AtomicBackend.mark_one = die",
     "before the commit": "migrations._AtomicBackend.commit = die",
     "after three steps": (
