@@ -1,1 +1,1 @@
-"""Formats: wire shapes and the machines that read and write them. Pure: fed with bytes and objects, no I/O."""
+"""Formats: wire shapes, and the pure machines that read and write them, fed with bytes and objects."""

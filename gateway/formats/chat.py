@@ -296,7 +296,7 @@ class AnswerReader(Protocol):
     """A backend's answer: feed it bytes in any cut, get events."""
 
     def feed(self, data: bytes) -> list[Event]:
-        """Raise BackendFailed when the bytes can't be what this kind of backend sends."""
+        """The events of these bytes. What can't be an answer is a Failure, behind what was read before."""
 
     def end(self) -> list[Event]:
         """The bytes are over. Raise BackendFailed when neither `Finish` nor `Failure` came."""

@@ -5,15 +5,15 @@ read from the backend. A stream that breaks ends with an error frame: it never l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final
 
 from attrs import evolve, frozen
 from starlette.types import Send
 
-from gateway.errors import ClientLeft, Draining, GatewayError
-from gateway.formats.chat import AnswerStamp, AnswerWriter, Event, Failure, Finish
+from gateway.errors import ClientLeft, Draining, GatewayError, ModelNotFound
+from gateway.formats.chat import AnswerStamp, Event, Failure, Finish
 from gateway.middleware.context import Header, answer
 from gateway.model import Exchange, Outcome, Usage
 from gateway.patience import Patience
@@ -60,17 +60,19 @@ class Relay:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._pieces = 0
+        self._is_answered = False
 
     async def whole(self, send: Send) -> None:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
         job = self._job
-        with self._cut_as_draining():
-            async with job.backend.send(
-                job.upstream.request, request_id=self._exchange.request_id
-            ) as upstream:
-                await self._refuse_error(upstream)
-                body = await upstream.body()
-        events = self._noted(job.upstream.read_whole(body))
+        events: list[Event] = []
+        try:
+            with self._cut_as_draining():
+                async with aclosing(self._batches()) as batches:
+                    async for batch in batches:
+                        events += batch
+        finally:
+            self._note_unfinished()
         data = job.surface.write_whole(events, job.stamp, job.call)
         await answer(send, 200, data, headers=list(job.headers))
 
@@ -82,27 +84,43 @@ class Relay:
         heartbeat = _Heartbeat(out, job.surface.heartbeat, self._heartbeat_s)
         try:
             with self._cut_as_draining():
-                await self._pump(writer, out, heartbeat)
-        except ClientLeft:
-            raise
+                async with aclosing(self._batches()) as batches:
+                    async for batch in batches:
+                        await out.write(writer.write(batch))
+                        heartbeat.renew()
         except GatewayError as error:
-            await self._break_off(error, writer, out)
+            if not out.started:
+                raise
+            self._note_broken(error)
+            await out.write(writer.fail(error))
         finally:
             heartbeat.stop()
-            self._note_unfinished(streamed=out.started)
-
-    async def _pump(self, writer: AnswerWriter, out: "_Out", heartbeat: "_Heartbeat") -> None:
-        job = self._job
-        reader = job.upstream.reader()
-        async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
-            await self._refuse_error(upstream)
-            async for data in upstream.chunks():
-                if events := self._noted(reader.feed(data)):
-                    await out.write(writer.write(events))
-                    heartbeat.renew()
-            if events := self._noted(reader.end()):
-                await out.write(writer.write(events))
+            self._note_unfinished()
         await out.finish()
+
+    async def _batches(self) -> AsyncGenerator[list[Event], None]:
+        """The events of each read. Raises the backend's failure, behind what came before it."""
+        job = self._job
+        async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
+            if upstream.status != 200:
+                raise await self._error_of(upstream)
+            self._is_answered = True
+            if job.upstream.read_whole is not None:
+                events = job.upstream.read_whole(await upstream.body())
+                yield self._noted(events)
+                _raise_failure(events)
+                return
+            reader = job.upstream.reader()
+            async for data in upstream.chunks():
+                events = reader.feed(data)
+                yield self._noted(events)
+                _raise_failure(events)
+            yield self._noted(reader.end())
+
+    async def _error_of(self, upstream: Answer) -> GatewayError:
+        error = self._job.upstream.read_error(upstream.status, await upstream.body())
+        # The backend names the model in its own way, which may be a path.
+        return ModelNotFound(self._job.call.model) if isinstance(error, ModelNotFound) else error
 
     @contextmanager
     def _cut_as_draining(self) -> Iterator[None]:
@@ -116,42 +134,37 @@ class Relay:
             task.uncancel()
             raise Draining from None
 
-    async def _refuse_error(self, upstream: Answer) -> None:
-        if upstream.status != 200:
-            raise self._job.upstream.read_error(upstream.status, await upstream.body())
-
-    async def _break_off(self, error: GatewayError, writer: AnswerWriter, out: "_Out") -> None:
-        if not out.started:
-            raise error
-        self._exchange.error = error
-        self._exchange.outcome = Outcome.CUT if isinstance(error, Draining) else Outcome.BACKEND_FAILED
-        await out.write(writer.fail(error))
-        await out.finish()
-
     def _noted(self, events: Sequence[Event]) -> list[Event]:
         """Take down what the events say, and complete a finish whose backend did not count."""
-        exchange = self._exchange
-        if events and exchange.first_token is None:
-            exchange.first_token = self._clock.elapsed()
-        return [self._note(event) for event in events]
+        if events and self._exchange.first_token is None:
+            self._exchange.first_token = self._clock.elapsed()
+        return [self._note(event) for event in events if not isinstance(event, Failure)]
 
     def _note(self, event: Event) -> Event:
-        if isinstance(event, Failure):
-            raise event.error
-        if isinstance(event, Finish):
-            usage = event.usage or self._estimate()
-            self._exchange.usage, self._exchange.timings = usage, event.timings
-            return event if event.usage else evolve(event, usage=usage)
-        self._pieces += 1
-        return event
+        if not isinstance(event, Finish):
+            self._pieces += 1
+            return event
+        usage = event.usage or self._estimate()
+        self._exchange.usage, self._exchange.timings = usage, event.timings
+        return event if event.usage else evolve(event, usage=usage)
 
-    def _note_unfinished(self, *, streamed: bool) -> None:
-        # Ollama sends no counts when a stream is cut, so the pieces are counted.
-        if streamed and self._exchange.usage is None:
+    def _note_broken(self, error: GatewayError) -> None:
+        self._exchange.error = error
+        self._exchange.outcome = Outcome.CUT if isinstance(error, Draining) else Outcome.BACKEND_FAILED
+
+    def _note_unfinished(self) -> None:
+        # No backend sends counts when an answer is cut, so the pieces are counted.
+        if self._is_answered and self._exchange.usage is None:
             self._exchange.usage = self._estimate()
 
     def _estimate(self) -> Usage:
         return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._pieces, estimated=True)
+
+
+def _raise_failure(events: Sequence[Event]) -> None:
+    for event in events:
+        if isinstance(event, Failure):
+            raise event.error
 
 
 class _Out:

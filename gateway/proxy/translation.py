@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway.errors import GatewayError
 from gateway.formats import ollama, openai, sse
@@ -35,12 +35,15 @@ class SurfaceFormat:
 
 @frozen
 class Upstream:
-    """One call in a backend's own words, and how to read what it answers."""
+    """One call in a backend's own words, and how to read what it answers.
+
+    `read_whole` is there when the answer comes in one piece; else it is a stream, for the `reader`.
+    """
 
     request: UpstreamRequest
     reader: Callable[[], AnswerReader]
-    read_whole: Callable[[bytes], list[Event]]
     read_error: Callable[[int, bytes], GatewayError]
+    read_whole: Callable[[bytes], list[Event]] | None = None
 
 
 SURFACES: Final[dict[Operation, SurfaceFormat]] = {
@@ -60,20 +63,21 @@ def upstream_of(kind: str, call: Call, model: str) -> Upstream:
 
 
 def _to_ollama(call: Call, model: str) -> Upstream:
+    """Ollama stops when its client leaves, so a plain call is a plain call: a third of a stream's work."""
     if isinstance(call, ChatCall):
-        request = ollama.write_chat(call, model)
-        return Upstream(request, ollama.ChatReader, ollama.read_chat_answer, ollama.read_error)
-    request = ollama.write_generate(call, model)
-    return Upstream(request, ollama.GenerateReader, ollama.read_generate_answer, ollama.read_error)
+        whole = None if call.stream else ollama.read_chat_answer
+        return Upstream(ollama.write_chat(call, model), ollama.ChatReader, ollama.read_error, whole)
+    whole = None if call.stream else ollama.read_generate_answer
+    return Upstream(ollama.write_generate(call, model), ollama.GenerateReader, ollama.read_error, whole)
 
 
 def _to_openai(call: Call, model: str) -> Upstream:
+    """Always a stream: llama.cpp notices that its client has left only when it writes (measured)."""
+    call = evolve(call, stream=True)
     if isinstance(call, GenerateCall) and openai.is_completion(call):
-        request = openai.write_completion(call, model)
-        return Upstream(request, openai.CompletionReader, openai.read_completion_answer, openai.read_error)
+        return Upstream(openai.write_completion(call, model), openai.CompletionReader, openai.read_error)
     chat = call if isinstance(call, ChatCall) else as_chat(call)
-    request = openai.write_chat(chat, model)
-    return Upstream(request, openai.ChatReader, openai.read_chat_answer, openai.read_error)
+    return Upstream(openai.write_chat(chat, model), openai.ChatReader, openai.read_error)
 
 
 _TO: Final = {"ollama": _to_ollama, "openai": _to_openai}

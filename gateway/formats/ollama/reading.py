@@ -31,10 +31,14 @@ class _Reader:
         self._has_calls = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Raise BackendFailed for bytes that are no frames. What follows the end is left unread."""
+        """A Failure for bytes that are no frames, behind what was read before. The rest is left unread."""
         events: list[Event] = []
-        for line in self._lines.feed(data):
-            self._read(line, events)
+        try:
+            for line in self._lines.feed(data):
+                self._read(line, events)
+        except BackendFailed as error:
+            self._is_over = True
+            events.append(Failure(error))
         return events
 
     def end(self) -> list[Event]:

@@ -4,8 +4,6 @@ from gateway.formats.openai.answers import (
     ChatReader,
     ChatWriter,
     CompletionReader,
-    read_chat_answer,
-    read_completion_answer,
     read_error,
     write_chat_answer,
 )
@@ -17,8 +15,6 @@ __all__ = [
     "CompletionReader",
     "is_completion",
     "read_chat",
-    "read_chat_answer",
-    "read_completion_answer",
     "read_error",
     "write_chat",
     "write_chat_answer",

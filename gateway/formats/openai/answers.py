@@ -4,8 +4,6 @@ from gateway.formats.openai.errors import read_error
 from gateway.formats.openai.reading import (
     ChatReader,
     CompletionReader,
-    read_chat_answer,
-    read_completion_answer,
 )
 from gateway.formats.openai.writing import ChatWriter, write_chat_answer
 
@@ -13,8 +11,6 @@ __all__ = [
     "ChatReader",
     "ChatWriter",
     "CompletionReader",
-    "read_chat_answer",
-    "read_completion_answer",
     "read_error",
     "write_chat_answer",
 ]

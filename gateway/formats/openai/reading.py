@@ -1,4 +1,4 @@
-"""Answers of vLLM, llama.cpp and their like: SSE chunks, or one whole object, read as events.
+"""Answers of vLLM, llama.cpp and their like: SSE chunks, read as events.
 
 A finish reason is held back until the usage has come, or `[DONE]`: both come after it. A stream that
 ends before either was cut, and never looks complete.
@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from attrs import define
 
-from gateway.errors import BackendFailed
+from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCall, ToolCalls
 from gateway.formats.openai.errors import read_failure
 from gateway.formats.openai.logprobs import chat_items
@@ -44,10 +44,13 @@ class _Reader:
         self._is_over = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Raise BackendFailed for bytes that are no chunks. What follows the end is left unread."""
+        """A Failure for bytes that are no chunks, behind what was read before. The rest is left unread."""
         events: list[Event] = []
-        for payload in self._splitter.feed(data):
-            self._read(payload, events)
+        try:
+            for payload in self._splitter.feed(data):
+                self._read(payload, events)
+        except BackendFailed as error:
+            self._fail_with(error, events)
         return events
 
     def end(self) -> list[Event]:
@@ -57,14 +60,6 @@ class _Reader:
             self._read(payload, events)
         if not self._is_over:
             raise _broken_off()
-        return events
-
-    def whole(self, body: bytes) -> list[Event]:
-        """The events of an answer that came as one object: its message is read as if it were one chunk."""
-        events: list[Event] = []
-        self._read_chunk(_object_of(body), events)
-        if not self._is_over:
-            self._finish(events)
         return events
 
     def _read(self, payload: bytes, events: list[Event]) -> None:
@@ -107,8 +102,11 @@ class _Reader:
         return ()
 
     def _fail(self, error: Any, events: list[Event]) -> None:
+        self._fail_with(read_failure(error), events)
+
+    def _fail_with(self, error: GatewayError, events: list[Event]) -> None:
         self._is_over = True
-        events.append(Failure(read_failure(error)))
+        events.append(Failure(error))
 
     def _finish(self, events: list[Event]) -> None:
         if self._reason is None:
@@ -127,7 +125,7 @@ class ChatReader(_Reader):
         self._pieces = _CallPieces()
 
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
-        delta = _dict_of(choice.get("delta") or choice.get("message"))
+        delta = _dict_of(choice.get("delta"))
         content = _text(delta.get("content"))
         # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
         thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
@@ -151,16 +149,6 @@ class CompletionReader(_Reader):
         items = chat_items(logprobs) if logprobs else ()
         if text or items:
             events.append(Delta(text, logprobs=items))
-
-
-def read_chat_answer(body: bytes) -> list[Event]:
-    """The events of a whole chat.completion. Raise BackendFailed when it is none, or is not complete."""
-    return ChatReader().whole(body)
-
-
-def read_completion_answer(body: bytes) -> list[Event]:
-    """The events of a whole text_completion. Raise BackendFailed when it is none, or is not complete."""
-    return CompletionReader().whole(body)
 
 
 # ── tool calls, which come in pieces ─────────────────────────────────────────────────────

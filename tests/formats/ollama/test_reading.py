@@ -189,9 +189,11 @@ GARBAGE = [
 
 @pytest.mark.parametrize("data", GARBAGE)
 def test_garbage_is_a_failure_of_the_backend(data):
-    """In a stream and in a whole answer."""
-    with pytest.raises(BackendFailed):
-        ChatReader().feed(data + b"\n")
+    """In a stream, behind what was read before, and in a whole answer."""
+    *before, last = ChatReader().feed(b'{"message":{"content":"Hi"}}\n' + data + b"\n")
+
+    assert before == [Delta("Hi")]
+    assert isinstance(last, Failure)
     with pytest.raises(BackendFailed):
         read_chat_answer(data)
 

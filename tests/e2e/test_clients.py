@@ -1,0 +1,191 @@
+"""The official clients, unchanged, against a running gateway with a real llama.cpp engine behind it."""
+
+import json
+
+import ollama
+import openai
+import pytest
+
+from gateway.demo.scripts import GREETING
+from tests.doubles import Double, answer, chat_frame, chat_stream
+from tests.engines import WEATHER_TOOL
+from tests.gateways import Gateway
+
+HELLO = [{"role": "user", "content": "Hello!"}]
+
+
+@pytest.fixture
+def openai_client(gateway: Gateway):
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def ollama_client(gateway: Gateway):
+    client = ollama.Client(gateway.url, headers=gateway.headers)
+    yield client
+    client._client.close()
+
+
+def test_plain_and_streamed_chats_agree_on_both_surfaces(openai_client: openai.OpenAI, ollama_client: ollama.Client):
+    """Four ways to the same engine: one text, one count of tokens."""
+    plain = openai_client.chat.completions.create(model="greeting", messages=HELLO)
+    chunks = list(
+        openai_client.chat.completions.create(
+            model="greeting", messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    native = ollama_client.chat("greeting", HELLO)
+    frames = list(ollama_client.chat("greeting", HELLO, stream=True))
+
+    texts = {
+        plain.choices[0].message.content,
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices),
+        native.message.content,
+        "".join(frame.message.content or "" for frame in frames),
+    }
+    counts = {
+        (plain.usage.prompt_tokens, plain.usage.completion_tokens),
+        (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens),
+        (native.prompt_eval_count, native.eval_count),
+        (frames[-1].prompt_eval_count, frames[-1].eval_count),
+    }
+    assert texts == {GREETING.answer}
+    assert len(counts) == 1
+    assert min(counts.pop()) > 0
+
+
+def test_streams_come_in_pieces_and_end_well(openai_client: openai.OpenAI, ollama_client: ollama.Client):
+    chunks = list(openai_client.chat.completions.create(model="greeting", messages=HELLO, stream=True))
+    frames = list(ollama_client.chat("greeting", HELLO, stream=True))
+
+    assert len(chunks) > 10
+    assert {chunk.id for chunk in chunks} == {chunks[0].id}
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert all(chunk.usage is None for chunk in chunks), "not asked for"
+    assert len(frames) > 10
+    assert [frame.done for frame in frames] == [False] * (len(frames) - 1) + [True]
+    assert frames[-1].done_reason == "stop"
+
+
+def test_generate_agrees_with_chat(ollama_client: ollama.Client):
+    plain = ollama_client.generate("greeting", "Hello!")
+    frames = list(ollama_client.generate("greeting", "Hello!", stream=True))
+
+    assert plain.response == "".join(frame.response for frame in frames) == GREETING.answer
+    assert (plain.prompt_eval_count, plain.eval_count) == (frames[-1].prompt_eval_count, frames[-1].eval_count)
+
+
+def test_output_is_cut_at_the_asked_length(openai_client: openai.OpenAI, ollama_client: ollama.Client):
+    plain = openai_client.chat.completions.create(model="greeting", messages=HELLO, max_completion_tokens=5)
+    native = ollama_client.chat("greeting", HELLO, options={"num_predict": 5})
+
+    assert (plain.choices[0].finish_reason, plain.usage.completion_tokens) == ("length", 5)
+    assert (native.done_reason, native.eval_count) == ("length", 5)
+    assert plain.choices[0].message.content == native.message.content
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_tool_call_goes_round_with_openai(openai_client: openai.OpenAI, stream: bool):
+    """The model calls, we answer with the id that it gave, the model goes on in words."""
+    asked = {"model": "greeting", "messages": HELLO, "tools": [WEATHER_TOOL]}
+    if stream:
+        with openai_client.chat.completions.stream(**asked) as events:
+            message = events.get_final_completion().choices[0].message
+    else:
+        message = openai_client.chat.completions.create(**asked).choices[0].message
+    (call,) = message.tool_calls
+
+    answer = openai_client.chat.completions.create(
+        model="greeting",
+        messages=[
+            *HELLO,
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.function.name, "arguments": call.function.arguments},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
+        ],
+        tools=[WEATHER_TOOL],
+    )
+
+    assert call.id
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Paris"})
+    assert answer.choices[0].message.content == GREETING.tool_answer
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_tool_call_goes_round_with_ollama(ollama_client: ollama.Client, stream: bool):
+    """ollama-python drops the call's id; it is found again by the function's name."""
+    if stream:
+        frames = list(ollama_client.chat("greeting", HELLO, tools=[WEATHER_TOOL], stream=True))
+        message = next(frame.message for frame in frames if frame.message.tool_calls)
+    else:
+        message = ollama_client.chat("greeting", HELLO, tools=[WEATHER_TOOL]).message
+    (call,) = message.tool_calls
+
+    answer = ollama_client.chat(
+        "greeting",
+        [*HELLO, message, {"role": "tool", "content": "sunny", "tool_name": call.function.name}],
+        tools=[WEATHER_TOOL],
+    )
+
+    assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Paris"})
+    assert answer.message.content == GREETING.tool_answer
+
+
+def test_an_ollama_backend_serves_both_surfaces(openai_client: openai.OpenAI, ollama_client: ollama.Client, double: Double):
+    """The same clients to a backend that speaks native Ollama."""
+    double.scripts["/api/chat"] = chat_stream()
+    frames = list(ollama_client.chat("double", HELLO, stream=True))
+    chunks = list(openai_client.chat.completions.create(model="double", messages=HELLO, stream=True))
+    double.scripts["/api/chat"] = answer(200, chat_frame("Hello there!", done=True))
+    plain = openai_client.chat.completions.create(model="double", messages=HELLO)
+    native = ollama_client.chat("double", HELLO)
+
+    assert "".join(frame.message.content for frame in frames) == "Hello there!"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello there!"
+    assert plain.choices[0].message.content == native.message.content == "Hello there!"
+    assert (plain.usage.prompt_tokens, plain.usage.completion_tokens) == (26, 3)
+    assert all(one.headers.get("authorization") is None for one in double.inference), "no key goes upstream"
+
+
+def test_the_models_are_listed_on_both_surfaces(openai_client: openai.OpenAI, ollama_client: ollama.Client):
+    assert {"greeting", "endless"} <= {model.id for model in openai_client.models.list()}
+    assert {"greeting:latest", "double:latest"} <= {model.model for model in ollama_client.list().models}
+    assert openai_client.models.retrieve("double:latest").id == "double:latest"
+    assert openai_client.models.retrieve("library/greeting").id == "library/greeting"
+
+
+def test_errors_reach_the_clients_as_their_own(gateway: Gateway, openai_client: openai.OpenAI, ollama_client):
+    with pytest.raises(openai.NotFoundError) as missing:
+        openai_client.chat.completions.create(model="nope", messages=HELLO)
+    with pytest.raises(ollama.ResponseError) as native:
+        ollama_client.chat("nope", HELLO)
+    with pytest.raises(openai.AuthenticationError) as stranger:
+        openai_client.with_options(api_key="wrong").models.list()
+    with pytest.raises(openai.BadRequestError) as bad:
+        openai_client.chat.completions.create(model="greeting", messages=HELLO, n=2)
+
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    assert missing.value.request_id.startswith("req_")
+    assert native.value.status_code == 404
+    assert native.value.error == missing.value.body["message"]
+    assert stranger.value.code == "invalid_api_key"
+    assert bad.value.param == "n"
+
+
+def test_a_prompt_that_is_too_long_is_told_so(openai_client: openai.OpenAI):
+    """llama.cpp's own error, in OpenAI's words."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.chat.completions.create(
+            model="greeting", messages=[{"role": "user", "content": "long " * 20_000}]
+        )
+
+    assert caught.value.code == "context_length_exceeded"

@@ -1,0 +1,156 @@
+"""The gateway as its users meet it: a process with settings, a database, commands and a port."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from gateway.demo.engine import Engine
+from tests.doubles import Double
+from tests.engines import wait_until
+
+
+class Gateway:
+    """A served gateway in a directory of its own, with one tenant and one key."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.directory = directory
+        # Not the settings of whoever runs the tests.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OLLAMA_"))}
+        kept.pop("DATABASE_URL", None)
+        kept.pop("REDIS_URL", None)
+        self.environment = {**kept, "GATEWAY_BIND": "127.0.0.1:0", **settings}
+        self.log = directory / "gateway.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.key = ""
+        self._log_from = 0
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command of the gateway's, in its directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """What a command with `--json` prints. It must succeed."""
+        done = self.command(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def start(self) -> Self:
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve"], cwd=self.directory, env=self.environment, stderr=log
+            )
+        assert wait_until(self._is_listening, 20), self.log.read_text()
+        return self
+
+    def _is_listening(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        found = re.findall(r'"message":"listening","addresses":\["([^"]+)"\]', self.log.read_text()[self._log_from :])
+        self.url = f"http://{found[-1]}" if found else ""
+        return bool(found)
+
+    def make_first_key(self) -> str:
+        self.json("migrate")
+        self.json("create-tenant", "--name", "acme")
+        self.key = self.json("create-key", "--tenant", "acme", "--name", "ci")["key"]
+        return self.key
+
+    def terminate(self) -> None:
+        """Ask it to stop, and go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, within_s: float = 20) -> int:
+        """Its exit code, once it has ended."""
+        assert self.process is not None
+        return self.process.wait(within_s)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            finally:
+                self.process.kill()
+
+    def rows(self, where: str = "1") -> list[dict[str, Any]]:
+        """Audit rows, oldest first."""
+        database = sqlite3.connect(self.directory / "data" / "gateway.db")
+        database.row_factory = sqlite3.Row
+        try:
+            found = database.execute(f"SELECT * FROM audit WHERE {where} ORDER BY received_at_us, request_id")
+            return [dict(row) for row in found]
+        finally:
+            database.close()
+
+    def row_of(self, request_id: str) -> dict[str, Any]:
+        """The audit row of one request, waited for: rows are written in batches."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = self.rows(f"request_id = '{request_id}'")
+            return bool(found)
+
+        assert wait_until(is_there, 5), f"no audit row for {request_id}"
+        (row,) = found
+        return row
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def client(self) -> httpx.Client:
+        """A plain HTTP client with the key."""
+        return httpx.Client(base_url=self.url, headers=self.headers, timeout=30, trust_env=False)
+
+
+@pytest.fixture(scope="session")
+def double() -> Iterator[Double]:
+    with Double() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, engine_greeting: Engine, engine_endless: Engine, double: Double
+) -> Iterator[Gateway]:
+    """One gateway for all tests that leave it as it was: two real engines and the double behind it."""
+    backends = f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,double={double.url}"
+    one = Gateway(tmp_path_factory.mktemp("the gateway"), OLLAMA_BACKENDS=backends)
+    one.make_first_key()
+    try:
+        yield one.start()
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def own_gateway(tmp_path: Path, engine_endless: Engine, engine_greeting: Engine) -> Iterator[Gateway]:
+    """A gateway that a test may stop, kill or fill."""
+    backends = f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai"
+    one = Gateway(tmp_path, OLLAMA_BACKENDS=backends)
+    one.make_first_key()
+    try:
+        yield one.start()
+    finally:
+        one.stop()
