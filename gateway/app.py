@@ -11,6 +11,7 @@ from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.mutation_block import MutationBlock
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
+from gateway.rules.options import OptionBounds
 
 
 def build(resources: Resources) -> Starlette:
@@ -20,6 +21,7 @@ def build(resources: Resources) -> Starlette:
         clock=resources.clock,
         lifecycle=resources.lifecycle,
         readiness=resources,
+        bounds=OptionBounds(resources.config.max_keep_alive_s, resources.config.max_num_ctx),
     )
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.

@@ -69,6 +69,8 @@ class Config:
     chunk_gap_timeout_s: float
     write_stall_s: float
     drain_s: float
+    max_keep_alive_s: float
+    max_num_ctx: int
     trusted_proxies: tuple[Network, ...]
     allowed_hosts: frozenset[str]
     log_level: str
@@ -117,6 +119,7 @@ def _positive(unit: type[int] | type[float], expected: str) -> Callable[[str], f
 
 _seconds = _positive(float, "a number of seconds above 0")
 _bytes = _positive(int, "a whole number of bytes above 0")
+_tokens = _positive(int, "a whole number of tokens above 0")
 
 
 def _networks(text: str) -> tuple[Network, ...]:
@@ -198,6 +201,12 @@ SETTINGS: Final = (
     Setting("GATEWAY_CHUNK_GAP_TIMEOUT_S", _seconds, "90", "silence between two pieces of an answer"),
     Setting("GATEWAY_WRITE_STALL_S", _seconds, "30", "a client that reads nothing for so long is cut"),
     Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
+    Setting(
+        "GATEWAY_MAX_KEEP_ALIVE_S", _seconds, "1800", "how long a caller may keep a model loaded, at most"
+    ),
+    Setting(
+        "GATEWAY_MAX_NUM_CTX", _tokens, "32768", "how many tokens of context a caller may load a model with"
+    ),
     Setting(
         "GATEWAY_TRUSTED_PROXIES",
         _networks,

@@ -25,7 +25,9 @@ class Gateway:
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
         # Not the settings of whoever runs the tests.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OLLAMA_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OLLAMA_"))
+        }
         kept.pop("DATABASE_URL", None)
         kept.pop("REDIS_URL", None)
         self.environment = {**kept, "GATEWAY_BIND": "127.0.0.1:0", **settings}
@@ -57,7 +59,10 @@ class Gateway:
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"], cwd=self.directory, env=self.environment, stderr=log
+                [sys.executable, "-m", "gateway", "serve"],
+                cwd=self.directory,
+                env=self.environment,
+                stderr=log,
             )
         assert wait_until(self._is_listening, 20), self.log.read_text()
         return self
@@ -65,7 +70,9 @@ class Gateway:
     def _is_listening(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        found = re.findall(r'"message":"listening","addresses":\["([^"]+)"\]', self.log.read_text()[self._log_from :])
+        found = re.findall(
+            r'"message":"listening","addresses":\["([^"]+)"\]', self.log.read_text()[self._log_from :]
+        )
         self.url = f"http://{found[-1]}" if found else ""
         return bool(found)
 
@@ -135,7 +142,9 @@ def gateway(
     tmp_path_factory: pytest.TempPathFactory, engine_greeting: Engine, engine_endless: Engine, double: Double
 ) -> Iterator[Gateway]:
     """One gateway for all tests that leave it as it was: two real engines and the double behind it."""
-    backends = f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,double={double.url}"
+    backends = (
+        f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,double={double.url}"
+    )
     one = Gateway(tmp_path_factory.mktemp("the gateway"), OLLAMA_BACKENDS=backends)
     one.make_first_key()
     try:

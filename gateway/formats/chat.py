@@ -120,7 +120,7 @@ class ChatCall:
     format: Format | None = None
     think: bool | str | None = None
     top_logprobs: int | None = None
-    keep_alive: float | str | None = None
+    keep_alive: float | None = None
     truncate: bool | None = None
     shift: bool | None = None
     include_usage: bool = False
@@ -144,7 +144,7 @@ class GenerateCall:
     format: Format | None = None
     think: bool | str | None = None
     top_logprobs: int | None = None
-    keep_alive: float | str | None = None
+    keep_alive: float | None = None
     truncate: bool | None = None
     shift: bool | None = None
     dropped: tuple[str, ...] = ()

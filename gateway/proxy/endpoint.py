@@ -3,7 +3,7 @@
 from typing import Final
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
@@ -18,6 +18,7 @@ from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
 from gateway.proxy.translation import SURFACES, Call, SurfaceFormat, upstream_of
 from gateway.rules.model_names import canonical
+from gateway.rules.options import OptionBounds
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -42,12 +43,19 @@ class Endpoint:
     """Serve an admitted Exchange. Raises GatewayError for what can't be served."""
 
     def __init__(
-        self, *, catalogue: Catalogue, clock: Clock, lifecycle: Lifecycle, readiness: Readiness
+        self,
+        *,
+        catalogue: Catalogue,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        readiness: Readiness,
+        bounds: OptionBounds,
     ) -> None:
         self._catalogue = catalogue
         self._clock = clock
         self._lifecycle = lifecycle
         self._readiness = readiness
+        self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -95,6 +103,7 @@ class Endpoint:
             # Answered as Ollama does, and not done: models come and go by use and by the operator's settings.
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
+        call = _bounded(call, self._bounds)
         exchange.backend = backend.name
         upstream = upstream_of(backend.kind, call, card.name)
         job = Job(call, surface, upstream, backend, stamp, _dropped(call))
@@ -115,6 +124,20 @@ class Endpoint:
 def _is_load(call: Call) -> bool:
     """Ollama's way to load or unload a model: a request without a prompt."""
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
+
+
+def _bounded(call: Call, bounds: OptionBounds) -> Call:
+    """The call within the operator's bounds; what was not granted as asked is named with the dropped."""
+    keep_alive, num_ctx = bounds.keep_alive(call.keep_alive), bounds.num_ctx(call.sampling.num_ctx)
+    changed = {"keep_alive": call.keep_alive != keep_alive, "num_ctx": call.sampling.num_ctx != num_ctx}
+    if not any(changed.values()):
+        return call
+    return evolve(
+        call,
+        keep_alive=keep_alive,
+        sampling=evolve(call.sampling, num_ctx=num_ctx),
+        dropped=(*call.dropped, *(name for name, is_changed in changed.items() if is_changed)),
+    )
 
 
 def _dropped(call: Call) -> tuple[Header, ...]:

@@ -30,7 +30,9 @@ def exchange(gateway: Gateway, request: bytes) -> tuple[int, dict[str, str], byt
 
 def request_of(method: str, target: bytes, *headers: str, body: bytes = b"") -> bytes:
     lines = [f"Host: gateway.example\r\nContent-Length: {len(body)}", *headers]
-    return method.encode() + b" " + target + b" HTTP/1.1\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    return (
+        method.encode() + b" " + target + b" HTTP/1.1\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    )
 
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with a key"])
@@ -40,7 +42,9 @@ def test_a_mutation_is_forbidden_to_everyone(gateway: Gateway, double: Double, p
     credentials = [f"Authorization: Bearer {gateway.key}"] if with_key else []
     before = len(double.inference)
 
-    answers = [exchange(gateway, request_of(method, path, *credentials, body=b'{"model":"x"}')) for method in METHODS]
+    answers = [
+        exchange(gateway, request_of(method, path, *credentials, body=b'{"model":"x"}')) for method in METHODS
+    ]
 
     assert {status for status, _, _ in answers} == {403}
     assert len({body for _, _, body in answers if body}) == 1
@@ -86,10 +90,15 @@ OVERRIDES = [
 def test_headers_that_would_override_the_request_do_nothing(gateway: Gateway, double: Double, header: str):
     """They are not read, and they don't go upstream: what the backend gets is made from scratch."""
     double.scripts["/api/chat"] = answer(200, chat_frame("fine", done=True))
-    body = json.dumps({"model": "double", "stream": False, "messages": [{"role": "user", "content": "x"}]}).encode()
+    body = json.dumps(
+        {"model": "double", "stream": False, "messages": [{"role": "user", "content": "x"}]}
+    ).encode()
 
     status, headers, _ = exchange(
-        gateway, request_of("POST", b"/api/chat?_method=DELETE", f"Authorization: Bearer {gateway.key}", header, body=body)
+        gateway,
+        request_of(
+            "POST", b"/api/chat?_method=DELETE", f"Authorization: Bearer {gateway.key}", header, body=body
+        ),
     )
 
     received = double.inference[-1]
@@ -129,7 +138,10 @@ CASES = {
     "UTF-16": ('{"model":"double"}'.encode("utf-16"), 400),
     "half a surrogate": (b'{"model":"double","messages":[{"role":"user","content":"\\ud800"}]}', 400),
     "a cloud model": (b'{"model":"gpt-oss:120b-cloud","messages":[{"role":"user","content":"x"}]}', 404),
-    "a model that is a URL": (b'{"model":"http://evil.example/x","messages":[{"role":"user","content":"x"}]}', 404),
+    "a model that is a URL": (
+        b'{"model":"http://evil.example/x","messages":[{"role":"user","content":"x"}]}',
+        404,
+    ),
 }
 
 
@@ -167,7 +179,28 @@ def test_options_that_reload_a_model_are_dropped_and_named(gateway: Gateway, dou
     sent = double.inference[-1].json()
     assert sent["options"] == {"temperature": 0.5, "num_predict": 7}
     assert "_debug_render_only" not in sent
-    assert set(answered.headers["x-gateway-dropped-options"].split(", ")) >= {"num_gpu", "num_thread", "use_mmap"}
+    assert set(answered.headers["x-gateway-dropped-options"].split(", ")) >= {
+        "num_gpu",
+        "num_thread",
+        "use_mmap",
+    }
+
+
+def test_keep_alive_and_context_stay_within_the_operator_s_bounds(gateway: Gateway, double: Double):
+    """D17, D18: neither unloaded, nor pinned, nor a context that eats the memory of all."""
+    double.scripts["/api/generate"] = answer(200, {"response": "fine", "done": True})
+    asked = {"model": "double", "prompt": "x", "stream": False, "options": {"num_ctx": 10**6}}
+
+    with gateway.client() as client:
+        unloading = client.post("/api/generate", json={**asked, "keep_alive": 0})
+        pinning = client.post("/api/generate", json={**asked, "keep_alive": 1e9})
+
+    first, second = (one.json() for one in double.inference[-2:])
+    assert "keep_alive" not in first
+    assert second["keep_alive"] == 1800
+    assert first["options"] == second["options"] == {"num_ctx": 32768}
+    assert unloading.headers["x-gateway-dropped-options"] == pinning.headers["x-gateway-dropped-options"]
+    assert unloading.headers["x-gateway-dropped-options"] == "keep_alive, num_ctx"
 
 
 @pytest.mark.parametrize("keep_alive", [0, -1, "0s", "-1m"])
@@ -176,7 +209,9 @@ def test_a_request_without_messages_neither_loads_nor_unloads(gateway: Gateway, 
     before = len(double.inference)
 
     with gateway.client() as client:
-        answered = client.post("/api/chat", json={"model": "double", "messages": [], "keep_alive": keep_alive})
+        answered = client.post(
+            "/api/chat", json={"model": "double", "messages": [], "keep_alive": keep_alive}
+        )
 
     assert answered.status_code == 200
     assert answered.json()["done"] is True

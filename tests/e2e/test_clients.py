@@ -27,7 +27,9 @@ def ollama_client(gateway: Gateway):
     client._client.close()
 
 
-def test_plain_and_streamed_chats_agree_on_both_surfaces(openai_client: openai.OpenAI, ollama_client: ollama.Client):
+def test_plain_and_streamed_chats_agree_on_both_surfaces(
+    openai_client: openai.OpenAI, ollama_client: ollama.Client
+):
     """Four ways to the same engine: one text, one count of tokens."""
     plain = openai_client.chat.completions.create(model="greeting", messages=HELLO)
     chunks = list(
@@ -73,7 +75,10 @@ def test_generate_agrees_with_chat(ollama_client: ollama.Client):
     frames = list(ollama_client.generate("greeting", "Hello!", stream=True))
 
     assert plain.response == "".join(frame.response for frame in frames) == GREETING.answer
-    assert (plain.prompt_eval_count, plain.eval_count) == (frames[-1].prompt_eval_count, frames[-1].eval_count)
+    assert (plain.prompt_eval_count, plain.eval_count) == (
+        frames[-1].prompt_eval_count,
+        frames[-1].eval_count,
+    )
 
 
 def test_output_is_cut_at_the_asked_length(openai_client: openai.OpenAI, ollama_client: ollama.Client):
@@ -140,7 +145,9 @@ def test_a_tool_call_goes_round_with_ollama(ollama_client: ollama.Client, stream
     assert answer.message.content == GREETING.tool_answer
 
 
-def test_an_ollama_backend_serves_both_surfaces(openai_client: openai.OpenAI, ollama_client: ollama.Client, double: Double):
+def test_an_ollama_backend_serves_both_surfaces(
+    openai_client: openai.OpenAI, ollama_client: ollama.Client, double: Double
+):
     """The same clients to a backend that speaks native Ollama."""
     double.scripts["/api/chat"] = chat_stream()
     frames = list(ollama_client.chat("double", HELLO, stream=True))

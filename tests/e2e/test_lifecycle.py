@@ -26,7 +26,10 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self._gateway.client() as client, client.stream("POST", self._path, json=self._body) as answered:
+            with (
+                self._gateway.client() as client,
+                client.stream("POST", self._path, json=self._body) as answered,
+            ):
                 for line in answered.iter_lines():
                     self.lines.append(line)
                     self.begun.set()

@@ -25,12 +25,18 @@ from tests.engines import busy_slots, wait_until
 from tests.gateways import Gateway
 
 HELLO = [{"role": "user", "content": "Hello!"}]
-ROUTES = {"/v1/chat/completions": {"messages": HELLO}, "/api/chat": {"messages": HELLO}, "/api/generate": {"prompt": "x"}}
+ROUTES = {
+    "/v1/chat/completions": {"messages": HELLO},
+    "/api/chat": {"messages": HELLO},
+    "/api/generate": {"prompt": "x"},
+}
 
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "plain"])
-def test_a_client_that_leaves_stops_the_engine(gateway: Gateway, engine_endless: Engine, path: str, is_stream: bool):
+def test_a_client_that_leaves_stops_the_engine(
+    gateway: Gateway, engine_endless: Engine, path: str, is_stream: bool
+):
     """Within a second the slot is free again; the audit row tells what happened, and what it cost."""
     body = {"model": "endless", "stream": is_stream, **ROUTES[path]}
     before = {row["request_id"] for row in gateway.rows()}
@@ -38,7 +44,8 @@ def test_a_client_that_leaves_stops_the_engine(gateway: Gateway, engine_endless:
     with gateway.client() as client:
         if is_stream:
             with client.stream("POST", path, json=body) as answered:
-                next(answered.iter_bytes())
+                pieces = answered.iter_bytes()  # kept: httpx closes the stream with its iterator
+                next(pieces)
                 assert wait_until(lambda: busy_slots(engine_endless) == 1, 1.0)
         else:
             with contextlib.suppress(httpx.ReadTimeout):
@@ -73,10 +80,12 @@ def test_the_official_clients_can_leave_too(gateway: Gateway, engine_endless: En
 
 def test_a_slow_reader_holds_the_backend_back(gateway: Gateway, engine_endless: Engine):
     """What is not read is not buffered: the engine waits, and its slot is freed when the reader gives up."""
-    with gateway.client() as client, client.stream(
-        "POST", "/api/chat", json={"model": "endless", "messages": HELLO}
-    ) as answered:
-        next(answered.iter_bytes())
+    with (
+        gateway.client() as client,
+        client.stream("POST", "/api/chat", json={"model": "endless", "messages": HELLO}) as answered,
+    ):
+        pieces = answered.iter_bytes()
+        next(pieces)
         time.sleep(1)
 
     assert wait_until(lambda: busy_slots(engine_endless) == 0, 1.0)
@@ -115,7 +124,10 @@ def test_a_broken_stream_never_looks_complete(gateway: Gateway, double: Double, 
 FAILING: dict[str, tuple[Script, int]] = {
     "closes at once": (raw(), 502),
     "answers 500": (answer(500, {"error": "CUDA error at 10.0.0.7:11434 /usr/lib/x.so"}), 502),
-    "is busy": (answer(503, {"error": "server busy, please try again.  maximum pending requests exceeded"}), 503),
+    "is busy": (
+        answer(503, {"error": "server busy, please try again.  maximum pending requests exceeded"}),
+        503,
+    ),
     "redirects": (answer(307, {}, Location="/api/pull"), 502),
     "answers 401": (answer(401, {"error": "unauthorized"}), 502),
     "refuses": (answer(400, {"error": '"double" does not support tools'}), 400),

@@ -1,0 +1,25 @@
+"""The firewall of options: how far a caller may go with what concerns all who share the backend.
+
+Which options are read at all is the formats' business; what is not read is never forwarded.
+"""
+
+from attrs import frozen
+
+
+@frozen
+class OptionBounds:
+    """The operator's bounds: seconds, tokens."""
+
+    max_keep_alive_s: float
+    max_num_ctx: int
+
+    def keep_alive(self, asked_s: float | None) -> float | None:
+        """How long the model may stay loaded; None: as the operator set the backend.
+
+        0 would unload it for everybody, a negative one pin it for ever: neither is one caller's to ask.
+        """
+        return None if asked_s is None or asked_s <= 0 else min(asked_s, self.max_keep_alive_s)
+
+    def num_ctx(self, asked: int | None) -> int | None:
+        """The context to load the model with; None: the backend's own. Its memory grows with it."""
+        return None if asked is None else min(asked, self.max_num_ctx)
