@@ -8,6 +8,7 @@ Synchronous on purpose: it starts before the event loop does and stops after it.
 
 import http.client
 import json
+import re
 import select
 import subprocess
 import time
@@ -173,8 +174,12 @@ def scripted(script: Script, models: Path, log: Path) -> Engine:
 
 
 def of_file(path: Path, log: Path) -> Engine:
-    """An engine, not yet started, for a user's GGUF file; the model is named after the file."""
-    return Engine(Serving(model=str(path), alias=path.stem), log)
+    """An engine, not yet started, for a user's GGUF file; the model is named after the file.
+
+    What can't stand in a model's name, such as a space, becomes a dash.
+    """
+    alias = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "model"
+    return Engine(Serving(model=str(path), alias=alias), log)
 
 
 def _write(script: Script, path: Path) -> None:
