@@ -169,7 +169,8 @@ SETTINGS: Final = (
         "OLLAMA_BACKENDS",
         str,
         "http://127.0.0.1:11434",
-        "comma list of `[name=]URL[;kind=KIND][;key-env=VAR]`, KIND ollama or openai; the first with a model serves it",
+        "comma list of `[name=]URL[;kind=KIND][;key-env=VAR]`, KIND ollama or openai; "
+        "the first with a model serves it",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(

@@ -78,6 +78,11 @@ def scope_of(
     }
 
 
+async def nobody(*_: Any) -> Any:
+    """A `receive` or `send` that a test expects to stay unused."""
+    raise AssertionError("nobody is there")
+
+
 async def call(
     app: App,
     method: str = "GET",

@@ -13,13 +13,13 @@ import orjson
 from attrs import frozen
 from yarl import URL
 
-from gateway.patience import Patience
 from gateway.config import MIB, BackendConfig
 from gateway.errors import BackendFailed, BackendTimeout
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.ollama.models import read_tags
 from gateway.formats.openai.models import read_models
 from gateway.model import ModelCard
+from gateway.patience import Patience
 
 # No answer of a model comes near: 32 MiB is a million tokens of JSON. A backend that sends more is broken.
 _MAX_BODY_BYTES: Final = 32 * MIB
@@ -139,7 +139,7 @@ class HttpAnswer:
             self._response.close()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes: the first piece within the time for a first byte, the next within a chunk gap."""
+        """The body as it comes: its first piece within the first byte's time, others within a chunk gap."""
         response = self._response
         if response is None:
             raise BackendFailed("The answer was not opened.")

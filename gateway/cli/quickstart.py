@@ -47,8 +47,8 @@ class Source:
 def quickstart(gguf: Path | None) -> None:
     """Serve at once: make what is missing, print a first key, and show how to use it.
 
-    Uses the backends of OLLAMA_BACKENDS if one answers. If none does, a real llama.cpp engine is started with a
-    tiny model that recites a greeting.
+    Uses the backends of OLLAMA_BACKENDS if one answers. If none does, a real llama.cpp engine is started
+    with a tiny model that recites a greeting.
 
     \b
     Examples:

@@ -120,9 +120,9 @@ class Fields:
         """
         for name in self._object:
             if name not in known and name.casefold() in known:
+                path, meant = self.path(name), name.casefold()
                 raise InvalidRequest(
-                    f"'{self.path(name)}' is not a field, and too close to '{name.casefold()}' to be ignored.",
-                    param=self.path(name),
+                    f"'{path}' is not a field, and too close to '{meant}' to be ignored.", param=path
                 )
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -106,7 +107,7 @@ def test_a_wrong_key_costs_no_argon2_and_looks_like_any_other(made: Gateway, in_
 
     with httpx.Client(base_url=in_thread.url, trust_env=False) as client:
         for token in wrong_keys(made.key).values():
-            headers = {} if token is None else {"Authorization": f"Bearer {token}".strip().encode()}
+            headers: Any = {} if token is None else {"Authorization": f"Bearer {token}".strip().encode()}
             answered = client.get(MODELS, headers=headers)
             statuses.add((answered.status_code, answered.headers.get("www-authenticate")))
             bodies.add(answered.content)

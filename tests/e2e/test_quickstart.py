@@ -1,6 +1,7 @@
 """First contact: `quickstart`, which `make run` runs, from nothing to a streamed answer."""
 
 import http.client
+import itertools
 import json
 import os
 import shlex
@@ -69,9 +70,9 @@ def running() -> Iterator[list[Quickstart]]:
 
 def run_curl(printed: str) -> list[str]:
     """Do what the printed curl command does, word by word; the lines of the answer."""
-    words = shlex.split(printed[printed.index("curl -N") :].split("\n\n")[0].replace("\\\n", " "))
+    words = shlex.split(printed[printed.index("curl -N") :].split("\n\n", maxsplit=1)[0].replace("\\\n", " "))
     url = urlsplit(words[2])
-    headers = dict(word.split(": ", 1) for flag, word in zip(words, words[1:], strict=False) if flag == "-H")
+    headers = dict(word.split(": ", 1) for flag, word in itertools.pairwise(words) if flag == "-H")
     body = words[words.index("-d") + 1]
     connection = http.client.HTTPConnection(url.netloc, timeout=20)
     connection.request("POST", url.path, body, headers)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from typing import Any
 
 import httpx
 import ollama
@@ -24,8 +25,8 @@ from tests.doubles import (
 from tests.engines import busy_slots, wait_until
 from tests.gateways import Gateway
 
-HELLO = [{"role": "user", "content": "Hello!"}]
-ROUTES = {
+HELLO: Any = [{"role": "user", "content": "Hello!"}]
+ROUTES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO},
     "/api/chat": {"messages": HELLO},
     "/api/generate": {"prompt": "x"},
@@ -65,12 +66,12 @@ def test_a_client_that_leaves_stops_the_engine(
 def test_the_official_clients_can_leave_too(gateway: Gateway, engine_endless: Engine, surface: str):
     if surface == "openai":
         with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key) as client:
-            chunks = client.chat.completions.create(model="endless", messages=HELLO, stream=True)
+            chunks: Any = client.chat.completions.create(model="endless", messages=HELLO, stream=True)
             next(iter(chunks))
             chunks.close()
     else:
         native = ollama.Client(gateway.url, headers=gateway.headers)
-        frames = native.chat("endless", HELLO, stream=True)
+        frames: Any = native.chat("endless", HELLO, stream=True)
         next(frames)
         frames.close()
         native._client.close()
@@ -105,9 +106,9 @@ def test_a_broken_stream_never_looks_complete(gateway: Gateway, double: Double, 
     """Both clients raise: the last frame is an error in their own dialect."""
     double.scripts["/api/chat"] = script
 
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
-        with pytest.raises(openai.APIError) as caught:
-            list(client.chat.completions.create(model="double", messages=HELLO, stream=True))
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0)
+    with client, pytest.raises(openai.APIError) as caught:
+        list(client.chat.completions.create(model="double", messages=HELLO, stream=True))
     with gateway.client() as plain:
         answered = plain.post("/api/chat", json={"model": "double", "messages": HELLO})
 

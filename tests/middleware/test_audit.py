@@ -9,7 +9,7 @@ from gateway.errors import ClientLeft, MutationBlocked
 from gateway.middleware.audit import Audit
 from gateway.middleware.context import answer, exchange_of
 from gateway.model import Outcome, Route
-from tests.asgi import HOST, FakeClock, Rows, call, scope_of
+from tests.asgi import HOST, FakeClock, Rows, call, nobody, scope_of
 
 
 def audited(app, sink: Rows, **settings) -> Audit:
@@ -65,7 +65,7 @@ async def test_a_client_that_left_is_recorded_as_such():
     async def nothing(message):
         raise AssertionError("nothing is sent to a client that left")
 
-    await audited(app, sink)(scope_of(), None, nothing)
+    await audited(app, sink)(scope_of(), nobody, nothing)
 
     assert (sink.rows[0].status, sink.rows[0].outcome) == (499, Outcome.CLIENT_LEFT)
 
@@ -85,7 +85,7 @@ async def test_a_send_that_fails_means_the_client_left():
     async def gone(message):
         raise BrokenPipeError
 
-    await audited(app, sink)(scope_of(), None, gone)
+    await audited(app, sink)(scope_of(), nobody, gone)
 
     assert seen == ["left"]
     assert sink.rows[0].outcome == Outcome.CLIENT_LEFT
@@ -124,6 +124,6 @@ async def test_other_scopes_pass_untouched():
     async def app(scope, receive, send):
         seen.append(scope["type"])
 
-    await audited(app, Rows())({"type": "lifespan"}, None, None)
+    await audited(app, Rows())({"type": "lifespan"}, nobody, nobody)
 
     assert seen == ["lifespan"]

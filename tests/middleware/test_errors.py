@@ -8,7 +8,7 @@ from loguru import logger
 from gateway.errors import ClientLeft, Draining, InvalidRequest, MethodNotAllowed, Unauthenticated
 from gateway.middleware.context import open_exchange
 from gateway.middleware.errors import Errors
-from tests.asgi import Answered, call, exchange, scope_of
+from tests.asgi import Answered, call, exchange, nobody, scope_of
 
 
 async def told(error: Exception, path: str = "/api/chat") -> Answered:
@@ -75,7 +75,7 @@ async def test_after_the_first_byte_only_the_cut_can_tell():
         started.status = message["status"]
 
     with pytest.raises(ZeroDivisionError):
-        await Errors(app)(scope, None, send)
+        await Errors(app)(scope, nobody, send)
 
 
 async def test_a_client_that_left_is_told_nothing():
@@ -86,7 +86,7 @@ async def test_a_client_that_left_is_told_nothing():
     open_exchange(scope, exchange())
 
     with pytest.raises(ClientLeft):
-        await Errors(app)(scope, None, None)
+        await Errors(app)(scope, nobody, nobody)
 
 
 async def test_every_error_is_one_line_of_ascii_json():

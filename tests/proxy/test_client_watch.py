@@ -24,7 +24,7 @@ async def test_a_disconnect_cancels_the_work():
     client = Client()
     cleaned = []
 
-    with pytest.raises(ClientLeft):
+    async def work():
         async with ClientWatch(client.receive) as watch:
             client.left.set()
             try:
@@ -32,8 +32,13 @@ async def test_a_disconnect_cancels_the_work():
             finally:
                 cleaned.append(watch.gone)
 
+    with pytest.raises(ClientLeft):
+        await work()
+
     assert cleaned == [True]
-    assert asyncio.current_task().cancelling() == 0
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_work_that_ends_is_left_alone():

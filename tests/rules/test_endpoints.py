@@ -70,7 +70,8 @@ def test_a_known_path_says_which_methods_it_has(method: str, path: bytes, allow:
 @pytest.mark.parametrize(
     "path",
     [
-        b"/api", b"/api/", b"/api/chat/", b"/api/chats", b"/API/CHAT", b"/Api/chat", b"/api/me", b"/api/signout",
+        b"/api", b"/api/", b"/api/chat/", b"/api/chats", b"/API/CHAT", b"/Api/chat", b"/api/me",
+        b"/api/signout",
         b"/api/user/keys/x", b"/api/experimental/web_search", b"/api/status", b"/v1", b"/v1/", b"/v1/models/",
         b"/v1/audio/transcriptions", b"/v1/images/generations", b"/v1/files",
         b"/metrics", b"/slots", b"/props", b"/x",

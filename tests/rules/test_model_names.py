@@ -90,7 +90,7 @@ def test_a_name_is_lower_case_and_has_its_tag(name, expected):
 
 @pytest.mark.parametrize("name", NOT_SERVED)
 def test_some_names_are_never_served(name):
-    """A name that leaves the machine, or that another parser could read differently, has no canonical form."""
+    """What leaves the machine, or could be read differently elsewhere, has no canonical form."""
     assert canonical(name) is None
 
 

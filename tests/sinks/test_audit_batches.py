@@ -80,14 +80,13 @@ async def test_a_full_buffer_says_so_and_still_takes_what_was_admitted():
     """`is_full` stops new work; what is already running is recorded whatever happens."""
     batches = AuditBatches(Store(), max_waiting_rows=2)
 
-    batches.record(row(1))
-    assert not batches.is_full
-    batches.record(row(2))
-    assert batches.is_full
-    batches.record(row(3))
+    fullness = [batches.is_full]
+    for number in range(3):
+        batches.record(row(number))
+        fullness.append(batches.is_full)
     await batches.stop()
 
-    assert not batches.is_full
+    assert [*fullness, batches.is_full] == [False, False, True, True, False]
 
 
 async def test_stopping_says_when_rows_could_not_be_written():
