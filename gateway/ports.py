@@ -3,7 +3,7 @@
 An adapter turns its driver's errors into the few that are named here, in one place.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from gateway.formats.chat import UpstreamRequest
@@ -73,8 +73,8 @@ class Answer(Protocol):
 
     status: int
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises BackendFailed when it breaks, BackendTimeout when it stalls."""
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; close it (`aclosing`) when it is not read to its end. Raises BackendFailed when it breaks, BackendTimeout when it stalls."""
 
     async def body(self) -> bytes:
         """The whole body, up to a bound. Raises as `chunks` does."""

