@@ -74,7 +74,10 @@ class Answer(Protocol):
     status: int
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes; close it (`aclosing`) when it is not read to its end. Raises BackendFailed when it breaks, BackendTimeout when it stalls."""
+        """The body as it comes. Raises BackendFailed when it breaks, BackendTimeout when it stalls.
+
+        To be closed (`aclosing`) when it is not read to its end.
+        """
 
     async def body(self) -> bytes:
         """The whole body, up to a bound. Raises as `chunks` does."""

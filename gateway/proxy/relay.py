@@ -99,24 +99,28 @@ class Relay:
         await out.finish()
 
     async def _batches(self) -> AsyncGenerator[list[Event], None]:
-        """The events of each read. Raises the backend's failure, behind what came before it."""
+        """The events of each read, noted. Raises the backend's failure, behind what came before it."""
+        async with aclosing(self._read()) as read:
+            async for events in read:
+                yield self._noted(events)
+                for event in events:
+                    if isinstance(event, Failure):
+                        raise event.error
+
+    async def _read(self) -> AsyncGenerator[list[Event], None]:
         job = self._job
         async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
             if upstream.status != 200:
                 raise await self._error_of(upstream)
             self._is_answered = True
             if job.upstream.read_whole is not None:
-                events = job.upstream.read_whole(await upstream.body())
-                yield self._noted(events)
-                _raise_failure(events)
+                yield job.upstream.read_whole(await upstream.body())
                 return
             reader = job.upstream.reader()
             async with aclosing(upstream.chunks()) as pieces:
                 async for data in pieces:
-                    events = reader.feed(data)
-                    yield self._noted(events)
-                    _raise_failure(events)
-            yield self._noted(reader.end())
+                    yield reader.feed(data)
+            yield reader.end()
 
     async def _error_of(self, upstream: Answer) -> GatewayError:
         error = self._job.upstream.read_error(upstream.status, await upstream.body())
@@ -160,12 +164,6 @@ class Relay:
 
     def _estimate(self) -> Usage:
         return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._pieces, estimated=True)
-
-
-def _raise_failure(events: Sequence[Event]) -> None:
-    for event in events:
-        if isinstance(event, Failure):
-            raise event.error
 
 
 class _Out:

@@ -1,0 +1,138 @@
+"""Which backend has which model, as far as is known."""
+
+import asyncio
+
+import pytest
+from attrs import define, field
+
+from gateway.backends.discovery import UNKNOWN_NAME_REFRESH_S, Discovery
+from gateway.errors import BackendFailed
+from gateway.model import ModelCard
+from tests.asgi import FakeClock
+
+
+@define
+class FakeBackend:
+    """Lists what it is told to; None: it is away."""
+
+    name: str
+    names: tuple[str, ...] | None = ()
+    kind: str = "ollama"
+    asked: int = 0
+    gate: asyncio.Event = field(factory=asyncio.Event)
+
+    async def models(self) -> tuple[ModelCard, ...]:
+        self.asked += 1
+        if self.names is None:
+            raise BackendFailed("away")
+        return tuple(card(name) for name in self.names)
+
+    def send(self, request, *, request_id):
+        raise NotImplementedError
+
+
+def card(name: str) -> ModelCard:
+    return ModelCard(name=name)
+
+
+async def started(*backends: FakeBackend, clock: FakeClock | None = None) -> Discovery:
+    discovery = Discovery(backends, clock or FakeClock())
+    await discovery.refresh()
+    return discovery
+
+
+async def found_by(discovery: Discovery, name: str) -> tuple[str, str] | None:
+    found = await discovery.find(name)
+    return None if found is None else (found[0].name, found[1].name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "TINY", "tiny:latest", "library/tiny", "registry.ollama.ai/library/tiny"]
+)
+async def test_a_model_is_found_by_all_its_names(name: str):
+    """And the backend's own spelling is what it will be asked for."""
+    discovery = await started(FakeBackend("a", ("Tiny:latest",)))
+
+    assert await found_by(discovery, name) == ("a", "Tiny:latest")
+
+
+async def test_the_first_backend_that_has_a_model_serves_it():
+    discovery = await started(FakeBackend("a", ("one",)), FakeBackend("b", ("one", "two")))
+
+    assert await found_by(discovery, "one") == ("a", "one")
+    assert await found_by(discovery, "two") == ("b", "two")
+    assert [one.name for one in discovery.cards()] == ["one", "two"], "merged, each once"
+
+
+async def test_a_name_that_leaves_the_machine_is_never_found():
+    discovery = await started(FakeBackend("a", ("big:cloud", "tiny")))
+
+    assert await found_by(discovery, "big:cloud") is None
+
+
+async def test_a_model_that_was_just_pulled_is_found_on_demand():
+    """An unknown name asks again, but a flood of unknown names asks once a second."""
+    backend, clock = FakeBackend("a"), FakeClock()
+    discovery = await started(backend, clock=clock)
+    backend.names = ("new",)
+
+    assert await found_by(discovery, "new") is None
+    assert backend.asked == 1
+    clock.monotonic += UNKNOWN_NAME_REFRESH_S
+    assert await found_by(discovery, "new") == ("a", "new")
+    assert backend.asked == 2
+
+
+async def test_a_backend_that_went_away_keeps_its_models():
+    """A request for them is told 502, which is true, and not 404."""
+    backend, clock = FakeBackend("a", ("one",)), FakeClock()
+    discovery = await started(backend, clock=clock)
+    backend.names = None
+
+    await discovery.refresh()
+
+    assert not discovery.is_ready
+    assert await found_by(discovery, "one") == ("a", "one")
+
+
+async def test_without_any_backend_nothing_is_known_and_said_so():
+    discovery = await started(FakeBackend("a", None))
+
+    assert not discovery.is_ready
+    assert discovery.cards() == ()
+    with pytest.raises(BackendFailed):
+        await discovery.find("one")
+
+
+async def test_one_backend_away_does_not_hide_the_others():
+    discovery = await started(FakeBackend("a", None), FakeBackend("b", ("one",)))
+
+    assert discovery.is_ready
+    assert await found_by(discovery, "one") == ("b", "one")
+    assert await found_by(discovery, "two") is None
+
+
+async def test_callers_share_one_round():
+    """A thousand requests for one unknown name are one question to each backend."""
+    backend, clock = FakeBackend("a"), FakeClock()
+    discovery = await started(backend, clock=clock)
+    clock.monotonic += UNKNOWN_NAME_REFRESH_S
+
+    await asyncio.gather(*(discovery.find("nope") for _ in range(50)))
+
+    assert backend.asked == 2
+
+
+async def test_it_refreshes_in_the_background_until_it_is_stopped(monkeypatch):
+    monkeypatch.setattr("gateway.backends.discovery.REFRESH_S", 0.001)
+    backend = FakeBackend("a", ("one",))
+    discovery = Discovery([backend], FakeClock())
+
+    await discovery.start()
+    while backend.asked < 3:
+        await asyncio.sleep(0.001)
+    await discovery.stop()
+    asked = backend.asked
+    await asyncio.sleep(0.01)
+
+    assert backend.asked == asked
