@@ -19,10 +19,12 @@ class FakeBackend:
     names: tuple[str, ...] | None = ()
     kind: str = "ollama"
     asked: int = 0
-    gate: asyncio.Event = field(factory=asyncio.Event)
+    asked_thrice: asyncio.Event = field(factory=asyncio.Event)
 
     async def models(self) -> tuple[ModelCard, ...]:
         self.asked += 1
+        if self.asked == 3:
+            self.asked_thrice.set()
         if self.names is None:
             raise BackendFailed("away")
         return tuple(card(name) for name in self.names)
@@ -129,8 +131,7 @@ async def test_it_refreshes_in_the_background_until_it_is_stopped(monkeypatch):
     discovery = Discovery([backend], FakeClock())
 
     await discovery.start()
-    while backend.asked < 3:
-        await asyncio.sleep(0.001)
+    await backend.asked_thrice.wait()
     await discovery.stop()
     asked = backend.asked
     await asyncio.sleep(0.01)

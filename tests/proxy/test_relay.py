@@ -1,8 +1,8 @@
 """The relay, with a backend made of values: what the caller gets, and what the exchange notes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from attrs import define, field
 from gateway.errors import BackendFailed, BackendTimeout, ClientLeft, Draining, GatewayError, ModelNotFound
 from gateway.formats import sse
 from gateway.formats.chat import AnswerStamp, ChatCall, Message, UpstreamRequest
-from gateway.model import Exchange, Operation, Outcome, Usage
+from gateway.model import Exchange, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from gateway.proxy.translation import SURFACES, upstream_of
 from tests.asgi import FakeClock, exchange
@@ -52,14 +52,17 @@ class FakeBackend:
     kind: str = "ollama"
     left: list[bool] = field(factory=list)
 
+    def send(self, request: UpstreamRequest, *, request_id: str) -> AbstractAsyncContextManager[FakeAnswer]:
+        return self._sent()
+
     @asynccontextmanager
-    async def send(self, request: UpstreamRequest, *, request_id: str):
+    async def _sent(self) -> AsyncIterator[FakeAnswer]:
         try:
             yield self.answer
         finally:
             self.left.append(True)
 
-    async def models(self):
+    async def models(self) -> tuple[ModelCard, ...]:
         return ()
 
 
