@@ -4,6 +4,7 @@ An adapter turns its driver's errors into the few that are named here, in one pl
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gateway.formats.chat import UpstreamRequest
@@ -83,19 +84,13 @@ class Answer(Protocol):
         """The whole body, up to a bound. Raises as `chunks` does."""
 
 
-class AnswerContext(Protocol):
-    async def __aenter__(self) -> Answer: ...
-
-    async def __aexit__(self, *exc_info: object) -> None: ...
-
-
 class Backend(Protocol):
     """A server that has models. `kind` is ollama or openai: which protocol it speaks."""
 
     name: str
     kind: str
 
-    def send(self, request: UpstreamRequest, *, request_id: str) -> AnswerContext:
+    def send(self, request: UpstreamRequest, *, request_id: str) -> AbstractAsyncContextManager[Answer]:
         """POST the request. Entering raises BackendFailed or BackendTimeout; nothing is ever sent twice."""
 
     async def models(self) -> tuple[ModelCard, ...]:
