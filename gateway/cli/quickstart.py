@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,7 +152,7 @@ def _welcome(source: Source, key: str | None, address: tuple[str, int]) -> str:
     if key is None:
         told.append(
             "The first key was printed when it was made. Another one:\n"
-            f"  .venv/bin/neuronetz-gateway create-key --tenant {_TENANT} --name another"
+            f"  {_command()} create-key --tenant {_TENANT} --name another"
         )
     else:
         told.append(f"Your first key, shown this once:\n  {key}")
@@ -163,6 +165,12 @@ def _welcome(source: Source, key: str | None, address: tuple[str, int]) -> str:
         "",
     ]
     return "\n".join(told)
+
+
+def _command() -> str:
+    """This command, as it can be typed here: `make run` does not put it on the PATH."""
+    command = Path(sys.argv[0])
+    return os.path.relpath(command) if command.is_file() and command.suffix != ".py" else "neuronetz-gateway"
 
 
 def _curl(url: str, key: str, model: str) -> str:

@@ -45,7 +45,11 @@ class RequestLog:
     is_full = False
 
     def record(self, row: AuditRow) -> None:
-        logger.bind(request=asdict(row)).info("request")
+        logger.bind(request=asdict(row, filter=_is_known)).info("request")
+
+
+def _is_known(_: object, value: object) -> bool:
+    return value is not None
 
 
 def _trace(kind: type[BaseException] | None, traceback: object) -> list[str]:
