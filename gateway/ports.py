@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from gateway.accounting import Cold, Expired, Plan, Standing, Sum, Verdict
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, ModelCard, Principal
 
@@ -40,6 +41,35 @@ class Authenticator(Protocol):
 
         Raises StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
         """
+
+
+class Counters(Protocol):
+    """Where limits and budgets are counted. Each call is atomic, and safe to repeat.
+
+    All raise StoreUnavailable when the store does not answer within its deadline.
+    """
+
+    async def take(self, plan: Plan) -> Verdict:
+        """Take everything that the plan wants, or nothing."""
+
+    async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        """Replace what was reserved by what was used, give back the rest, and free the slots.
+
+        `tokens` may be more than was reserved when a backend counted so. Also corrects what an expired
+        lease was charged. An unknown or settled reservation changes nothing.
+        """
+
+    async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
+        """Keep these leases for `lease_s` from now; those that are unknown or settled stay so."""
+
+    async def expired(self) -> Sequence[Expired]:
+        """Leases that ran out since this was asked last, in any process; each is told once."""
+
+    async def restore(self, tenant_id: str, sums: Sequence[Sum]) -> None:
+        """Tell the ledger's sums; the store never lowers what it has counted itself."""
+
+    async def standings(self, plan: Plan) -> Sequence[Standing] | Cold:
+        """Where the takes of a plan stand now. Takes nothing."""
 
 
 class AuditStore(Protocol):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "gateway"
 # are listed together in NEIGHBOURS.
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"model"},
+    {"model", "accounting"},
     {"rules", "formats", "config", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
@@ -32,7 +32,7 @@ NEIGHBOURS: dict[str, set[str]] = {
     "app": {"resources"},
     "process": {"app", "resources"},
 }
-PURE_ROOMS = {"errors", "model", "rules", "formats", "ports"}
+PURE_ROOMS = {"errors", "model", "accounting", "rules", "formats", "ports"}
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",
     "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis",

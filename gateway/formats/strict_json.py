@@ -45,8 +45,24 @@ def parse_object(data: bytes) -> JsonObject:
         value = _parse_exactly(data)
     if type(value) is not dict:
         raise InvalidRequest(f"The body must be a JSON object, not {_kind_of(value)}.")
-    _check_depth(value)
+    if is_too_deep(value):
+        raise _too_deep()
     return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """More than MAX_DEPTH levels of arrays and objects: what orjson reads and can't write begins at 254."""
+    level: list[Any] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            below
+            for node in level
+            for below in (node.values() if type(node) is dict else node)
+            if type(below) is dict or type(below) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _parse_exactly(data: bytes) -> Any:
@@ -75,26 +91,13 @@ def _refuse_unreadable(data: bytes) -> NoReturn:
     raise InvalidRequest("The body is not valid JSON.") from None
 
 
-def _check_depth(value: Any) -> None:
-    level: list[Any] = [[value]]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            below
-            for node in level
-            for below in (node.values() if type(node) is dict else node)
-            if type(below) is dict or type(below) is list
-        ]
-        if not level:
-            return
-    raise _too_deep()
-
-
 def _check_what_orjson_cannot_write(value: Any) -> None:
     """Integers beyond 53 bits, half surrogates, deep nesting: let pass only what fits 64 bits."""
     try:
         orjson.dumps(value, option=_STRICT)
     except orjson.JSONEncodeError:
-        _check_depth(value)
+        if is_too_deep(value):
+            raise _too_deep() from None
         _check_integers(value)
         try:
             orjson.dumps(value)

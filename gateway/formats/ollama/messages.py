@@ -6,6 +6,7 @@ from gateway.errors import BackendFailed, InvalidRequest
 from gateway.formats.chat import Message, ToolCall
 from gateway.formats.fields import Fields
 from gateway.formats.images import MAX_IMAGES, read_images
+from gateway.formats.strict_json import is_too_deep
 from gateway.model import JsonObject
 
 MAX_MESSAGES: Final = 10_000
@@ -92,6 +93,8 @@ def received_calls(value: Any) -> tuple[ToolCall, ...]:
     """The tool calls of an answer; older servers send no ids. Raise BackendFailed for what is no call."""
     if not value:
         return ()
+    if isinstance(value, list) and len(value) > MAX_TOOL_CALLS:
+        raise BackendFailed("The model's server sent tool calls without end.")
     try:
         return tuple(_received_call(call) for call in value)
     except (TypeError, KeyError):
@@ -102,5 +105,7 @@ def _received_call(call: Any) -> ToolCall:
     function = call["function"]
     name, arguments, call_id = function["name"], function.get("arguments") or {}, call.get("id") or ""
     if not (isinstance(name, str) and isinstance(arguments, dict) and isinstance(call_id, str)):
+        raise TypeError
+    if is_too_deep(arguments):
         raise TypeError
     return ToolCall(call_id, name, arguments)

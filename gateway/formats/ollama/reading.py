@@ -11,13 +11,15 @@ import orjson
 
 from gateway.errors import BackendFailed
 from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCalls
+from gateway.formats.fields import MAX_INTEGER
+from gateway.formats.logprobs import native_items
 from gateway.formats.ndjson import LineSplitter
 from gateway.formats.ollama.errors import read_failure
 from gateway.formats.ollama.messages import received_calls
 from gateway.model import JsonObject, Timings, Usage
 
 # What answers a command to load or unload a model: it counts nothing, for nothing was computed.
-_NOTHING_COMPUTED: Final = frozenset({"load", "unload"})
+_NOTHING_COMPUTED: Final = ("load", "unload")
 
 
 class _Reader:
@@ -59,7 +61,7 @@ class _Reader:
             events.append(Failure(read_failure(frame["error"])))
             return
         content, thinking, calls = self._piece_of(frame)
-        logprobs = _logprobs(frame.get("logprobs"))
+        logprobs = native_items(frame.get("logprobs"))
         if content or thinking or logprobs:
             self._has_text = True
             events.append(Delta(content, thinking, logprobs))
@@ -157,16 +159,10 @@ def _text(frame: JsonObject, name: str) -> str:
 
 
 def _count(frame: JsonObject, name: str) -> int | None:
+    """A count beyond 2^53 counts nothing: whoever reads it would round it, or fail."""
     value = frame.get(name)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MAX_INTEGER else None
 
 
 def _integers(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list) and all(type(item) is int for item in value) else ()
-
-
-def _logprobs(value: Any) -> tuple[JsonObject, ...]:
-    """In OpenAI's item shape, where `bytes` and `top_logprobs` always stand."""
-    if not isinstance(value, list):
-        return ()
-    return tuple({"bytes": None, "top_logprobs": []} | item for item in value if isinstance(item, dict))

@@ -7,6 +7,7 @@ import orjson
 
 from gateway.errors import BackendFailed
 from gateway.formats.ollama.models import details
+from gateway.formats.times import is_moment
 from gateway.model import JsonObject, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown
 
@@ -51,7 +52,7 @@ def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | Non
     size = meta.get("size") if isinstance(meta, dict) else None
     return ModelCard(
         name=name,
-        modified_at=float(created) if type(created) is int and owner not in _NOW_SAYERS else None,
+        modified_at=_moment(created) if owner not in _NOW_SAYERS else None,
         size=size if type(size) is int and size >= 0 else 0,
         details=details(siblings.get(name, {}).get("details")),
         owned_by=namespace(name),
@@ -61,6 +62,11 @@ def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | Non
 def _entry(card: ModelCard, name: str) -> JsonObject:
     created = int(_LONG_AGO if card.modified_at is None else card.modified_at)
     return {"id": name, "object": "model", "created": created, "owned_by": card.owned_by}
+
+
+def _moment(created: Any) -> float | None:
+    """None also for servers that count milliseconds: their year has five digits."""
+    return float(created) if type(created) is int and is_moment(created) else None
 
 
 def _text(value: Any) -> str:

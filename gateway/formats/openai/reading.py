@@ -11,8 +11,9 @@ from attrs import define
 
 from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCall, ToolCalls
+from gateway.formats.fields import MAX_INTEGER
+from gateway.formats.logprobs import chat_items
 from gateway.formats.openai.errors import read_failure
-from gateway.formats.openai.logprobs import chat_items
 from gateway.formats.openai.tools import arguments_of
 from gateway.formats.sse import DONE_DATA, MIB, EventSplitter
 from gateway.model import JsonObject, Timings, Usage
@@ -75,9 +76,9 @@ class _Reader:
         if error := chunk.get("error") or (chunk.get("object") == "error" and chunk):
             self._fail(error, events)
             return
-        for choice in _list_of(chunk.get("choices")):
+        for choice in map(_dict_of, _list_of(chunk.get("choices"))):
             # One answer is asked for; some servers number none.
-            if _dict_of(choice).get("index", 0) == 0:
+            if choice.get("index", 0) == 0:
                 self._read_choice(choice, events)
         if "timings" in chunk:
             self._timings = _timings_of(chunk["timings"])
@@ -191,7 +192,7 @@ class _CallPieces:
         call.id = call.id or call_id
         call.name = call.name or name
         # Some servers send the arguments as the object that they are.
-        text = orjson.dumps(arguments).decode() if isinstance(arguments, dict) else _text(arguments)
+        text = _object_text(arguments) if isinstance(arguments, dict) else _text(arguments)
         call.arguments.append(text)
         self._bytes += len(text)
         if self._bytes > MAX_CALL_BYTES or len(self._calls) > MAX_CALLS:
@@ -217,6 +218,14 @@ def _object_of(payload: bytes) -> JsonObject:
     try:
         return _dict_of(orjson.loads(payload))
     except orjson.JSONDecodeError:
+        raise _unreadable() from None
+
+
+def _object_text(value: JsonObject) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # Nested deeper than can be written.
         raise _unreadable() from None
 
 
@@ -249,10 +258,13 @@ def _reason(reason: str, has_calls: bool) -> str:
 
 def _usage_of(usage: Any) -> Usage | None:
     counts = _dict_of(usage)
-    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    if type(prompt) is not int or type(completion) is not int or prompt < 0 or completion < 0:
-        return None
-    return Usage(prompt, completion)
+    prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    return None if prompt is None or completion is None else Usage(prompt, completion)
+
+
+def _count(value: Any) -> int | None:
+    """A count beyond 2^53 counts nothing: whoever reads it would round it, or fail."""
+    return value if type(value) is int and 0 <= value <= MAX_INTEGER else None
 
 
 def _timings_of(timings: Any) -> Timings:
@@ -262,7 +274,7 @@ def _timings_of(timings: Any) -> Timings:
 
 
 def _ns(milliseconds: Any) -> int | None:
-    if not isinstance(milliseconds, int | float) or milliseconds < 0:
+    if not isinstance(milliseconds, int | float) or not 0 <= milliseconds <= MAX_INTEGER / _NS_PER_MS:
         return None
     return round(milliseconds * _NS_PER_MS)
 

@@ -23,7 +23,7 @@ from gateway.formats.chat import (
     ToolCalls,
 )
 from gateway.formats.dialects import openai_error
-from gateway.formats.openai.logprobs import complete
+from gateway.formats.logprobs import complete
 from gateway.formats.openai.tools import write_call
 from gateway.model import JsonObject, Usage
 

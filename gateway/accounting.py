@@ -1,0 +1,220 @@
+"""The words of limits and budgets: what is planned, taken, settled and kept. Frozen values.
+
+Tokens are whole numbers up to 2^53 − 1: Redis scripts count in doubles. Times are seconds since the epoch, UTC,
+unless a name says otherwise; a store's clock is the one that counts.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from attrs import frozen
+
+# Beyond it a double no longer holds every whole number.
+MAX_TOKENS: Final = 2**53 - 1
+
+
+class Scope(StrEnum):
+    """What a limit or budget is on."""
+
+    KEY = "key"
+    TENANT = "tenant"
+
+
+class Window(StrEnum):
+    """Over what a budget runs, in the tenant's time zone."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+@frozen
+class Policy:
+    """What an operator allows a tenant, or a key. None: no bound here (a key inherits); 0 denies."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrent: int | None = None
+    daily_tokens: int | None = None
+    monthly_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+# ── what a request wants to take ─────────────────────────────────────────────────────────
+
+
+@frozen
+class Period:
+    """One turn of a window. `id` is "2026-11-23", "2026-11" or "total"; `ends_at` is None for the total."""
+
+    id: str
+    ends_at: float | None
+
+
+@frozen
+class RateTake:
+    """One request of `per_minute`, by GCRA with a burst of a whole minute's worth."""
+
+    scope: Scope
+    owner: str
+    """The id of the key or tenant."""
+    per_minute: int
+
+
+@frozen
+class BucketTake:
+    """Tokens from a bucket that holds `per_minute` and fills up at that rate; what is not used goes back."""
+
+    scope: Scope
+    owner: str
+    per_minute: int
+
+
+@frozen
+class SlotTake:
+    """One of `limit` places for requests at the same time, as a lease."""
+
+    scope: Scope
+    owner: str
+    limit: int
+
+
+@frozen
+class BudgetTake:
+    """Tokens of a window; `limit` None only counts, so that a budget set later knows what was spent.
+
+    `periods` are the current one and the next by our clock: the store picks by its own.
+    """
+
+    scope: Scope
+    owner: str
+    window: Window
+    periods: tuple[Period, ...]
+    limit: int | None = None
+
+
+Take = RateTake | BucketTake | SlotTake | BudgetTake
+
+
+@frozen
+class Plan:
+    """All that one request takes, all or nothing.
+
+    Bucket and budget takes are all of the same amount, which the store decides: the most that every
+    one of them still allows, up to `tokens_wanted`; less than `tokens_needed` is a refusal.
+    """
+
+    tenant_id: str
+    reservation_id: str
+    """The request's id: the same plan taken twice is taken once."""
+    takes: tuple[Take, ...]
+    tokens_needed: int
+    tokens_wanted: int
+    lease_s: float
+
+
+# ── what the store answers ───────────────────────────────────────────────────────────────
+
+
+@frozen
+class Standing:
+    """Where one take stands after the call. For a rate, `used` counts requests; for slots, leases."""
+
+    take: Take
+    used: int
+    """Spent for good; in a bucket, what is missing from full."""
+    reserved: int
+    """Held by requests that run; 0 for rates and buckets."""
+    resets_at: float | None
+    """When it is whole again, or its window turns; None for slots and totals."""
+
+
+@frozen
+class Taken:
+    """Everything was taken. `tokens` is what was reserved: no more may be used than that."""
+
+    tokens: int
+    now: float
+    standings: tuple[Standing, ...]
+    periods: tuple[str, ...]
+    """The periods that budgets were charged to, as `Period.id`, also when it settles in another one."""
+
+
+@frozen
+class Refused:
+    """Nothing was taken. `standing` is of the take that has too little left, the first in the plan's order."""
+
+    standing: Standing
+    now: float
+    retry_at: float | None
+    """When it may fit; None when it never will: the limit is smaller than the need."""
+
+
+@frozen
+class Cold:
+    """Nothing was taken: the store does not know this tenant's sums and has to be told them (`restore`)."""
+
+
+Verdict = Taken | Refused | Cold
+
+
+@frozen
+class Expired:
+    """A lease that nobody renewed: its whole reservation was charged, until better evidence comes."""
+
+    tenant_id: str
+    reservation_id: str
+    tokens: int
+
+
+# ── what is kept ─────────────────────────────────────────────────────────────────────────
+
+
+class Evidence(StrEnum):
+    """How it is known what a request cost; a later entry with higher rank replaces an earlier one."""
+
+    INTENT = "intent"
+    """Nothing but the reservation, which counts in full as reserved."""
+    EXPIRED = "expired"
+    """Its lease ran out: the whole reservation is charged."""
+    RECOVERED = "recovered"
+    """Its process died: the whole reservation is charged, by the spool's word."""
+    SETTLED = "settled"
+    """The request ended under our eyes."""
+
+    @property
+    def rank(self) -> int:
+        return list(Evidence).index(self)
+
+
+@frozen
+class LedgerEntry:
+    """What one request has cost, by the best evidence so far. One a reservation; replaced by higher rank."""
+
+    reservation_id: str
+    tenant_id: str
+    key_id: str
+    model: str
+    admitted_at: float
+    day: str
+    month: str
+    """The periods it was admitted in, as `Period.id`: it is charged to them, whenever it settles."""
+    reserved: int
+    """Tokens that were reserved."""
+    tokens: int
+    """Tokens that it costs: what was reserved until it is settled."""
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool
+    evidence: Evidence
+
+
+@frozen
+class Sum:
+    """Tokens of one owner in one period, by the ledger: spent for good, and reserved by open intents."""
+
+    scope: Scope
+    owner: str
+    period: str
+    spent: int
+    reserved: int
