@@ -23,6 +23,9 @@ def test_a_second_is_written_and_read_back(second):
         ("", None),
         ("yesterday", None),
         ("0001-01-01T00:00:00Z", -62_135_596_800),
+        # In UTC these are in the year 0 and in the year 10000.
+        ("0001-01-01T00:00:00+23:59", None),
+        ("9999-12-31T23:59:59-23:59", None),
     ],
 )
 def test_dates_of_backends_are_read(text, epoch_s):

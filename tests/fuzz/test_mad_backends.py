@@ -84,9 +84,9 @@ DATES = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "9999-
 
 def relayed(surface: SurfaceFormat, call: Call, events: list[Event]) -> list[Any]:
     """What the caller gets, streamed and whole; each frame and each body must be JSON."""
-    frames = surface.writer(STAMP, call).write(events).decode().splitlines()
-    texts = [frame.removeprefix("data: ") for frame in frames if frame and frame != "data: [DONE]"]
-    texts.append(surface.write_whole(events, STAMP, call).decode())
+    frames = surface.writer(STAMP, call).write(events).splitlines()
+    texts = [frame.removeprefix(b"data: ") for frame in frames if frame and frame != b"data: [DONE]"]
+    texts.append(surface.write_whole(events, STAMP, call))
     return [json.loads(text) for text in texts]
 
 

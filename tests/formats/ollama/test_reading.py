@@ -229,3 +229,72 @@ def test_any_frames_are_read_or_are_a_failure(values):
     """A mad backend costs its caller a 502, never us a 500."""
     with suppress(BackendFailed):
         read(ChatReader(), [orjson.dumps(value) + b"\n" for value in values])
+
+
+UNUSABLE_COUNTS = [-1, 2**53 + 1, 2**64 - 1, 1.5, True, "7", None]
+
+
+@pytest.mark.parametrize("count", UNUSABLE_COUNTS, ids=repr)
+def test_a_count_that_cannot_be_one_is_none(count):
+    """The sum of two counts must still be a number that JSON's readers agree on."""
+    frame = {"message": {"content": "x"}, "done": True, "prompt_eval_count": 5, "eval_count": count}
+
+    *_, finish = ChatReader().feed(orjson.dumps(frame) + b"\n")
+
+    assert finish == Finish("stop")
+
+
+@pytest.mark.parametrize("reason", [[], {}, ["load"], 5, None], ids=repr)
+def test_a_done_reason_that_is_no_word_means_stop(reason):
+    frame = {"message": {"content": "x"}, "done": True, "done_reason": reason}
+
+    *_, finish = ChatReader().feed(orjson.dumps(frame) + b"\n")
+
+    assert finish == Finish("stop")
+
+
+def calling(arguments, count=1):
+    called = [{"function": {"name": "f", "arguments": arguments}}] * count
+    return orjson.dumps({"message": {"tool_calls": called}, "done": True}) + b"\n"
+
+
+def nested(depth):
+    value: dict[str, object] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("line", [calling(nested(65)), calling({}, 257)], ids=["too deep", "too many"])
+def test_tool_calls_beyond_all_bounds_are_a_failure(line):
+    """Arguments of any depth could be read and not written; a million calls would stop everybody else."""
+    (failure,) = ChatReader().feed(line)
+
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, BackendFailed)
+
+
+def test_arguments_as_deep_as_requests_may_be_are_read():
+    (calls, _) = ChatReader().feed(calling(nested(64)))
+
+    assert calls == ToolCalls((ToolCall("", "f", nested(64)),))
+
+
+def test_of_a_log_probability_only_its_four_fields_are_kept():
+    """What a backend adds goes nowhere: it could be nested without end, or speak of its insides."""
+    item = {"token": "x", "logprob": -1, "bytes": [nested(9)], "id": 5, "path": "/models/x.gguf"}
+    frame = {"message": {"content": "x"}, "logprobs": [item, 5]}
+
+    (delta,) = ChatReader().feed(orjson.dumps(frame) + b"\n")
+
+    kept = {"token": "x", "logprob": -1, "bytes": [120], "top_logprobs": []}
+    assert delta == Delta("x", logprobs=(kept,))
+
+
+def test_log_probabilities_without_end_are_a_failure():
+    """Ten million empty ones stopped all other callers for a minute."""
+    frame = {"message": {"content": "x"}, "logprobs": [{}] * 100_001}
+
+    (failure,) = ChatReader().feed(orjson.dumps(frame) + b"\n")
+
+    assert isinstance(failure, Failure)

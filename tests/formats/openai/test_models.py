@@ -106,3 +106,11 @@ def test_one_model_is_written_as_it_was_asked_for() -> None:
         "created": 0,
         "owned_by": "library",
     }
+
+
+@pytest.mark.parametrize("created", [1_700_000_000_000, 2**64 - 1, -(2**63), True, "1", None], ids=repr)
+def test_a_time_that_no_calendar_has_is_left_out(created: object) -> None:
+    """Milliseconds for seconds would be the year 55842, which took /api/tags away from everybody."""
+    (card,) = read_models(orjson.dumps({"data": [{"id": "m", "created": created}]}))
+
+    assert card.modified_at is None

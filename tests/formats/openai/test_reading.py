@@ -381,3 +381,42 @@ def test_logprobs_of_completions_get_the_shape_of_chats() -> None:
         ),
         Finish("stop"),
     ]
+
+
+@pytest.mark.parametrize("count", [-1, 2**53 + 1, 2**64 - 1, 1.5, True, "7", None], ids=repr)
+def test_a_count_that_cannot_be_one_is_none(count: Any) -> None:
+    """The sum of two counts must still be a number that JSON's readers agree on."""
+    said = chunk({"content": "x"}, "stop", usage={"prompt_tokens": 5, "completion_tokens": count})
+
+    assert events_of(ChatReader(), said) == [Delta("x"), Finish("stop")]
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 1e30, 1e308, 2**64 - 1, "7", None], ids=repr)
+def test_a_time_that_cannot_be_one_is_none(milliseconds: Any) -> None:
+    """1e308 ms is infinite in ns, and 1e30 ms more than any reader takes."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    said = chunk({}, "stop", usage=usage, timings={"prompt_ms": milliseconds, "predicted_ms": 1})
+
+    (finish,) = events_of(ChatReader(), said)
+
+    assert finish == Finish("stop", Usage(1, 2), Timings(generation_ns=1_000_000))
+
+
+def test_a_choice_of_null_says_nothing() -> None:
+    said = frame(orjson.dumps({"choices": [None]}))
+
+    assert events_of(ChatReader(), said, chunk({"content": "x"}, "stop"), DONE) == [
+        Delta("x"),
+        Finish("stop"),
+    ]
+
+
+def test_arguments_too_deep_to_be_written_are_a_failure() -> None:
+    said = b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":%b}}]}}]}'
+    # orjson reads a thousand levels and writes a quarter of them.
+    deep = b'{"a":' * 300 + b"{}" + b"}" * 300
+
+    (failure,) = ChatReader().feed(frame(said % deep))
+
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, BackendFailed)
