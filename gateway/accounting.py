@@ -1,7 +1,7 @@
 """The words of limits and budgets: what is planned, taken, settled and kept. Frozen values.
 
-Tokens are whole numbers up to 2^53 − 1: Redis scripts count in doubles. Times are seconds since the epoch, UTC,
-unless a name says otherwise; a store's clock is the one that counts.
+Tokens are whole numbers up to 2^53 − 1: Redis scripts count in doubles. Times are seconds since the epoch,
+UTC, unless a name says otherwise; a store's clock is the one that counts.
 """
 
 from enum import StrEnum
@@ -152,7 +152,7 @@ class Refused:
 
 @frozen
 class Cold:
-    """Nothing was taken: the store does not know this tenant's sums and has to be told them (`restore`)."""
+    """Nothing was taken: the store does not know this tenant's sums, and has to be told (`restore`)."""
 
 
 Verdict = Taken | Refused | Cold

@@ -46,6 +46,7 @@ class RequestCycle:
         "_answered",
         "_end_told",
         "_head",
+        "_is_out",
         "_keep_alive",
         "_on_the_wire",
         "_pieces",
@@ -72,7 +73,8 @@ class RequestCycle:
         self._wants_continue = wants_continue
         self._head: AnswerHead | None = None
         self._on_the_wire = False
-        self._answered = False
+        self._answered = False  # all of it is written
+        self._is_out = False  # and the client has read on, so that nothing more is waited for
         self._unsent_bytes = 0  # of the length that the app declared
 
     @property
@@ -104,10 +106,13 @@ class RequestCycle:
     # ── called by the app ──
 
     async def receive(self) -> Message:
-        """The body in pieces as large as they came; then, when the client leaves, `http.disconnect`."""
+        """The body in pieces as large as they came; then, when the client leaves, `http.disconnect`.
+
+        Also once the answer is out; not while the client is still reading it.
+        """
         if self._wants_continue and not self._on_the_wire:
             self._tell_to_continue()
-        while not self.left and not self._answered:
+        while not (self.left or self._is_out or self.wire.lost):
             if self._pieces or (self.body_ended and not self._end_told):
                 return self._body_so_far()
             await self.wire.change()
@@ -125,6 +130,9 @@ class RequestCycle:
             self._send_body(message.get("body", b""), message.get("more_body", False))
             while self.wire.write_blocked:
                 await self._drained()
+            if self._answered:
+                self._is_out = True
+                self.wire.changed()
         elif kind == "http.response.start":
             self._hold_head(message)
         else:

@@ -140,6 +140,28 @@ def test_a_client_that_stops_reading_is_cut(serving):
         client.rest()
 
 
+def test_a_slow_reader_of_the_last_piece_has_not_left(serving):
+    """Who watches for the client leaving must not be told so while the end of the answer is on its way."""
+    outcomes, blocked = [], threading.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        watcher = asyncio.create_task(receive())
+        asyncio.get_running_loop().call_later(0.1, blocked.set)
+        await send(start())
+        await send(piece(10 * MEGABYTE, more=False))
+        outcomes.append(watcher.done())
+        outcomes.append((await watcher)["type"])
+
+    client = serving(app).connect().send(GET)
+    assert happens(blocked)
+
+    assert client.rest_of_chunks() == 10_000_000
+    client.send(GET)
+    client.head()
+    assert outcomes == [False, "http.disconnect"]
+
+
 def test_a_slow_reader_that_moves_is_not_cut(serving):
     """Thrice write_stall_s in all, never that long without reading.
 
