@@ -142,7 +142,7 @@ class Taken:
 
 @frozen
 class Refused:
-    """Nothing was taken. `standing` is of the take that has too little left, the first in the plan's order."""
+    """Nothing was taken. `standing` is of the first take, in the plan's order, that has too little left."""
 
     standing: Standing
     now: float
