@@ -141,24 +141,25 @@ def test_a_client_that_stops_reading_is_cut(serving):
 
 
 def test_a_slow_reader_of_the_last_piece_has_not_left(serving):
-    """Who watches for the client leaving must not be told so while the end of the answer is on its way."""
-    outcomes, blocked = [], threading.Event()
+    """Who watches for the client leaving is not told so while the end of the answer is on its way."""
+    outcomes, waiting, ended = [], threading.Event(), threading.Event()
 
     async def app(scope, receive, send):
         await receive()
         watcher = asyncio.create_task(receive())
-        asyncio.get_running_loop().call_later(0.1, blocked.set)
+        asyncio.get_running_loop().call_later(0.1, waiting.set)
         await send(start())
         await send(piece(10 * MEGABYTE, more=False))
         outcomes.append(watcher.done())
         outcomes.append((await watcher)["type"])
+        ended.set()
 
     client = serving(app).connect().send(GET)
-    assert happens(blocked)
+    assert happens(waiting)
+    client.head()
 
     assert client.rest_of_chunks() == 10_000_000
-    client.send(GET)
-    client.head()
+    assert happens(ended)
     assert outcomes == [False, "http.disconnect"]
 
 
