@@ -9,6 +9,7 @@ from gateway.middleware.auth import Auth
 from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.mutation_block import MutationBlock
+from gateway.middleware.target import Target
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
@@ -21,7 +22,6 @@ def build(resources: Resources) -> Starlette:
         clock=resources.clock,
         lifecycle=resources.lifecycle,
         readiness=resources,
-        bounds=OptionBounds(resources.config.max_keep_alive_s, resources.config.max_num_ctx),
     )
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.
@@ -61,4 +61,10 @@ def pipeline(resources: Resources) -> list[Middleware]:
         Middleware(Auth, authenticator=resources.keys),
         # The body is read for known callers only.
         Middleware(Intake, limits=limits, lifecycle=resources.lifecycle, sinks=resources.sinks),
+        # What does not exist is refused before anything is taken for it.
+        Middleware(
+            Target,
+            catalogue=resources.catalogue,
+            bounds=OptionBounds(config.max_keep_alive_s, config.max_num_ctx),
+        ),
     ]

@@ -206,10 +206,13 @@ class Exchange:
     # Intake
     body: JsonObject = field(factory=dict)
     bytes_in: int = 0
-    # The endpoint and its relay
+    # Target: a call of `formats.chat`, and the backend and card that serve it (`ports.Catalogue.find`)
+    call: Any = None
+    target: Any = None
     model: str | None = None
-    backend: str | None = None
     stream: bool = False
+    # The endpoint and its relay
+    backend: str | None = None
     usage: Usage | None = None
     timings: Timings = Timings()
     first_token: float | None = None

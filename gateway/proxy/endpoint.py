@@ -3,7 +3,7 @@
 from typing import Final
 
 import orjson
-from attrs import evolve, frozen
+from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
@@ -11,14 +11,13 @@ from gateway.formats import ollama
 from gateway.formats.chat import AnswerStamp, ChatCall
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
+from gateway.formats.translation import SURFACES, Call, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
-from gateway.model import Exchange, ModelCard, Operation, Route
-from gateway.ports import Backend, Catalogue, Clock, Lifecycle, Readiness
+from gateway.model import Exchange, Operation, Route
+from gateway.ports import Catalogue, Clock, Lifecycle, Readiness
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
-from gateway.proxy.translation import SURFACES, Call, SurfaceFormat, upstream_of
 from gateway.rules.model_names import canonical
-from gateway.rules.options import OptionBounds
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -49,13 +48,11 @@ class Endpoint:
         clock: Clock,
         lifecycle: Lifecycle,
         readiness: Readiness,
-        bounds: OptionBounds,
     ) -> None:
         self._catalogue = catalogue
         self._clock = clock
         self._lifecycle = lifecycle
         self._readiness = readiness
-        self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -91,19 +88,20 @@ class Endpoint:
 
     async def _model(self, exchange: Exchange) -> Known:
         name = exchange.route.model if isinstance(exchange.route, Route) and exchange.route.model else ""
-        _, card = await self._found(exchange, name)
+        exchange.model = canonical(name) or name
+        found = await self._catalogue.find(name)
+        if found is None:
+            raise ModelNotFound(name)
+        _, card = found
         return Known(write_model(card, name))
 
     async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
-        call = surface.read(exchange.body)
-        exchange.stream = call.stream
-        backend, card = await self._found(exchange, call.model)
+        call, (backend, card) = exchange.call, exchange.target
         stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
         if _is_load(call):
             # Answered as Ollama does, and not done: models come and go by use and by the operator's settings.
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
-        call = _bounded(call, self._bounds)
         exchange.backend = backend.name
         upstream = upstream_of(backend.kind, call, card.name)
         job = Job(call, surface, upstream, backend, stamp, _dropped(call))
@@ -113,31 +111,10 @@ class Endpoint:
             )
             await (relay.stream(send) if call.stream else relay.whole(send))
 
-    async def _found(self, exchange: Exchange, model: str) -> tuple[Backend, ModelCard]:
-        exchange.model = canonical(model) or model
-        found = await self._catalogue.find(model)
-        if found is None:
-            raise ModelNotFound(model)
-        return found
-
 
 def _is_load(call: Call) -> bool:
     """Ollama's way to load or unload a model: a request without a prompt."""
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
-
-
-def _bounded(call: Call, bounds: OptionBounds) -> Call:
-    """The call within the operator's bounds; what was not granted as asked is named with the dropped."""
-    keep_alive, num_ctx = bounds.keep_alive(call.keep_alive), bounds.num_ctx(call.sampling.num_ctx)
-    changed = {"keep_alive": call.keep_alive != keep_alive, "num_ctx": call.sampling.num_ctx != num_ctx}
-    if not any(changed.values()):
-        return call
-    return evolve(
-        call,
-        keep_alive=keep_alive,
-        sampling=evolve(call.sampling, num_ctx=num_ctx),
-        dropped=(*call.dropped, *(name for name, is_changed in changed.items() if is_changed)),
-    )
 
 
 def _dropped(call: Call) -> tuple[Header, ...]:

@@ -14,11 +14,11 @@ from starlette.types import Send
 
 from gateway.errors import ClientLeft, Draining, GatewayError, ModelNotFound
 from gateway.formats.chat import AnswerStamp, Event, Failure, Finish
+from gateway.formats.translation import Call, SurfaceFormat, Upstream
 from gateway.middleware.context import Header, answer
 from gateway.model import Exchange, Outcome, Usage
 from gateway.patience import Patience
 from gateway.ports import Answer, Backend, Clock
-from gateway.proxy.translation import Call, SurfaceFormat, Upstream
 
 # Proxies and SDKs give up on silence after 30 to 60 s; a model may load for minutes.
 HEARTBEAT_S: Final = 15.0

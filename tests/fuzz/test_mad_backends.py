@@ -9,8 +9,8 @@ from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import AnswerStamp, ChatCall, Event, Failure, GenerateCall
 from gateway.formats.ollama.models import read_tags, write_tags
 from gateway.formats.openai.models import read_models, write_model, write_models
+from gateway.formats.translation import SURFACES, Call, SurfaceFormat, Upstream, upstream_of
 from gateway.model import Operation
-from gateway.proxy.translation import SURFACES, Call, SurfaceFormat, Upstream, upstream_of
 from tests.fuzz.seeds import as_json, examples, mutated
 
 STAMP = AnswerStamp("req_1", "m", 1_795_421_763.5, lambda: 1_795_421_764.5)

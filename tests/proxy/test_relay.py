@@ -12,9 +12,9 @@ from attrs import define, field
 from gateway.errors import BackendFailed, BackendTimeout, ClientLeft, Draining, GatewayError, ModelNotFound
 from gateway.formats import sse
 from gateway.formats.chat import AnswerStamp, ChatCall, Message, UpstreamRequest
+from gateway.formats.translation import SURFACES, upstream_of
 from gateway.model import Exchange, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
-from gateway.proxy.translation import SURFACES, upstream_of
 from tests.asgi import FakeClock, exchange
 
 CALL = ChatCall("m", (Message("user", "Hi"),), stream=True)

@@ -1,0 +1,50 @@
+"""Target: what is asked, of which model, and who serves it. After Intake, before anything is taken for it."""
+
+from attrs import evolve
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import ModelNotFound
+from gateway.formats.translation import SURFACES, Call
+from gateway.middleware.context import exchange_of
+from gateway.ports import Catalogue
+from gateway.rules.model_names import canonical
+from gateway.rules.options import OptionBounds
+
+
+class Target:
+    """Read the caller's call, bring it within the operator's bounds, and find a backend that has the model.
+
+    A model that is not there is refused here: a refusal takes nothing of any limit or budget.
+    """
+
+    def __init__(self, app: ASGIApp, *, catalogue: Catalogue, bounds: OptionBounds) -> None:
+        self.app = app
+        self.catalogue = catalogue
+        self.bounds = bounds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = exchange_of(scope)
+            if exchange.operation in SURFACES:
+                call = SURFACES[exchange.operation].read(exchange.body)
+                exchange.stream = call.stream
+                exchange.model = canonical(call.model) or call.model
+                exchange.target = await self.catalogue.find(call.model)
+                if exchange.target is None:
+                    raise ModelNotFound(call.model)
+                exchange.call = _bounded(call, self.bounds)
+        await self.app(scope, receive, send)
+
+
+def _bounded(call: Call, bounds: OptionBounds) -> Call:
+    """The call within the operator's bounds; what was not granted as asked is named with the dropped."""
+    keep_alive, num_ctx = bounds.keep_alive(call.keep_alive), bounds.num_ctx(call.sampling.num_ctx)
+    changed = {"keep_alive": call.keep_alive != keep_alive, "num_ctx": call.sampling.num_ctx != num_ctx}
+    if not any(changed.values()):
+        return call
+    return evolve(
+        call,
+        keep_alive=keep_alive,
+        sampling=evolve(call.sampling, num_ctx=num_ctx),
+        dropped=(*call.dropped, *(name for name, is_changed in changed.items() if is_changed)),
+    )
