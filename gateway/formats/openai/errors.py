@@ -15,7 +15,7 @@ from gateway.errors import (
     InvalidRequest,
     ModelNotFound,
 )
-from gateway.formats.ollama.errors import tame
+from gateway.formats.backend_errors import tame
 
 _MAX_READ_CHARACTERS: Final = 2_000
 
