@@ -7,7 +7,7 @@ from attrs import frozen
 
 from gateway.errors import ContextLengthExceeded
 
-MAX_READ_CHARACTERS: Final = 2_000
+_MAX_READ_CHARACTERS: Final = 2_000
 _MAX_SENTENCE_CHARACTERS: Final = 300
 
 # What is left out of a backend's words, in this order.
@@ -33,15 +33,22 @@ class Complaint:
 
     message: str = ""
     type: str = ""
+    code: str | int = ""
     prompt_tokens: int | None = None
     context_tokens: int | None = None
 
 
-def complaint_of(value: dict[str, Any]) -> Complaint:
-    message, kind = value.get("message"), value.get("type")
+def complaint_of(value: Any) -> Complaint:
+    """A bare sentence, or an object with `message`, `type` and `code`. What can't be read is left empty."""
+    if isinstance(value, str):
+        return Complaint(value[:_MAX_READ_CHARACTERS])
+    if not isinstance(value, dict):
+        return Complaint()
+    code = value.get("code")
     return Complaint(
-        message=message[:MAX_READ_CHARACTERS] if isinstance(message, str) else "",
-        type=kind if isinstance(kind, str) else "",
+        message=_text(value.get("message"))[:_MAX_READ_CHARACTERS],
+        type=_text(value.get("type")),
+        code=code if type(code) is int else _text(code),
         prompt_tokens=_count(value.get("n_prompt_tokens")),
         context_tokens=_count(value.get("n_ctx")),
     )
@@ -74,3 +81,7 @@ def tame(text: str) -> str:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.formats.backend_errors import tame
+from gateway.formats.backend_errors import Complaint, complaint_of, tame
 
 TAMED = [
     pytest.param('Post "http://127.0.0.1:39741/completion": EOF', 'Post "… EOF', id="a URL"),
@@ -26,3 +26,30 @@ TAMED = [
 def test_a_backends_words_lose_its_insides(text, expected):
     """No host, path, digest or stack of ours reaches a caller."""
     assert tame(text) == expected
+
+
+COMPLAINTS = [
+    pytest.param("boom", Complaint("boom"), id="a sentence"),
+    pytest.param("x" * 3_000, Complaint("x" * 2_000), id="endless words"),
+    pytest.param(
+        {"message": "boom", "type": "t", "code": 400, "n_prompt_tokens": 9, "n_ctx": 8},
+        Complaint("boom", "t", 400, 9, 8),
+        id="llama.cpp's",
+    ),
+    pytest.param(
+        {"code": "context_length_exceeded"}, Complaint(code="context_length_exceeded"), id="OpenAI's"
+    ),
+    pytest.param(
+        {"message": 1, "type": [], "code": True, "n_prompt_tokens": -1, "n_ctx": "8"},
+        Complaint(),
+        id="fields of wrong types",
+    ),
+    pytest.param(None, Complaint(), id="nothing"),
+    pytest.param(["boom"], Complaint(), id="a list"),
+]
+
+
+@pytest.mark.parametrize(("said", "complaint"), COMPLAINTS)
+def test_a_complaint_is_read_as_far_as_it_goes(said, complaint):
+    """It comes from a server that has just failed."""
+    assert complaint_of(said) == complaint

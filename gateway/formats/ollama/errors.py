@@ -16,7 +16,6 @@ from gateway.errors import (
     ModelNotFound,
 )
 from gateway.formats.backend_errors import (
-    MAX_READ_CHARACTERS,
     Complaint,
     complaint_of,
     context_exceeded,
@@ -65,12 +64,11 @@ def _lift(value: Any) -> Complaint:
     for _ in range(_MAX_NESTING):
         if isinstance(value, str):
             value = _parsed(value)
-        if not isinstance(value, dict):
-            break
-        if "error" not in value:
+        if not isinstance(value, dict) or "error" not in value:
             return complaint_of(value)
         value = value["error"]
-    return Complaint(value[:MAX_READ_CHARACTERS]) if isinstance(value, str) else Complaint()
+    # An object that is wrapped more often says nothing.
+    return complaint_of(value) if isinstance(value, str) else Complaint()
 
 
 def _parsed(text: str) -> Any:
