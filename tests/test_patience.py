@@ -47,3 +47,18 @@ async def test_an_ended_patience_is_never_over():
 
     assert not fired
     assert not patience.is_over
+
+
+async def test_a_held_patience_waits(monkeypatch):
+    """Whoever is waited for meanwhile, it is not the one whose signs of life count."""
+    monkeypatch.setattr("gateway.patience._HELD_CHECK_S", 0.005)
+    over = asyncio.Event()
+    patience = Patience(0.005, over.set)
+
+    patience.hold()
+    await asyncio.sleep(0.03)
+    assert not patience.is_over
+    patience.renew(0.005)
+
+    async with asyncio.timeout(5):
+        await over.wait()

@@ -6,7 +6,8 @@ decompression, a total timeout that cuts long streams (security.md 1c).
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
@@ -26,6 +27,8 @@ from gateway.patience import Patience
 _MAX_BODY_BYTES: Final = 32 * MIB
 _LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
 _LIST_TIMEOUT_S: Final = 5.0
+# Ollama writes its last chunk right behind its last frame.
+_END_WAIT_S: Final = 0.25
 
 
 @frozen
@@ -106,7 +109,11 @@ Call = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
 
 class HttpAnswer:
-    """One call: `async with` sends it and waits for the head; leaving lets go, unread parts included."""
+    """One call: `async with` sends it and waits for the head; leaving lets go, unread parts included.
+
+    Whoever leaves without an error has read what it wanted: then the end of the answer gets a moment to
+    come, so that the connection can be used again.
+    """
 
     def __init__(self, call: Call, backend: str, timeouts: BackendTimeouts) -> None:
         self._call = call
@@ -129,15 +136,23 @@ class HttpAnswer:
             raise BackendFailed("The model backend broke the connection.") from None
         self.status = response.status
         if 300 <= response.status < 400 or response.headers.get("Content-Encoding", "identity") != "identity":
-            await self.__aexit__()
+            response.close()
             raise BackendFailed("The model backend sent an answer that this gateway does not read.")
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # close, not release: an answer that was not read to its end must stop the backend's work. One that
         # was read to its end is already released, and its connection is back in the pool.
-        if self._response is not None:
-            self._response.close()
+        response = self._response
+        if response is None:
+            return
+        try:
+            if kind is None and not response.content.at_eof():
+                await _end_of(response)
+        finally:
+            response.close()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes: its first piece within the first byte's time, others within a chunk gap."""
@@ -147,8 +162,10 @@ class HttpAnswer:
         patience = Patience(self._timeouts.first_byte_s, response.close)
         try:
             async for data in response.content.iter_any():
-                patience.renew(self._timeouts.chunk_gap_s)
+                # A reader that takes its time is no silence of the backend's.
+                patience.hold()
                 yield data
+                patience.renew(self._timeouts.chunk_gap_s)
         except (aiohttp.ClientError, OSError, ValueError):
             if patience.is_over:
                 raise BackendTimeout("The model backend stopped in the middle of its answer.") from None
@@ -168,3 +185,11 @@ class HttpAnswer:
                     raise BackendFailed("The model backend sent an answer that is too large.")
                 pieces.append(piece)
         return b"".join(pieces)
+
+
+async def _end_of(response: aiohttp.ClientResponse) -> None:
+    """Wait for the end for a moment; what still comes is nothing that anybody reads."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        async with asyncio.timeout(_END_WAIT_S):
+            async for _ in response.content.iter_any():
+                pass

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import evolve, frozen
 from starlette.types import Send
 
-from gateway.errors import ClientLeft, Draining, GatewayError, ModelNotFound
+from gateway.errors import BackendFailed, ClientLeft, Draining, GatewayError, ModelNotFound
 from gateway.formats.chat import AnswerStamp, Event, Failure, Finish
 from gateway.formats.translation import Call, SurfaceFormat, Upstream
 from gateway.middleware.context import Header, answer
@@ -25,6 +25,10 @@ HEARTBEAT_S: Final = 15.0
 
 # A caller of an OpenAI-like stream behind nginx must not wait for nginx's buffer.
 _STREAM_HEADERS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+# A plain answer is held until it is complete. Its stream is many times the size of its text: with all log
+# probabilities this is some 20,000 tokens, without them a quarter of a million.
+MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024
 
 # Where no backend counted: English text has about four bytes to a token. Marked as estimated.
 _BYTES_PER_TOKEN: Final = 4
@@ -117,9 +121,17 @@ class Relay:
                 yield job.upstream.read_whole(await upstream.body())
                 return
             reader = job.upstream.reader()
+            size = 0
             async with aclosing(upstream.chunks()) as pieces:
                 async for data in pieces:
-                    yield reader.feed(data)
+                    size += len(data)
+                    if size > MAX_WHOLE_BYTES and not job.call.stream:
+                        raise BackendFailed("The model backend sent an answer that is too large.")
+                    events = reader.feed(data)
+                    yield events
+                    if events and isinstance(events[-1], Finish):
+                        # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
+                        return
             yield reader.end()
 
     async def _error_of(self, upstream: Answer) -> GatewayError:

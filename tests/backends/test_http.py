@@ -115,6 +115,36 @@ async def test_a_name_that_does_not_resolve(double: Double):
         await received_from(double, url="http://no-such-host.invalid")
 
 
+async def test_a_reader_that_takes_its_time_is_no_silence_of_the_backend(double: Double):
+    """The gap between chunks is judged while we wait for the backend, not while our caller reads slowly."""
+    frames = [chunk(chat_frame(str(number) * 50_000)) for number in range(8)]
+    double.scripts["/api/chat"] = raw(HEAD_OF_STREAM + b"".join(frames) + b"0\r\n\r\n")
+    backend = HttpBackend(BackendConfig("b", double.url), BackendTimeouts(3, 5, chunk_gap_s=0.1))
+    await backend.open()
+
+    lines = 0
+    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
+        async for piece in chunks:
+            lines += piece.count(b"\n")
+            await asyncio.sleep(0.2)
+    await backend.close()
+
+    assert lines == 8
+
+
+async def test_an_answer_left_behind_its_last_frame_keeps_its_connection(double: Double):
+    """The last chunk comes a moment later; a connection made anew for each answer would cost more."""
+    double.scripts["/api/chat"] = raw(HEAD_OF_STREAM + chunk(chat_frame(done=True)), b"0\r\n\r\n", gap_s=0.05)
+    backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
+    await backend.open()
+
+    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
+        await anext(chunks)
+    await backend.close()
+
+    assert not double.closed_early.is_set()
+
+
 async def test_leaving_an_answer_stops_the_backend(double: Double):
     """An answer that is not read to its end must not keep a GPU busy."""
     double.scripts["/api/chat"] = hang(HEAD_OF_STREAM + chunk(chat_frame("a")))

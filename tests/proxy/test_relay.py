@@ -97,11 +97,12 @@ def relay_of(
     status: int = 200,
     is_cut: Callable[[], bool] = lambda: False,
     heartbeat_s: float = 60,
+    kind: str = "ollama",
 ) -> tuple[Relay, Exchange, FakeBackend]:
     given = exchange(bytes_in=40)
     backend = FakeBackend(FakeAnswer(pieces, status))
     stamp = AnswerStamp("r1", call.model, 0.0, lambda: 0.0)
-    job = Job(call, SURFACES[operation], upstream_of("ollama", call, "m:latest"), backend, stamp)
+    job = Job(call, SURFACES[operation], upstream_of(kind, call, "m:latest"), backend, stamp)
     return Relay(job, given, FakeClock(), is_cut=is_cut, heartbeat_s=heartbeat_s), given, backend
 
 
@@ -276,3 +277,33 @@ async def test_a_failure_after_a_comment_is_told_in_the_stream():
     assert b'"error"' in caller.pieces[-1]
     assert sse.DONE not in b"".join(caller.pieces)
     assert noted.outcome is Outcome.BACKEND_FAILED
+
+
+@pytest.mark.parametrize("behind", [asyncio.Event(), BackendTimeout("too slow"), b"garbage\n"], ids=repr)
+async def test_what_comes_behind_the_end_changes_nothing(behind):
+    """A backend that hangs, breaks or raves after its last frame: the caller has its whole answer."""
+    relay, noted, backend = relay_of([frame("a"), DONE, behind])
+    caller = Caller()
+
+    async with asyncio.timeout(5):
+        await relay.stream(caller.send)
+
+    last = orjson.loads(b"".join(caller.pieces).splitlines()[-1])
+    assert last["done"] is True
+    assert caller.is_complete
+    assert (noted.error, noted.outcome, noted.usage) == (None, None, Usage(5, 2))
+    assert backend.left == [True]
+
+
+async def test_a_plain_answer_has_a_bound(monkeypatch):
+    """It is held until it is complete: an endless one would take all the memory that there is."""
+    monkeypatch.setattr("gateway.proxy.relay.MAX_WHOLE_BYTES", 300)
+    call = ChatCall("m", CALL.messages, stream=False)
+    pieces = [sse.frame(b'{"choices":[{"delta":{"content":"x"}}]}')] * 50
+    relay, noted, _ = relay_of(pieces, call, Operation.CHAT_COMPLETIONS, kind="openai")
+
+    with pytest.raises(BackendFailed):
+        await relay.whole(Caller().send)
+
+    assert noted.usage is not None
+    assert noted.usage.estimated

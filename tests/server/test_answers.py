@@ -149,7 +149,7 @@ def test_a_slow_reader_of_the_last_piece_has_not_left(serving):
         watcher = asyncio.create_task(receive())
         asyncio.get_running_loop().call_later(0.1, waiting.set)
         await send(start())
-        await send(piece(10 * MEGABYTE, more=False))
+        await send(piece(30 * MEGABYTE, more=False))
         outcomes.append(watcher.done())
         outcomes.append((await watcher)["type"])
         ended.set()
@@ -158,7 +158,7 @@ def test_a_slow_reader_of_the_last_piece_has_not_left(serving):
     assert happens(waiting)
     client.head()
 
-    assert client.rest_of_chunks() == 10_000_000
+    assert client.rest_of_chunks() == 30_000_000
     assert happens(ended)
     assert outcomes == [False, "http.disconnect"]
 

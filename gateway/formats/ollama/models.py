@@ -3,18 +3,17 @@
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gateway.errors import BackendFailed
+from gateway.formats.model_cards import details, text_of
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.times import epoch_of, rfc3339
 from gateway.model import JsonObject, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown, with_tag
 
-# Clients read all six, so all six are always there.
-_DETAIL_TEXTS: Final = ("parent_model", "format", "family", "parameter_size", "quantization_level")
 _DIGEST: Final = re.compile(r"(?:sha256[:-])?([0-9a-f]{64})")
 # ollama-python takes no date but a valid one.
 _LONG_AGO: Final = 0.0
@@ -46,24 +45,15 @@ def write_version(version: str) -> bytes:
     return ascii_json({"version": version})
 
 
-def details(given: Any = None) -> JsonObject:
-    """Ollama's six details of a model, empty where nothing is known."""
-    given = given if isinstance(given, dict) else {}
-    families = given.get("families")
-    families = families if isinstance(families, list) else []
-    known: JsonObject = {name: _text(given.get(name)) for name in _DETAIL_TEXTS}
-    return known | {"families": [family for family in families if isinstance(family, str)]}
-
-
 def _card(model: JsonObject) -> ModelCard | None:
-    name = _text(model.get("model")) or _text(model.get("name"))
+    name = text_of(model.get("model")) or text_of(model.get("name"))
     if canonical(name) is None or model.get("remote_host") or model.get("remote_model"):
         return None
     size = model.get("size")
-    digest = _DIGEST.fullmatch(_text(model.get("digest")))
+    digest = _DIGEST.fullmatch(text_of(model.get("digest")))
     return ModelCard(
         name=name,
-        modified_at=epoch_of(_text(model.get("modified_at"))),
+        modified_at=epoch_of(text_of(model.get("modified_at"))),
         size=size if type(size) is int and size >= 0 else 0,
         digest=digest[1] if digest else "",
         details=details(model.get("details")),
@@ -82,7 +72,3 @@ def _entry(card: ModelCard) -> JsonObject:
         "digest": card.digest or sha256((canonical(card.name) or name).encode()).hexdigest(),
         "details": details(card.details),
     }
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

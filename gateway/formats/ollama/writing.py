@@ -6,11 +6,11 @@ The text of a frame is put together by hand: it is written once for every token 
 from collections.abc import Iterable
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Final
+from typing import Final
 
-from attrs import define, evolve, field
+from attrs import evolve
 
-from gateway.errors import BackendFailed, GatewayError
+from gateway.errors import GatewayError
 from gateway.formats import ndjson
 from gateway.formats.chat import (
     AnswerStamp,
@@ -24,6 +24,7 @@ from gateway.formats.chat import (
     ToolCalls,
 )
 from gateway.formats.dialects import ollama_error
+from gateway.formats.joined import Joined, joined
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.ollama.messages import write_calls
 from gateway.formats.times import rfc3339
@@ -107,15 +108,15 @@ class GenerateWriter(_Writer):
 
 def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
     """The whole answer of /api/chat. Raise the error of a Failure, and BackendFailed without a Finish."""
-    answer = _joined(events, stamp, call)
-    message = {"role": "assistant", "content": answer.content} | answer.extras()
+    answer = joined(events, call)
+    message = {"role": "assistant", "content": answer.content} | _extra_fields(answer, stamp)
     return _whole(answer, stamp, {"message": message})
 
 
 def write_generate_answer(events: Iterable[Event], stamp: AnswerStamp, call: GenerateCall) -> bytes:
     """The whole answer of /api/generate. Raise the error of a Failure, and BackendFailed without a Finish."""
-    answer = _joined(events, stamp, call)
-    return _whole(answer, stamp, {"response": answer.content} | answer.extras())
+    answer = joined(events, call)
+    return _whole(answer, stamp, {"response": answer.content} | _extra_fields(answer, stamp))
 
 
 def write_load_answer(stamp: AnswerStamp, call: ChatCall | GenerateCall) -> bytes:
@@ -198,53 +199,19 @@ def _span_ns(start: float, stop: float) -> int:
 # ── whole answers ────────────────────────────────────────────────────────────────────────
 
 
-@define
-class _Joined:
-    """An answer's events, joined."""
-
-    finish: Finish
-    content: str = ""
-    thinking: str = ""
-    calls: list[ToolCall] = field(factory=list)
-    logprobs: list[JsonObject] = field(factory=list)
-
-    def extras(self) -> JsonObject:
-        fields: dict[str, Any] = {"thinking": self.thinking, "tool_calls": write_calls(tuple(self.calls))}
-        return {name: value for name, value in fields.items() if value}
+def _extra_fields(answer: Joined, stamp: AnswerStamp) -> JsonObject:
+    """Thinking and calls, where there are any."""
+    calls = write_calls(with_ids(answer.calls, stamp, 0))
+    fields: JsonObject = {"thinking": answer.thinking, "tool_calls": calls}
+    return {name: value for name, value in fields.items() if value}
 
 
-def _joined(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall | GenerateCall) -> _Joined:
-    deltas: list[Delta] = []
-    calls: list[ToolCall] = []
-    finish: Finish | None = None
-    for event in events:
-        match event:
-            case Delta():
-                deltas.append(event)
-            case ToolCalls():
-                calls += with_ids(event.calls, stamp, len(calls))
-            case Finish():
-                finish = event
-            case Failure():
-                raise event.error
-    if finish is None:
-        raise BackendFailed("The model's server broke off its answer.")
-    wanted = call.top_logprobs is not None
-    return _Joined(
-        finish=finish,
-        content="".join(delta.content for delta in deltas),
-        thinking="".join(delta.thinking for delta in deltas),
-        calls=calls,
-        logprobs=[native_logprob(item) for delta in deltas if wanted for item in delta.logprobs],
-    )
-
-
-def _whole(answer: _Joined, stamp: AnswerStamp, piece: JsonObject) -> bytes:
+def _whole(answer: Joined, stamp: AnswerStamp, piece: JsonObject) -> bytes:
     now = stamp.now()
     # A whole answer comes at once: without the backend's word, all of its time counts for the answer.
     timings = measured(answer.finish.timings, stamp.created, stamp.created, now)
     written = {"model": stamp.model, "created_at": rfc3339(now), **piece, "done": True}
     written |= final_fields(answer.finish, timings)
     if answer.logprobs:
-        written["logprobs"] = answer.logprobs
+        written["logprobs"] = [native_logprob(item) for item in answer.logprobs]
     return ascii_json(written)

@@ -1,13 +1,9 @@
 """OpenAI's protocol, from both ends: the surface that callers speak, and the kind that backends speak."""
 
-from gateway.formats.openai.answers import (
-    ChatReader,
-    ChatWriter,
-    CompletionReader,
-    read_error,
-    write_chat_answer,
-)
+from gateway.formats.openai.errors import read_error
+from gateway.formats.openai.reading import ChatReader, CompletionReader
 from gateway.formats.openai.requests import is_completion, read_chat, write_chat, write_completion
+from gateway.formats.openai.writing import ChatWriter, write_chat_answer
 
 __all__ = [
     "ChatReader",

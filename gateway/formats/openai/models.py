@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BackendFailed
-from gateway.formats.ollama.models import details
+from gateway.formats.model_cards import details, text_of
 from gateway.formats.times import is_moment
 from gateway.model import JsonObject, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown
@@ -25,7 +25,7 @@ def read_models(body: bytes) -> tuple[ModelCard, ...]:
     try:
         answer = orjson.loads(body)
         models = answer["data"] or []
-        siblings = {_text(model.get("model")): model for model in answer.get("models") or []}
+        siblings = {text_of(model.get("model")): model for model in answer.get("models") or []}
         cards = [_card(model, siblings) for model in models if isinstance(model, dict)]
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
         raise BackendFailed("The model's server sent no list of models.") from None
@@ -44,10 +44,10 @@ def write_model(card: ModelCard, requested_id: str) -> bytes:
 
 
 def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | None:
-    name = _text(model.get("id"))
+    name = text_of(model.get("id"))
     if canonical(name) is None:
         return None
-    owner, created = _text(model.get("owned_by")), model.get("created")
+    owner, created = text_of(model.get("owned_by")), model.get("created")
     meta = model.get("meta")
     size = meta.get("size") if isinstance(meta, dict) else None
     return ModelCard(
@@ -67,7 +67,3 @@ def _entry(card: ModelCard, name: str) -> JsonObject:
 def _moment(created: Any) -> float | None:
     """None also for servers that count milliseconds: their year has five digits."""
     return float(created) if type(created) is int and is_moment(created) else None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -8,9 +8,9 @@ from hashlib import sha256
 from typing import Final
 
 import orjson
-from attrs import define, evolve, field
+from attrs import evolve
 
-from gateway.errors import BackendFailed, GatewayError
+from gateway.errors import GatewayError
 from gateway.formats import sse
 from gateway.formats.chat import (
     AnswerStamp,
@@ -23,6 +23,7 @@ from gateway.formats.chat import (
     ToolCalls,
 )
 from gateway.formats.dialects import openai_error
+from gateway.formats.joined import Joined, joined
 from gateway.formats.logprobs import complete
 from gateway.formats.openai.tools import write_call
 from gateway.model import JsonObject, Usage
@@ -121,12 +122,14 @@ class ChatWriter:
 
 def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
     """The whole chat.completion. Raise the error of a Failure, and BackendFailed without a Finish."""
-    answer = _joined(events, stamp, call)
+    answer = joined(events, call)
+    calls = _Calls(stamp, call)
+    told = calls.told(answer.calls)
     choice = {
         "index": 0,
-        "message": _message(answer),
+        "message": _message(answer, told),
         "logprobs": _logprobs(answer.logprobs, call.top_logprobs) if answer.logprobs else None,
-        "finish_reason": answer.finish.reason,
+        "finish_reason": calls.reason(answer.finish.reason),
     }
     written: JsonObject = {
         "id": answer_id(stamp),
@@ -190,56 +193,18 @@ def _usage(usage: Usage) -> JsonObject:
 # ── whole answers ────────────────────────────────────────────────────────────────────────
 
 
-@define
-class _Joined:
-    """An answer's events, joined."""
-
-    finish: Finish
-    content: str = ""
-    thinking: str = ""
-    calls: list[JsonObject] = field(factory=list)
-    logprobs: list[JsonObject] = field(factory=list)
-
-
-def _joined(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> _Joined:
-    deltas: list[Delta] = []
-    calls = _Calls(stamp, call)
-    told: list[JsonObject] = []
-    finish: Finish | None = None
-    for event in events:
-        match event:
-            case Delta():
-                deltas.append(event)
-            case ToolCalls():
-                told += calls.told(event.calls)
-            case Finish():
-                finish = evolve(event, reason=calls.reason(event.reason))
-            case Failure():
-                raise event.error
-    if finish is None:
-        raise BackendFailed("The model's server broke off its answer.")
-    wanted = call.top_logprobs is not None
-    return _Joined(
-        finish=finish,
-        content="".join(delta.content for delta in deltas),
-        thinking="".join(delta.thinking for delta in deltas),
-        calls=told,
-        logprobs=[item for delta in deltas if wanted for item in delta.logprobs],
-    )
-
-
-def _message(answer: _Joined) -> JsonObject:
+def _message(answer: Joined, told: list[JsonObject]) -> JsonObject:
     """`content` is null where the model only calls; thinking goes by both names that clients know."""
     message: JsonObject = {
         "role": "assistant",
-        "content": answer.content if answer.content or not answer.calls else None,
+        "content": answer.content if answer.content or not told else None,
         "refusal": None,
     }
     if answer.thinking:
         message |= {"reasoning": answer.thinking, "reasoning_content": answer.thinking}
-    if answer.calls:
+    if told:
         # Only chunks number their calls.
         message["tool_calls"] = [
-            {name: value for name, value in call.items() if name != "index"} for call in answer.calls
+            {name: value for name, value in call.items() if name != "index"} for call in told
         ]
     return message

@@ -7,7 +7,7 @@ import pytest
 from ollama._types import ListResponse
 
 from gateway.errors import BackendFailed
-from gateway.formats.ollama.models import details, read_tags, write_tags, write_version
+from gateway.formats.ollama.models import read_tags, write_tags, write_version
 from gateway.model import ModelCard
 from tests.formats.ollama.recordings import recording
 
@@ -121,11 +121,6 @@ def test_ollamas_own_types_take_the_list():
     listed = ListResponse.model_validate_json(write_tags([TINY, ModelCard("Qwen/Qwen2.5-7B")]))
 
     assert [model.model for model in listed.models] == ["tiny:latest", "Qwen/Qwen2.5-7B:latest"]
-
-
-def test_details_always_have_six_keys():
-    """Whatever a backend says."""
-    assert details(None) == details([]) == details({"families": [1], "family": 2, "other": "x"}) == NOTHING
 
 
 def test_the_version_is_an_object():

@@ -1,0 +1,21 @@
+"""What both protocols' lists of models have in common."""
+
+from typing import Any, Final
+
+from gateway.model import JsonObject
+
+# Clients read all six, so all six are always there.
+_DETAIL_TEXTS: Final = ("parent_model", "format", "family", "parameter_size", "quantization_level")
+
+
+def details(given: Any = None) -> JsonObject:
+    """Ollama's six details of a model, empty where nothing is known."""
+    given = given if isinstance(given, dict) else {}
+    families = given.get("families")
+    families = families if isinstance(families, list) else []
+    known: JsonObject = {name: text_of(given.get(name)) for name in _DETAIL_TEXTS}
+    return known | {"families": [family for family in families if isinstance(family, str)]}
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
