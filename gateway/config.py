@@ -67,6 +67,7 @@ class Config:
     connect_timeout_s: float
     first_byte_timeout_s: float
     chunk_gap_timeout_s: float
+    answer_timeout_s: float
     write_stall_s: float
     drain_s: float
     max_keep_alive_s: float
@@ -200,6 +201,7 @@ SETTINGS: Final = (
         "GATEWAY_FIRST_BYTE_TIMEOUT_S", _seconds, "300", "a backend's first byte: loading a model takes time"
     ),
     Setting("GATEWAY_CHUNK_GAP_TIMEOUT_S", _seconds, "90", "silence between two pieces of an answer"),
+    Setting("GATEWAY_ANSWER_TIMEOUT_S", _seconds, "3600", "a whole answer that Ollama does not stream"),
     Setting("GATEWAY_WRITE_STALL_S", _seconds, "30", "a client that reads nothing for so long is cut"),
     Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
     Setting(

@@ -50,7 +50,10 @@ class Resources:
         store = Keys(self.database)
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
         timeouts = BackendTimeouts(
-            config.connect_timeout_s, config.first_byte_timeout_s, config.chunk_gap_timeout_s
+            connect_s=config.connect_timeout_s,
+            first_byte_s=config.first_byte_timeout_s,
+            chunk_gap_s=config.chunk_gap_timeout_s,
+            answer_s=config.answer_timeout_s,
         )
         self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
         self.catalogue = Discovery(self.backends, self.clock)

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import aiohttp
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 from yarl import URL
 
 from gateway.config import MIB, BackendConfig
@@ -38,6 +38,8 @@ class BackendTimeouts:
     connect_s: float
     first_byte_s: float
     chunk_gap_s: float
+    answer_s: float
+    """A whole answer that is not streamed."""
 
 
 class HttpBackend:
@@ -48,6 +50,7 @@ class HttpBackend:
         self.kind = config.kind
         self._root = config.url
         self._timeouts = timeouts
+        self._plain_timeouts = evolve(timeouts, first_byte_s=timeouts.answer_s)
         self._urls: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "User-Agent": "neuronetz-gateway"}
         if config.credential:
@@ -72,11 +75,13 @@ class HttpBackend:
 
     def send(self, request: UpstreamRequest, *, request_id: str) -> "HttpAnswer":
         body = orjson.dumps(request.body)
-        return HttpAnswer(self._post(request.path, body, request_id), self.name, self._timeouts)
+        # A plain answer has its first byte when the last token is there.
+        timeouts = self._timeouts if request.body.get("stream") else self._plain_timeouts
+        return HttpAnswer(self._post(request.path, body, request_id), self.name, timeouts)
 
     async def models(self) -> tuple[ModelCard, ...]:
         path, read = _LISTS[self.kind]
-        timeouts = BackendTimeouts(self._timeouts.connect_s, _LIST_TIMEOUT_S, _LIST_TIMEOUT_S)
+        timeouts = BackendTimeouts(self._timeouts.connect_s, *[_LIST_TIMEOUT_S] * 3)
         async with HttpAnswer(self._get(path), self.name, timeouts) as answer:
             if answer.status != 200:
                 raise BackendFailed("A model backend does not tell which models it has.")

@@ -28,7 +28,7 @@ from gateway.storage.migrations import migrate
 _TENANT: Final = "first"
 _KEY: Final = "first"
 # Long enough for a machine nearby, short enough not to be felt when nothing is there.
-_PROBE: Final = BackendTimeouts(connect_s=1.0, first_byte_s=2.0, chunk_gap_s=2.0)
+_PROBE: Final = BackendTimeouts(connect_s=1.0, first_byte_s=2.0, chunk_gap_s=2.0, answer_s=2.0)
 
 
 @frozen

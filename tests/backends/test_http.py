@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from attrs import evolve
 
 from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import BackendConfig
@@ -24,8 +25,8 @@ from tests.doubles import (
 )
 
 CHAT = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": True})
-PATIENT = BackendTimeouts(connect_s=3, first_byte_s=5, chunk_gap_s=5)
-HASTY = BackendTimeouts(connect_s=0.2, first_byte_s=0.1, chunk_gap_s=0.1)
+PATIENT = BackendTimeouts(connect_s=3, first_byte_s=5, chunk_gap_s=5, answer_s=5)
+HASTY = BackendTimeouts(connect_s=0.2, first_byte_s=0.1, chunk_gap_s=0.1, answer_s=0.1)
 
 
 @pytest.fixture
@@ -105,6 +106,23 @@ async def test_a_backend_that(
     assert len(double.received) == 1, "nothing is sent twice"
 
 
+async def test_a_plain_answer_may_take_as_long_as_its_last_token(double: Double):
+    """Its first byte comes when all is said, which may be long after a stream's would."""
+    double.scripts["/api/chat"] = raw(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", gap_s=0.3)
+    backend = HttpBackend(BackendConfig("b", double.url), evolve(HASTY, answer_s=5))
+    await backend.open()
+    plain = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": False})
+
+    async with backend.send(plain, request_id="r1") as got:
+        body = await got.body()
+    with pytest.raises(BackendTimeout):
+        async with backend.send(CHAT, request_id="r1") as got:
+            await got.body()
+    await backend.close()
+
+    assert body == b"{}"
+
+
 async def test_a_port_that_nobody_listens_on(double: Double):
     with pytest.raises(BackendFailed):
         await received_from(double, url="http://127.0.0.1:1")
@@ -119,7 +137,7 @@ async def test_a_reader_that_takes_its_time_is_no_silence_of_the_backend(double:
     """The gap between chunks is judged while we wait for the backend, not while our caller reads slowly."""
     frames = [chunk(chat_frame(str(number) * 50_000)) for number in range(8)]
     double.scripts["/api/chat"] = raw(HEAD_OF_STREAM + b"".join(frames) + b"0\r\n\r\n")
-    backend = HttpBackend(BackendConfig("b", double.url), BackendTimeouts(3, 5, chunk_gap_s=0.1))
+    backend = HttpBackend(BackendConfig("b", double.url), evolve(PATIENT, chunk_gap_s=0.1))
     await backend.open()
 
     lines = 0
