@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from gateway.accounting import Policy
 from gateway.errors import GatewayError
 
 # A JSON object as it was parsed: the payload itself is the one bare dict that travels.
@@ -86,6 +87,9 @@ class Tenant:
     id: str
     name: str
     created_at: float
+    policy: Policy = Policy()
+    time_zone: str = "UTC"
+    """An IANA name: in it the tenant's days and months begin."""
 
 
 @frozen
@@ -105,6 +109,7 @@ class Key:
     expires_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
+    policy: Policy = Policy()
 
     def status(self, now: float) -> KeyStatus:
         if self.revoked_at is not None:
@@ -123,6 +128,9 @@ class Principal:
     key_id: str
     key: str
     prefix: str
+    tenant_policy: Policy = Policy()
+    key_policy: Policy = Policy()
+    time_zone: str = "UTC"
 
 
 @frozen

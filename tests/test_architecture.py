@@ -25,6 +25,7 @@ FLOORS: list[set[str]] = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
+    "model": {"accounting"},
     "formats": {"rules"},
     "ports": {"formats"},
     "state": {"storage"},

@@ -1,8 +1,9 @@
 """What both protocols' lists of models have in common."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.model import JsonObject
+from gateway.model import JsonObject, ModelCard
 
 # Clients read all six, so all six are always there.
 _DETAIL_TEXTS: Final = ("parent_model", "format", "family", "parameter_size", "quantization_level")
@@ -15,6 +16,16 @@ def details(given: Any = None) -> JsonObject:
     families = families if isinstance(families, list) else []
     known: JsonObject = {name: text_of(given.get(name)) for name in _DETAIL_TEXTS}
     return known | {"families": [family for family in families if isinstance(family, str)]}
+
+
+def newest_first(cards: Iterable[ModelCard]) -> list[ModelCard]:
+    """As Ollama sorts its models. One without a time counts as of 1970; those of one time go by name."""
+    return sorted(cards, key=lambda card: (-(card.modified_at or 0), card.name))
+
+
+def size_of(value: Any) -> int:
+    """In bytes; 0 where it is unknown."""
+    return value if type(value) is int and value >= 0 else 0
 
 
 def text_of(value: Any) -> str:

@@ -238,5 +238,12 @@ class _Lane:
 
 def _principal(key: Key) -> Principal:
     return Principal(
-        tenant_id=key.tenant.id, tenant=key.tenant.name, key_id=key.id, key=key.name, prefix=key.prefix
+        tenant_id=key.tenant.id,
+        tenant=key.tenant.name,
+        key_id=key.id,
+        key=key.name,
+        prefix=key.prefix,
+        tenant_policy=key.tenant.policy,
+        key_policy=key.policy,
+        time_zone=key.tenant.time_zone,
     )

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from gateway.errors import BackendFailed
-from gateway.formats.model_cards import details, text_of
+from gateway.formats.model_cards import details, newest_first, size_of, text_of
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.times import epoch_of, rfc3339
 from gateway.model import JsonObject, ModelCard
@@ -37,8 +37,7 @@ def read_tags(body: bytes) -> tuple[ModelCard, ...]:
 
 def write_tags(cards: Iterable[ModelCard]) -> bytes:
     """The answer of /api/tags: newest first, as Ollama sorts them."""
-    newest_first = sorted(cards, key=lambda card: (-(card.modified_at or _LONG_AGO), card.name))
-    return ascii_json({"models": [_entry(card) for card in newest_first]})
+    return ascii_json({"models": [_entry(card) for card in newest_first(cards)]})
 
 
 def write_version(version: str) -> bytes:
@@ -49,12 +48,11 @@ def _card(model: JsonObject) -> ModelCard | None:
     name = text_of(model.get("model")) or text_of(model.get("name"))
     if canonical(name) is None or model.get("remote_host") or model.get("remote_model"):
         return None
-    size = model.get("size")
     digest = _DIGEST.fullmatch(text_of(model.get("digest")))
     return ModelCard(
         name=name,
         modified_at=epoch_of(text_of(model.get("modified_at"))),
-        size=size if type(size) is int and size >= 0 else 0,
+        size=size_of(model.get("size")),
         digest=digest[1] if digest else "",
         details=details(model.get("details")),
         owned_by=namespace(name),

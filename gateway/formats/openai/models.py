@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BackendFailed
-from gateway.formats.model_cards import details, text_of
+from gateway.formats.model_cards import details, newest_first, size_of, text_of
 from gateway.formats.times import is_moment
 from gateway.model import JsonObject, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown
@@ -34,8 +34,9 @@ def read_models(body: bytes) -> tuple[ModelCard, ...]:
 
 def write_models(cards: Iterable[ModelCard]) -> bytes:
     """The answer of /v1/models: newest first, as Ollama sorts them; an empty list where there are none."""
-    newest_first = sorted(cards, key=lambda card: (-(card.modified_at or _LONG_AGO), card.name))
-    return orjson.dumps({"object": "list", "data": [_entry(card, shown(card.name)) for card in newest_first]})
+    return orjson.dumps(
+        {"object": "list", "data": [_entry(card, shown(card.name)) for card in newest_first(cards)]}
+    )
 
 
 def write_model(card: ModelCard, requested_id: str) -> bytes:
@@ -53,7 +54,7 @@ def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | Non
     return ModelCard(
         name=name,
         modified_at=_moment(created) if owner not in _NOW_SAYERS else None,
-        size=size if type(size) is int and size >= 0 else 0,
+        size=size_of(size),
         details=details(siblings.get(name, {}).get("details")),
         owned_by=namespace(name),
     )
