@@ -15,7 +15,7 @@ from gateway.errors import (
 )
 from gateway.formats.ollama import read_error
 from gateway.formats.ollama.errors import read_failure
-from tests.formats.ollama.recordings import recording
+from tests.formats.recordings import of_ollama
 
 FAILED = "The model's server failed"
 REFUSED = "The model's server refused the request"
@@ -55,7 +55,7 @@ ANSWERS = [
     ),
     pytest.param(
         500,
-        recording("context_exceeded.json"),
+        of_ollama("context_exceeded.json"),
         ContextLengthExceeded(
             "The prompt is longer than the model's context (919 tokens, and the context has 256); shorten it."
         ),
@@ -100,7 +100,7 @@ def test_an_error_answer_becomes_an_outcome(status, answer, expected):
 
 def test_an_overflow_names_the_messages():
     """OpenAI's clients look there."""
-    assert read_error(400, recording("context_exceeded.json")).param == "messages"
+    assert read_error(400, of_ollama("context_exceeded.json")).param == "messages"
 
 
 NESTED = [

@@ -9,7 +9,7 @@ from ollama._types import ListResponse
 from gateway.errors import BackendFailed
 from gateway.formats.ollama.models import read_tags, write_tags, write_version
 from gateway.model import ModelCard
-from tests.formats.ollama.recordings import recording
+from tests.formats.recordings import of_ollama
 
 DIGEST = "0123456789abcdef" * 4
 LLAMA = {
@@ -33,7 +33,7 @@ TINY = ModelCard("tiny:latest", 1_795_421_763.565756, 1_234_567, DIGEST, LLAMA, 
 
 def test_a_backends_models_are_read():
     """Cloud models and remote ones are left out: another machine would answer."""
-    assert read_tags(recording("tags.json")) == (TINY,)
+    assert read_tags(of_ollama("tags.json")) == (TINY,)
 
 
 ENTRIES = [

@@ -12,7 +12,7 @@ from gateway.formats.chat import Delta, Failure, Finish, ToolCall, ToolCalls
 from gateway.formats.ollama import ChatReader, GenerateReader, read_chat_answer, read_generate_answer
 from gateway.model import Timings, Usage
 from tests.formats.cuts import cut, places
-from tests.formats.ollama.recordings import recording
+from tests.formats.recordings import of_ollama
 
 USAGE = Usage(prompt_tokens=21, completion_tokens=8)
 TIMINGS = Timings(total_ns=289487024, load_ns=262845975, prompt_ns=18988000, generation_ns=3117000)
@@ -30,7 +30,7 @@ def read(reader, pieces):
 
 def test_a_streamed_chat_is_read():
     """Text by text, then the end with counts and times."""
-    assert read(ChatReader(), [recording("chat.ndjson")]) == [
+    assert read(ChatReader(), [of_ollama("chat.ndjson")]) == [
         Delta("Hello"),
         Delta(
             " wörld\u2028",
@@ -42,7 +42,7 @@ def test_a_streamed_chat_is_read():
 
 def test_thinking_and_tool_calls_are_read():
     """Calls may come in the final frame; `stop` then means tool_calls."""
-    assert read(ChatReader(), [recording("chat_tools.ndjson")]) == [
+    assert read(ChatReader(), [of_ollama("chat_tools.ndjson")]) == [
         Delta(thinking="Two cities."),
         ToolCalls(
             (
@@ -56,7 +56,7 @@ def test_thinking_and_tool_calls_are_read():
 
 def test_a_streamed_completion_is_read():
     """The text is in `response`, and the end has the context."""
-    assert read(GenerateReader(), [recording("generate.ndjson")]) == [
+    assert read(GenerateReader(), [of_ollama("generate.ndjson")]) == [
         Delta("Hello"),
         Finish("length", USAGE, TIMINGS, context=(1, 2, 3)),
     ]
@@ -64,7 +64,7 @@ def test_a_streamed_completion_is_read():
 
 def test_an_error_in_mid_stream_is_the_end():
     """Its words are unwrapped, and without addresses; no Finish follows."""
-    assert read(ChatReader(), [recording("chat_broken.ndjson")]) == [
+    assert read(ChatReader(), [of_ollama("chat_broken.ndjson")]) == [
         Delta("Hel"),
         (
             BackendFailed,
@@ -76,7 +76,7 @@ def test_an_error_in_mid_stream_is_the_end():
 
 def test_a_prompt_that_does_not_fit_is_told_in_mid_stream_too():
     """It is the caller's to mend, not a failure."""
-    assert read(ChatReader(), [recording("context_exceeded.json")]) == [
+    assert read(ChatReader(), [of_ollama("context_exceeded.json")]) == [
         (
             ContextLengthExceeded,
             "The prompt is longer than the model's context "
@@ -87,10 +87,10 @@ def test_a_prompt_that_does_not_fit_is_told_in_mid_stream_too():
 
 def test_whole_answers_are_read():
     """One object: the final frame with everything in it."""
-    final = orjson.loads(recording("chat_final.json"))
+    final = orjson.loads(of_ollama("chat_final.json"))
     said = {"role": "assistant", "content": "Hi", "thinking": "Hm."}
 
-    assert read_chat_answer(recording("chat_final.json")) == [Finish("stop", USAGE, TIMINGS)]
+    assert read_chat_answer(of_ollama("chat_final.json")) == [Finish("stop", USAGE, TIMINGS)]
     assert read_chat_answer(orjson.dumps(final | {"message": said}, option=orjson.OPT_INDENT_2)) == [
         Delta("Hi", "Hm."),
         Finish("stop", USAGE, TIMINGS),
@@ -102,7 +102,7 @@ def test_whole_answers_are_read():
 @given(places=places)
 def test_any_cut_gives_the_same_events(name, places):
     """A network cuts anywhere."""
-    data = recording(name)
+    data = of_ollama(name)
 
     assert read(ChatReader(), cut(data, places)) == read(ChatReader(), [data])
 

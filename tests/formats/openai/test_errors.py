@@ -1,6 +1,5 @@
 """gateway.formats.openai.errors: what a backend's refusal means for the caller."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,8 +17,8 @@ from gateway.errors import (
     ModelNotFound,
 )
 from gateway.formats.openai.errors import read_error
+from tests.formats.recordings import of_llama_cpp
 
-LLAMA_CPP = Path(__file__).parents[2] / "golden" / "llama_cpp"
 SERVER_FAILED = "The model's server failed."
 BUSY = "The model's server is busy or still loading; try again in a few seconds."
 SLOW = "The model's server did not answer in time; try again."
@@ -53,14 +52,14 @@ def said(message: str, **more: Any) -> bytes:
 )
 def test_errors_of_llama_cpp(name: str, status: int, kind: type[GatewayError], sentence: str) -> None:
     """As they were recorded."""
-    error = read_error(status, (LLAMA_CPP / f"{name}.txt").read_bytes())
+    error = read_error(status, of_llama_cpp(name))
 
     assert (type(error), error.sentence) == (kind, sentence)
 
 
 def test_json_that_llama_cpp_cannot_read_is_no_fault_of_the_caller() -> None:
     """It was written by us."""
-    assert type(read_error(400, (LLAMA_CPP / "error_json.txt").read_bytes())) is BackendFailed
+    assert type(read_error(400, of_llama_cpp("error_json"))) is BackendFailed
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """gateway.formats.openai.models: lists of models, from backends and for callers."""
 
-from pathlib import Path
-
 import orjson
 import pytest
 from openai.types import Model
@@ -9,8 +7,8 @@ from openai.types import Model
 from gateway.errors import BackendFailed
 from gateway.formats.openai.models import read_models, write_model, write_models
 from gateway.model import ModelCard
+from tests.formats.recordings import of_llama_cpp
 
-LLAMA_CPP = Path(__file__).parents[2] / "golden" / "llama_cpp"
 NO_DETAILS = {
     "parent_model": "",
     "format": "",
@@ -23,7 +21,7 @@ NO_DETAILS = {
 
 def test_the_list_of_llama_cpp() -> None:
     """Its `created` is the time of the question, so no time of the model is known."""
-    assert read_models((LLAMA_CPP / "models.txt").read_bytes()) == (
+    assert read_models(of_llama_cpp("models")) == (
         ModelCard(name="greeting", size=481_536, details={**NO_DETAILS, "format": "gguf", "families": [""]}),
     )
 

@@ -1,6 +1,5 @@
 """gateway.formats.openai.reading: what vLLM and llama.cpp answer, as events."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,16 +16,12 @@ from gateway.formats.openai.reading import (
 from gateway.formats.sse import DONE, frame
 from gateway.model import Timings, Usage
 from tests.formats.cuts import cut, places
+from tests.formats.recordings import of_llama_cpp
 
-LLAMA_CPP = Path(__file__).parents[2] / "golden" / "llama_cpp"
 GREETING = (
     "Hello! I am the demo model built into this gateway: my tiny weights recite one friendly sentence, "
     "so you can see real tokens streaming before connecting your own."
 )
-
-
-def recording(name: str) -> bytes:
-    return (LLAMA_CPP / f"{name}.txt").read_bytes()
 
 
 def events_of(reader: AnswerReader, *pieces: bytes) -> list[Event]:
@@ -60,7 +55,7 @@ def piece(
 
 def test_a_stream_of_llama_cpp() -> None:
     """The first chunk has a null content, the last one the usage; both are no text."""
-    *deltas, finish = events_of(ChatReader(), recording("chat_stream_usage"))
+    *deltas, finish = events_of(ChatReader(), of_llama_cpp("chat_stream_usage"))
 
     assert "".join(event.content for event in deltas if isinstance(event, Delta)) == GREETING
     assert len(deltas) == 28
@@ -72,7 +67,7 @@ def test_a_stream_of_llama_cpp() -> None:
 
 def test_a_stream_of_llama_cpp_that_reached_its_bound() -> None:
     """The timings come with the usage."""
-    assert events_of(ChatReader(), recording("chat_stream_length")) == [
+    assert events_of(ChatReader(), of_llama_cpp("chat_stream_length")) == [
         Delta("Hello!"),
         Delta(" I"),
         Delta(" am"),
@@ -82,7 +77,7 @@ def test_a_stream_of_llama_cpp_that_reached_its_bound() -> None:
 
 def test_a_stream_of_llama_cpp_without_usage() -> None:
     """The finish waits for [DONE] at the latest."""
-    finish = events_of(ChatReader(), recording("chat_stream"))[-1]
+    finish = events_of(ChatReader(), of_llama_cpp("chat_stream"))[-1]
 
     assert finish == Finish("stop", None, Timings(prompt_ns=245_000, generation_ns=3_081_000))
 
@@ -91,7 +86,7 @@ def test_a_streamed_tool_call_of_llama_cpp() -> None:
     """Its arguments come in pieces, and are told when they are complete."""
     call = ToolCall("eg0zFM6sNTNUDb3akTyNZ2Qx3u3WGSZ0", "get_weather", {"city": "Paris"})
 
-    assert events_of(ChatReader(), recording("tool_call_stream")) == [
+    assert events_of(ChatReader(), of_llama_cpp("tool_call_stream")) == [
         ToolCalls((call,)),
         Finish("tool_calls", Usage(163, 8), Timings(prompt_ns=486_000, generation_ns=1_286_000)),
     ]
@@ -99,7 +94,7 @@ def test_a_streamed_tool_call_of_llama_cpp() -> None:
 
 def test_logprobs_of_llama_cpp() -> None:
     """Only the four keys of OpenAI's shape are kept."""
-    (choice,) = orjson.loads(recording("chat_logprobs"))["choices"]
+    (choice,) = orjson.loads(of_llama_cpp("chat_logprobs"))["choices"]
     said = chunk({"content": choice["message"]["content"]}, "stop", choice={"logprobs": choice["logprobs"]})
 
     delta, _ = events_of(ChatReader(), said + DONE)
@@ -119,7 +114,7 @@ def test_logprobs_of_llama_cpp() -> None:
 
 def test_completions_of_llama_cpp() -> None:
     """The usage comes with the last text."""
-    assert events_of(CompletionReader(), recording("completion_stream")) == [
+    assert events_of(CompletionReader(), of_llama_cpp("completion_stream")) == [
         Delta("Hello!"),
         Delta(" I"),
         Delta(" am"),
@@ -141,7 +136,7 @@ def test_completions_of_llama_cpp() -> None:
 @given(places=places)
 def test_any_cut_gives_the_same_events(reader: type[AnswerReader], name: str, places: list[int]) -> None:
     """TCP cuts where it likes, also within a character."""
-    data = recording(name)
+    data = of_llama_cpp(name)
 
     assert events_of(reader(), *cut(data, places)) == events_of(reader(), data)
 
@@ -150,7 +145,7 @@ def test_any_cut_gives_the_same_events(reader: type[AnswerReader], name: str, pl
 @given(data=st.data())
 def test_a_stream_that_is_cut_never_looks_complete(name: str, data: st.DataObject) -> None:
     """Up to the usage, or [DONE] where there is none, something is missing."""
-    whole = recording(name)
+    whole = of_llama_cpp(name)
     # Where the finish is told: the usage, if there is one, else the end mark.
     told = whole.index(b'"usage"') if b'"usage"' in whole else whole.index(b"[DONE]")
     end = data.draw(st.integers(0, told))
