@@ -44,6 +44,21 @@ class Policy:
 
 
 @frozen
+class PromptSize:
+    """How big a prompt is, by what can be measured without its tokenizer; see `formats.sizes`.
+
+    `schema_bytes` is JSON that a template writes anew: tools, calls, output schemas. `tokens` are those
+    that were given as such, by number.
+    """
+
+    text_bytes: int = 0
+    schema_bytes: int = 0
+    messages: int = 0
+    images: int = 0
+    tokens: int = 0
+
+
+@frozen
 class Period:
     """One turn of a window. `id` is "2026-11-23", "2026-11" or "total"; `ends_at` is None for the total."""
 
