@@ -10,6 +10,7 @@ from gateway.errors import BackendFailed
 from gateway.formats.ollama.models import read_tags, write_tags, write_version
 from gateway.model import ModelCard
 from tests.formats.recordings import of_ollama
+from tests.formats.samples import NO_DETAILS
 
 DIGEST = "0123456789abcdef" * 4
 LLAMA = {
@@ -19,14 +20,6 @@ LLAMA = {
     "families": ["llama"],
     "parameter_size": "1.2M",
     "quantization_level": "F16",
-}
-NOTHING = {
-    "parent_model": "",
-    "format": "",
-    "family": "",
-    "families": [],
-    "parameter_size": "",
-    "quantization_level": "",
 }
 TINY = ModelCard("tiny:latest", 1_795_421_763.565756, 1_234_567, DIGEST, LLAMA, "library")
 
@@ -38,19 +31,19 @@ def test_a_backends_models_are_read():
 
 ENTRIES = [
     pytest.param(
-        {"name": "a/b:7b"}, (ModelCard("a/b:7b", details=NOTHING, owned_by="a"),), id="a name alone"
+        {"name": "a/b:7b"}, (ModelCard("a/b:7b", details=NO_DETAILS, owned_by="a"),), id="a name alone"
     ),
     pytest.param(
-        {"name": "x", "model": "y:1"}, (ModelCard("y:1", details=NOTHING),), id="`model` before `name`"
+        {"name": "x", "model": "y:1"}, (ModelCard("y:1", details=NO_DETAILS),), id="`model` before `name`"
     ),
     pytest.param(
         {"name": "x", "digest": f"sha256:{DIGEST}"},
-        (ModelCard("x", digest=DIGEST, details=NOTHING),),
+        (ModelCard("x", digest=DIGEST, details=NO_DETAILS),),
         id="a prefix",
     ),
     pytest.param(
         {"name": "x", "size": "1", "digest": 1, "modified_at": "", "details": []},
-        (ModelCard("x", details=NOTHING),),
+        (ModelCard("x", details=NO_DETAILS),),
         id="fields of wrong types",
     ),
     pytest.param({"name": "m:cloud"}, (), id="a cloud model"),
@@ -100,7 +93,7 @@ def test_a_list_is_written_newest_first():
                 "modified_at": "1970-01-01T00:00:00.000000Z",
                 "size": 0,
                 "digest": sha256(b"old.gguf:latest").hexdigest(),
-                "details": NOTHING,
+                "details": NO_DETAILS,
             },
         ]
     }

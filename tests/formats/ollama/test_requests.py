@@ -1,7 +1,5 @@
 """gateway.formats.ollama.requests: what Ollama's clients ask for, and what Ollama is asked."""
 
-from base64 import b64encode
-
 import orjson
 import pytest
 from attrs import evolve
@@ -24,8 +22,8 @@ from gateway.formats.chat import (
 )
 from gateway.formats.ollama.requests import read_chat, read_generate, write_chat, write_generate
 from gateway.formats.strict_json import parse_object
+from tests.formats.samples import PNG
 
-PNG = b64encode(b"\x89PNG\r\n\x1a\n" + b"\x00" * 20).decode()
 HELLO = {"role": "user", "content": "Hi"}
 WEATHER = {
     "type": "function",

@@ -5,8 +5,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from gateway.formats.chat import Image
 from gateway.formats.openai.images import data_url, image_of
-
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+from tests.formats.samples import PNG
 
 
 @pytest.mark.parametrize(

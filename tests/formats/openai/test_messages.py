@@ -8,9 +8,11 @@ from gateway.errors import GatewayError, InvalidRequest, UnsupportedField
 from gateway.formats.chat import Image, Message, ToolCall
 from gateway.formats.fields import Fields
 from gateway.formats.openai.messages import MAX_MESSAGES, read_messages, write_messages
-from tests.formats.openai.test_images import PNG
+from tests.formats.samples import PNG
 
+IMAGE = Image(PNG, "image/png")
 URL = f"data:image/png;base64,{PNG}"
+IMAGE_PART = {"type": "image_url", "image_url": {"url": URL}}
 ADD = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}}
 
 
@@ -38,19 +40,19 @@ def text(text: str) -> dict[str, str]:
         pytest.param(
             {
                 "role": "user",
-                "content": [text("a"), {"type": "image_url", "image_url": {"url": URL}}, text("b")],
+                "content": [text("a"), IMAGE_PART, text("b")],
             },
-            Message("user", "a\nb", images=(Image(PNG, "image/png"),)),
+            Message("user", "a\nb", images=(IMAGE,)),
             id="images are collected",
         ),
         pytest.param(
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL, "detail": "low"}}]},
-            Message("user", images=(Image(PNG, "image/png"),)),
+            Message("user", images=(IMAGE,)),
             id="detail is ignored",
         ),
         pytest.param(
             {"role": "user", "content": [{"type": "image_url", "image_url": URL}]},
-            Message("user", images=(Image(PNG, "image/png"),)),
+            Message("user", images=(IMAGE,)),
             id="an image as a plain string",
         ),
         pytest.param(
@@ -236,13 +238,13 @@ def test_thinking_is_written_by_both_names() -> None:
     [
         pytest.param(Message("user", "Hi"), "Hi", id="text alone is a string"),
         pytest.param(
-            Message("user", "What?", images=(Image(PNG, "image/png"),)),
-            [text("What?"), {"type": "image_url", "image_url": {"url": URL}}],
+            Message("user", "What?", images=(IMAGE,)),
+            [text("What?"), IMAGE_PART],
             id="text and image",
         ),
         pytest.param(
-            Message("user", images=(Image(PNG, "image/png"),)),
-            [{"type": "image_url", "image_url": {"url": URL}}],
+            Message("user", images=(IMAGE,)),
+            [IMAGE_PART],
             id="image alone",
         ),
     ],

@@ -8,15 +8,7 @@ from gateway.errors import BackendFailed
 from gateway.formats.openai.models import read_models, write_model, write_models
 from gateway.model import ModelCard
 from tests.formats.recordings import of_llama_cpp
-
-NO_DETAILS = {
-    "parent_model": "",
-    "format": "",
-    "family": "",
-    "parameter_size": "",
-    "quantization_level": "",
-    "families": [],
-}
+from tests.formats.samples import NO_DETAILS
 
 
 def test_the_list_of_llama_cpp() -> None:
