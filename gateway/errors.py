@@ -5,7 +5,10 @@ the caller's dialect. The sentence says what happened, what was expected and wha
 nothing about our insides.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+# What the official clients of OpenAI and Anthropic go by before they look at the status.
+_DO_NOT_RETRY = (b"x-should-retry", b"false")
 
 
 class GatewayError(Exception):
@@ -55,6 +58,12 @@ class ContextLengthExceeded(InvalidRequest):
     """The prompt is longer than the model's context."""
 
     code = "context_length_exceeded"
+
+
+class RequestTooExpensive(InvalidRequest):
+    """It needs more tokens than a limit or budget ever allows: waiting does not help, a shorter one does."""
+
+    code = "request_too_expensive"
 
 
 class Unauthenticated(GatewayError):
@@ -161,6 +170,49 @@ class MisdirectedRequest(GatewayError):
         )
 
 
+class RateLimited(GatewayError):
+    """A limit per minute, or on requests at the same time, is reached.
+
+    `unit` is what it counts; of concurrency it is requests. `may_retry` is False where only the operator
+    can help; then the official clients do not try again by themselves.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+    unit: Literal["requests", "tokens"] = "requests"
+    may_retry = True
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        retry_after_s: int,
+        unit: Literal["requests", "tokens"] = "requests",
+        may_retry: bool = True,
+    ) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+        self.unit = unit
+        self.may_retry = may_retry
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return super().headers() + ([] if self.may_retry else [_DO_NOT_RETRY])
+
+
+class InsufficientQuota(GatewayError):
+    """A budget is spent. Its window turns too late for a client to wait for it."""
+
+    status = 429
+    code = "insufficient_quota"
+
+    def __init__(self, sentence: str, *, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), _DO_NOT_RETRY]
+
+
 # ── 5xx: a backend, or our own fault ─────────────────────────────────────────────────────
 
 
@@ -236,3 +288,7 @@ class InternalError(GatewayError):
 
 class ClientLeft(Exception):
     """The caller is gone: no outcome that it could see, so no GatewayError. Work for it ends."""
+
+
+class Unstorable(Exception):
+    """Something in the data can't be kept as it is; trying again changes nothing: it has to be set aside."""

@@ -7,7 +7,7 @@ libraries know. Always one line of ASCII: Ollama's own client reads errors line 
 from collections.abc import Callable
 from typing import Final
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InsufficientQuota, RateLimited
 from gateway.formats.ndjson import ascii_json
 from gateway.model import JsonObject, Surface
 
@@ -16,11 +16,6 @@ CONTENT_TYPE: Final = b"application/json"
 # A sentence may quote a name that the caller sent, of any length.
 _MAX_SENTENCE_CHARACTERS: Final = 1_000
 
-# The type by the error's code where there is a word of its own, else by its status.
-_OPENAI_TYPES_BY_CODE: Final = {
-    "rate_limit_exceeded": "requests",
-    "insufficient_quota": "insufficient_quota",
-}
 _OPENAI_CLIENT_ERROR: Final = "invalid_request_error"
 _OPENAI_SERVER_ERROR: Final = "server_error"
 
@@ -44,14 +39,22 @@ def render(error: GatewayError, surface: Surface, request_id: str) -> bytes:
 
 def openai_error(error: GatewayError) -> JsonObject:
     """OpenAI's error object, as a body and as a frame of a stream. All four keys are always there."""
-    by_status = _OPENAI_CLIENT_ERROR if error.status < 500 else _OPENAI_SERVER_ERROR
     details = {
         "message": _sentence(error),
-        "type": _OPENAI_TYPES_BY_CODE.get(error.code, by_status),
+        "type": _openai_type(error),
         "param": error.param,
         "code": error.code,
     }
     return {"error": details}
+
+
+def _openai_type(error: GatewayError) -> str:
+    """What ran out where something did; else by the status."""
+    if isinstance(error, RateLimited):
+        return error.unit
+    if isinstance(error, InsufficientQuota):
+        return error.code
+    return _OPENAI_CLIENT_ERROR if error.status < 500 else _OPENAI_SERVER_ERROR
 
 
 def ollama_error(error: GatewayError) -> JsonObject:

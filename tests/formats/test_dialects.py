@@ -48,41 +48,35 @@ RENDERED = [
         id="413",
     ),
     pytest.param(
+        errors.RequestTooExpensive("Too much."),
+        ("invalid_request_error", None, "request_too_expensive"),
+        "invalid_request_error",
+        id="400 too expensive",
+    ),
+    pytest.param(
+        errors.RateLimited("Slow down.", retry_after_s=12),
+        ("requests", None, "rate_limit_exceeded"),
+        "rate_limit_error",
+        id="429 requests",
+    ),
+    pytest.param(
+        errors.RateLimited("Slow down.", retry_after_s=12, unit="tokens"),
+        ("tokens", None, "rate_limit_exceeded"),
+        "rate_limit_error",
+        id="429 tokens",
+    ),
+    pytest.param(
+        errors.InsufficientQuota("All gone.", retry_after_s=3600),
+        ("insufficient_quota", None, "insufficient_quota"),
+        "rate_limit_error",
+        id="429 quota",
+    ),
+    pytest.param(
         errors.BackendFailed("It broke."), ("server_error", None, "backend_failed"), "api_error", id="502"
     ),
     pytest.param(errors.Draining(), ("server_error", None, "draining"), "overloaded_error", id="503"),
     pytest.param(
         BackendTimeout("It slept."), ("server_error", None, "backend_timeout"), "timeout_error", id="504"
-    ),
-]
-
-
-class LimitReached(GatewayError):
-    """As a later limit will say it."""
-
-    status = 429
-    code = "rate_limit_exceeded"
-
-
-class QuotaReached(GatewayError):
-    """As a later budget will say it."""
-
-    status = 429
-    code = "insufficient_quota"
-
-
-RENDERED += [
-    pytest.param(
-        LimitReached("Slow down."),
-        ("requests", None, "rate_limit_exceeded"),
-        "rate_limit_error",
-        id="429 rate",
-    ),
-    pytest.param(
-        QuotaReached("All gone."),
-        ("insufficient_quota", None, "insufficient_quota"),
-        "rate_limit_error",
-        id="429 quota",
     ),
 ]
 
@@ -124,3 +118,27 @@ def test_every_error_has_a_shape_in_every_dialect(kind, surface):
     GatewayError.__init__(error, "What happened.")
 
     assert "What happened." in render(error, surface, "req-1").decode()
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        pytest.param(
+            errors.RateLimited("Slow down.", retry_after_s=12), [(b"retry-after", b"12")], id="a rate: later"
+        ),
+        pytest.param(
+            errors.RateLimited("Never.", retry_after_s=86_400, may_retry=False),
+            [(b"retry-after", b"86400"), (b"x-should-retry", b"false")],
+            id="a limit of 0: not by itself",
+        ),
+        pytest.param(
+            errors.InsufficientQuota("All gone.", retry_after_s=3600),
+            [(b"retry-after", b"3600"), (b"x-should-retry", b"false")],
+            id="a budget: not by itself",
+        ),
+        pytest.param(errors.RequestTooExpensive("Too much."), [], id="too much: never"),
+    ],
+)
+def test_a_refusal_tells_clients_whether_and_when_to_try_again(error, headers):
+    """OpenAI's clients wait as long as Retry-After says, unless x-should-retry forbids it."""
+    assert error.headers() == headers
