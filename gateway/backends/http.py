@@ -25,6 +25,8 @@ from gateway.patience import Patience
 
 # No answer of a model comes near: 32 MiB is a million tokens of JSON. A backend that sends more is broken.
 _MAX_BODY_BYTES: Final = 32 * MIB
+# Some 5,000 models. A mad list is read every few seconds, and all other callers wait while it is.
+_MAX_LIST_BYTES: Final = 2 * MIB
 _LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
 _LIST_TIMEOUT_S: Final = 5.0
 # Ollama writes its last chunk right behind its last frame.
@@ -85,7 +87,7 @@ class HttpBackend:
         async with HttpAnswer(self._get(path), self.name, timeouts) as answer:
             if answer.status != 200:
                 raise BackendFailed("A model backend does not tell which models it has.")
-            return read(await answer.body())
+            return read(await answer.body(_MAX_LIST_BYTES))
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -180,13 +182,13 @@ class HttpAnswer:
         if patience.is_over:
             raise BackendTimeout("The model backend stopped in the middle of its answer.")
 
-    async def body(self) -> bytes:
+    async def body(self, max_bytes: int = _MAX_BODY_BYTES) -> bytes:
         pieces: list[bytes] = []
         size = 0
         async with aclosing(self.chunks()) as chunks:
             async for piece in chunks:
                 size += len(piece)
-                if size > _MAX_BODY_BYTES:
+                if size > max_bytes:
                     raise BackendFailed("The model backend sent an answer that is too large.")
                 pieces.append(piece)
         return b"".join(pieces)

@@ -1,7 +1,8 @@
 """Intake: the body is read for known callers only, bounded in size and time, parsed once, strictly."""
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 from attrs import frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +23,10 @@ from gateway.model import Exchange, JsonObject, RequestHead
 from gateway.ports import Lifecycle, Sink
 
 # Parsing this much takes about a millisecond: beyond it, the event loop's other requests would notice.
-_PARSE_OFF_LOOP_BYTES: Final = 256 * 1024
+_OFF_LOOP_BYTES: Final = 256 * 1024
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # `curl -d` sends the form type unless told otherwise, and Ollama's own documentation relies on it. Keys
 # travel in a header that no web page can set unasked, so a lenient type opens no door.
@@ -82,9 +86,7 @@ class Intake:
         if self.held_bytes + declared > self.limits.all_bytes:
             raise _too_many_bodies()
         data = await self._read(exchange, receive)
-        if len(data) > _PARSE_OFF_LOOP_BYTES:
-            return await asyncio.to_thread(parse_object, data)
-        return parse_object(data)
+        return await worked_on(len(data), parse_object, data)
 
     async def _read(self, exchange: Exchange, receive: Receive) -> bytes:
         started = asyncio.get_running_loop().time()
@@ -111,6 +113,16 @@ class Intake:
             raise BodyTooLarge(self.limits.one_bytes)
         if self.held_bytes > self.limits.all_bytes:
             raise _too_many_bodies()
+
+
+async def worked_on(body_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """The result of pure work on a body of this size: of a large one in a thread, so that others get turns.
+
+    20 MB of tool calls take seconds to read and as long to write.
+    """
+    if body_bytes > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
 
 
 def _declared_bytes(head: RequestHead, limit: int) -> int:

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import ModelNotFound
 from gateway.formats.translation import SURFACES, Call
 from gateway.middleware.context import exchange_of
+from gateway.middleware.intake import worked_on
 from gateway.ports import Catalogue
 from gateway.rules.model_names import canonical
 from gateway.rules.options import OptionBounds
@@ -26,7 +27,9 @@ class Target:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.operation in SURFACES:
-                call = SURFACES[exchange.operation].read(exchange.body)
+                call = await worked_on(exchange.bytes_in, SURFACES[exchange.operation].read, exchange.body)
+                # All that counts is in the call now; what was parsed may be twenty times the body's size.
+                exchange.body = {}
                 exchange.stream = call.stream
                 exchange.model = canonical(call.model) or call.model
                 exchange.target = await self.catalogue.find(call.model)

@@ -13,6 +13,7 @@ from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
 from gateway.formats.translation import SURFACES, Call, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
+from gateway.middleware.intake import worked_on
 from gateway.model import Exchange, Operation, Route
 from gateway.ports import Catalogue, Clock, Lifecycle, Readiness
 from gateway.proxy.client_watch import ClientWatch
@@ -103,7 +104,7 @@ class Endpoint:
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
         exchange.backend = backend.name
-        upstream = upstream_of(backend.kind, call, card.name)
+        upstream = await worked_on(exchange.bytes_in, upstream_of, backend.kind, call, card.name)
         job = Job(call, surface, upstream, backend, stamp, _dropped(call))
         async with ClientWatch(receive) as watch:
             relay = Relay(

@@ -202,8 +202,14 @@ async def test_the_models_are_listed(double: Double):
 
 @pytest.mark.parametrize(
     "script",
-    [answer(500, {}), answer(200, b"<html>"), answer(200, []), raw()],
-    ids=["500", "a page", "an array", "nothing"],
+    [
+        answer(500, {}),
+        answer(200, b"<html>"),
+        answer(200, []),
+        raw(),
+        answer(200, {"models": [{"name": f"m{number}"} for number in range(150_000)]}),
+    ],
+    ids=["500", "a page", "an array", "nothing", "more than 2 MiB"],
 )
 async def test_a_list_that_cannot_be_read_is_a_failed_backend(double: Double, script: Script):
     double.scripts["/api/tags"] = script

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import pytest
 from attrs import evolve
@@ -18,7 +19,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.middleware.context import answer, open_exchange
-from gateway.middleware.intake import BodyLimits, Intake
+from gateway.middleware.intake import BodyLimits, Intake, worked_on
 from gateway.model import Exchange, RequestHead
 from tests.asgi import FakeLifecycle, Rows, call, exchange, nobody, scope_of
 
@@ -211,3 +212,11 @@ async def test_operations_without_a_body_pass_unread():
     await intake(draining=True)(scope, unread, send)
 
     assert sent[0]["status"] == 200
+
+
+@pytest.mark.parametrize(("size", "is_here"), [(256 * 1024, True), (256 * 1024 + 1, False)])
+async def test_work_on_large_bodies_leaves_the_loop_to_others(size: int, is_here: bool):
+    """One caller's 20 MB of tool calls held all others up for six seconds."""
+    thread = await worked_on(size, threading.get_ident)
+
+    assert (thread == threading.get_ident()) is is_here
