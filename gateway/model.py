@@ -87,7 +87,7 @@ class Tenant:
     id: str
     name: str
     created_at: float
-    policy: Policy = Policy()
+    policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
     """An IANA name: in it the tenant's days and months begin."""
 
@@ -109,7 +109,7 @@ class Key:
     expires_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
-    policy: Policy = Policy()
+    policy: Policy = field(factory=Policy)
 
     def status(self, now: float) -> KeyStatus:
         if self.revoked_at is not None:
@@ -128,8 +128,8 @@ class Principal:
     key_id: str
     key: str
     prefix: str
-    tenant_policy: Policy = Policy()
-    key_policy: Policy = Policy()
+    tenant_policy: Policy = field(factory=Policy)
+    key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
 
 
