@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.accounting import Cold, Expired, Plan, Standing, Sum, Verdict
+from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Standing, Sum, Verdict
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, ModelCard, Principal
 
@@ -65,8 +65,18 @@ class Counters(Protocol):
     async def expired(self) -> Sequence[Expired]:
         """Leases that ran out since this was asked last, in any process; each is told once."""
 
-    async def restore(self, tenant_id: str, sums: Sequence[Sum]) -> None:
-        """Tell the ledger's sums; the store never lowers what it has counted itself."""
+    async def restore(
+        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+    ) -> None:
+        """Tell what the ledger knows of a tenant. Nothing that the store has counted itself gets lower.
+
+        To a store without this tenant, `intents` are the reservations that are still open: it holds them
+        again, for `lease_s` from now, so that they can be renewed and settled. Of `sums`, what was spent
+        counts: what is reserved is in the intents.
+        """
+
+    async def forget(self, tenant_id: str) -> None:
+        """Drop all that is counted for a tenant: the next `take` finds it Cold. For repairs."""
 
     async def standings(self, plan: Plan) -> Sequence[Standing] | Cold:
         """Where the takes of a plan stand now. Takes nothing."""
