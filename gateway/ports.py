@@ -84,7 +84,41 @@ class Counters(Protocol):
 
 class AuditStore(Protocol):
     async def write(self, rows: Sequence[AuditRow]) -> None:
-        """Keep all rows, or none: raises StoreUnavailable."""
+        """Keep all rows, or none: then it raises StoreUnavailable, or Unstorable. Again changes nothing."""
+
+
+class LedgerStore(Protocol):
+    """What requests have cost: the truth. All raise StoreUnavailable when the database does not answer."""
+
+    async def write(self, entries: Sequence[LedgerEntry]) -> None:
+        """Keep all entries, or none: then it raises StoreUnavailable, or Unstorable.
+
+        In any order, and as often as you like: of each reservation the entry with the highest rank stays.
+        """
+
+    async def sums(self, tenant_id: str, periods: Sequence[str]) -> Sequence[Sum]:
+        """What the tenant and its keys have spent and reserved in these periods (`Period.id`).
+
+        Owners that have spent nothing in a period are not in it.
+        """
+
+    async def open_intents(self, tenant_id: str) -> Sequence[LedgerEntry]:
+        """Reservations of which nothing better is known than that they were made."""
+
+
+class Quarantine(Protocol):
+    async def keep(self, kind: str, record: bytes, reason: str) -> None:
+        """Set aside what could not be stored, as it was. Raises StoreUnavailable. Again changes nothing."""
+
+
+class Spool(Protocol):
+    """What must survive a kill -9: on the local disk when the call returns."""
+
+    def intent(self, entry: LedgerEntry) -> None:
+        """Note a reservation, before anything is sent for it. Raises AuditUnavailable: then send nothing."""
+
+    def settled(self, entry: LedgerEntry) -> None:
+        """Note what became of an intent. Never raises: there is space kept for it."""
 
 
 class Sink(Protocol):
