@@ -1,0 +1,183 @@
+"""Limits: a policy says what a request takes; a refusal is put into words.
+
+What 0 means here: it denies, and only the operator can change that. So it stays the 429 that its limit or
+budget has (SPEC 3: `rate_limit_exceeded` or `insufficient_quota`), but tells clients not to try again by
+themselves, and to come back in a day at the soonest.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from math import ceil
+from typing import Final
+
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    Policy,
+    RateTake,
+    Refused,
+    Scope,
+    SlotTake,
+    Standing,
+    Take,
+    Window,
+)
+from gateway.errors import GatewayError, InsufficientQuota, RateLimited, RequestTooExpensive
+
+# Retry-After where no window turns: for spent totals, and for limits of 0. Whoever obeys asks once a day.
+OPERATOR_RETRY_S: Final = 24 * 60 * 60
+# Retry-After when all places are taken and the store can't say until when: answers take seconds.
+SLOT_RETRY_S: Final = 2
+
+_PER: Final = {Window.DAY: "per day", Window.MONTH: "per month", Window.TOTAL: "in total"}
+_ASK_THE_OPERATOR: Final = "ask the operator of this gateway for more"
+
+
+# ── policy → takes ───────────────────────────────────────────────────────────────────────
+
+
+def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> tuple[Take, ...]:
+    """What a request takes of requests per minute, tokens per minute and concurrency.
+
+    The tenant's and the key's both apply; the key's stand first, so that a refusal names the nearer one.
+    """
+    # A key without its own rate or places needs no take for what it inherits: the tenant's implies it.
+    # Both would have the same limit, and whatever moves the key's counter moves the tenant's as well:
+    # - Places: the key's leases are among the tenant's, so there are never more of them.
+    # - GCRA: a request moves both arrival times from t to max(t, now) + interval, or only the tenant's.
+    #   That keeps t(key) <= t(tenant), and what the tenant's time admits, an earlier one admits.
+    # - A bucket is different, for it gives back. Another key's refund raises the tenant's level after it had
+    #   filled up by itself meanwhile; this key could then use more than one bucket's worth at once. So a
+    #   key that inherits tokens per minute has a bucket of its own.
+    tpm_of_key = own_or_inherited(key.tpm, tenant.tpm)
+    return (
+        *(RateTake(*bound) for bound in _bounds(key_id, key.rpm, tenant_id, tenant.rpm)),
+        *(SlotTake(*bound) for bound in _bounds(key_id, key.concurrent, tenant_id, tenant.concurrent)),
+        *(BucketTake(*bound) for bound in _bounds(key_id, tpm_of_key, tenant_id, tenant.tpm)),
+    )
+
+
+def own_or_inherited(of_key: int | None, of_tenant: int | None) -> int | None:
+    """What bounds a key: its own value, also when that is 0 or above the tenant's, else the tenant's."""
+    return of_tenant if of_key is None else of_key
+
+
+def _bounds(
+    key_id: str, of_key: int | None, tenant_id: str, of_tenant: int | None
+) -> Iterator[tuple[Scope, str, int]]:
+    if of_key is not None:
+        yield Scope.KEY, key_id, of_key
+    if of_tenant is not None:
+        yield Scope.TENANT, tenant_id, of_tenant
+
+
+# ── where a take stands ──────────────────────────────────────────────────────────────────
+
+
+def limit_of(take: Take) -> int | None:
+    """What bounds a take; None for a budget that only counts."""
+    return take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
+
+
+def remaining_of(standing: Standing) -> int | None:
+    """What could be taken now; None where nothing bounds it. Never below 0, whatever was overspent."""
+    limit = limit_of(standing.take)
+    return None if limit is None else max(0, limit - standing.used - standing.reserved)
+
+
+# ── refusal → words ──────────────────────────────────────────────────────────────────────
+
+
+def refusal_of(refused: Refused, *, key: str, tenant: str, tokens_needed: int) -> GatewayError:
+    """What a caller is told: which limit of the key or tenant (their names), and when to try again.
+
+    A request that needs more than a limit or budget ever gives is a RequestTooExpensive: it would be
+    refused for ever. A limit per minute or of places is a RateLimited; a budget an InsufficientQuota.
+    """
+    take = refused.standing.take
+    holder = f"The {take.scope} '{key if take.scope is Scope.KEY else tenant}'"
+    if not (limit := limit_of(take)):
+        return _denied(take, holder)
+    if isinstance(take, RateTake | SlotTake):
+        return _too_many(refused, f"{holder} {_allowance(take, limit)}")
+    if limit < tokens_needed:
+        return _too_expensive(f"{holder} {_allowance(take, limit)}", tokens_needed)
+    if isinstance(take, BucketTake):
+        return _too_fast(refused, f"{holder} {_allowance(take, limit)}", tokens_needed)
+    return _spent(refused, f"{holder} {_allowance(take, limit)}", tokens_needed)
+
+
+def _denied(take: Take, holder: str) -> GatewayError:
+    """A limit or budget of 0."""
+    sentence = f"{holder} {_allowance(take, 0)}; {_ASK_THE_OPERATOR}."
+    if isinstance(take, BudgetTake):
+        return InsufficientQuota(sentence, retry_after_s=OPERATOR_RETRY_S)
+    return RateLimited(
+        sentence,
+        retry_after_s=OPERATOR_RETRY_S,
+        unit="tokens" if isinstance(take, BucketTake) else "requests",
+        may_retry=False,
+    )
+
+
+def _too_many(refused: Refused, allowance: str) -> GatewayError:
+    wait_s = _seconds_until(refused.retry_at, refused.now, otherwise_s=SLOT_RETRY_S)
+    return RateLimited(f"{allowance}; try again in {wait_s} s.", retry_after_s=wait_s)
+
+
+def _too_fast(refused: Refused, allowance: str, tokens_needed: int) -> GatewayError:
+    # A bucket is full after a minute at most.
+    wait_s = _seconds_until(refused.retry_at, refused.now, otherwise_s=60)
+    left = f"{remaining_of(refused.standing):,} are left and this request may need {tokens_needed:,}"
+    return RateLimited(f"{allowance}: {left}; try again in {wait_s} s.", retry_after_s=wait_s, unit="tokens")
+
+
+def _too_expensive(allowance: str, tokens_needed: int) -> GatewayError:
+    return RequestTooExpensive(
+        f"{allowance}, and this request may need {tokens_needed:,}: shorten its prompt, "
+        f"or {_ASK_THE_OPERATOR}."
+    )
+
+
+def _spent(refused: Refused, allowance: str, tokens_needed: int) -> GatewayError:
+    standing = refused.standing
+    state = f"{standing.used:,} are used, {standing.reserved:,} are held by requests that run"
+    advice = (
+        f"come back at {iso(standing.resets_at)}, or {_ASK_THE_OPERATOR}"
+        if standing.resets_at is not None
+        else _ASK_THE_OPERATOR
+    )
+    return InsufficientQuota(
+        f"{allowance}: {state}, and this one may need {tokens_needed:,}; {advice}.",
+        retry_after_s=_seconds_until(standing.resets_at, refused.now, otherwise_s=OPERATOR_RETRY_S),
+    )
+
+
+def _allowance(take: Take, limit: int) -> str:
+    """`may send 30 requests per minute`: what follows the holder's name."""
+    match take:
+        case RateTake():
+            return f"may send {_counted(limit, 'request')} per minute"
+        case SlotTake():
+            return f"may have {_counted(limit, 'request')} running at the same time"
+        case BucketTake():
+            return f"may use {_counted(limit, 'token')} per minute"
+        case BudgetTake():
+            return f"may use {_counted(limit, 'token')} {_PER[take.window]}"
+
+
+def _counted(number: int, what: str) -> str:
+    if number == 0:
+        return f"no {what}s"
+    return f"1 {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _seconds_until(moment: float | None, now: float, *, otherwise_s: int) -> int:
+    """Whole seconds for Retry-After, at least 1: 0 would make clients fall back to their own guess."""
+    # Rounded to the millisecond first: doubles of today's times are off by less than a microsecond.
+    return otherwise_s if moment is None else max(1, ceil(round(moment - now, 3)))
+
+
+def iso(epoch_s: float) -> str:
+    """`2026-11-24T00:00:00Z`: to the second, up, for what is not over before."""
+    return f"{datetime.fromtimestamp(ceil(round(epoch_s, 3)), UTC):%Y-%m-%dT%H:%M:%SZ}"
