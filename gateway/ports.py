@@ -105,6 +105,11 @@ class LedgerStore(Protocol):
     async def open_intents(self, tenant_id: str) -> Sequence[LedgerEntry]:
         """Reservations of which nothing better is known than that they were made."""
 
+    async def snapshot(
+        self, tenant_id: str, periods: Sequence[str]
+    ) -> tuple[Sequence[Sum], Sequence[LedgerEntry]]:
+        """`sums` and `open_intents` of one moment: what counters are rebuilt from."""
+
 
 class Quarantine(Protocol):
     async def keep(self, kind: str, record: bytes, reason: str) -> None:

@@ -1,15 +1,15 @@
 """The audit log in the database: the adapter behind `ports.AuditStore`."""
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from attrs import fields
 
+from gateway.errors import Unstorable
 from gateway.model import AuditRow
-from gateway.storage.database import Database
+from gateway.storage.database import UNSTORABLE, Database
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 _values_of = attrgetter(*_COLUMNS)
@@ -33,7 +33,7 @@ class AuditLog:
         self._database = database
 
     async def write(self, rows: Sequence[AuditRow]) -> None:
-        """Keep all rows, or none: raises StoreUnavailable. Writing a row again changes nothing.
+        """Keep all rows, or none: then it raises StoreUnavailable, or Unstorable. Again changes nothing.
 
         What SQLite can't hold (a backend may count to 10^30) is brought into its range, so that no row
         stands in the way of the others for ever.
@@ -41,8 +41,11 @@ class AuditLog:
         values = [_values_of(row) for row in rows]
         try:
             await self._insert(values)
-        except (OverflowError, UnicodeError, sqlite3.IntegrityError):
-            await self._insert([tuple(_storable(value) for value in row) for row in values])
+        except UNSTORABLE:
+            try:
+                await self._insert([tuple(_storable(value) for value in row) for row in values])
+            except UNSTORABLE as error:
+                raise Unstorable(str(error)) from error
 
     async def _insert(self, values: list[tuple[Any, ...]]) -> None:
         async with self._database.transaction() as connection:

@@ -32,6 +32,16 @@ ACQUIRE_S: Final = 2.0
 # How long SQLite waits for another process that is writing.
 BUSY_S: Final = 2.0
 
+# What the driver raises about values rather than about the database: these pass through `session`.
+UNSTORABLE: Final = (
+    OverflowError,
+    UnicodeError,
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+
 Synchronous = Literal["NORMAL", "FULL"]
 
 

@@ -6,30 +6,41 @@ Statements go to the driver's own connection, for the look-up is on the way of e
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 from databases.core import Connection
 
+from gateway.accounting import Policy
 from gateway.model import Key, Tenant
 from gateway.rules.names import folded
 from gateway.storage.database import Database
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
 
-_BY_PREFIX: Final = """
+_SELECT: Final = """
     SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
-        tenants.id, tenants.name, tenants.created_at
+        keys.rpm, keys.tpm, keys.concurrent, keys.daily_tokens, keys.monthly_tokens, keys.total_tokens,
+        tenants.id, tenants.name, tenants.created_at, tenants.time_zone,
+        tenants.rpm, tenants.tpm, tenants.concurrent,
+        tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
-    WHERE prefix = :prefix
 """
-_ALL: Final = """
-    SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
-        tenants.id, tenants.name, tenants.created_at
-    FROM keys JOIN tenants ON tenants.id = keys.tenant_id
+_BY_PREFIX: Final = _SELECT + "WHERE prefix = :prefix"
+_ALL: Final = (
+    _SELECT
+    + """
     WHERE tenants.id = :tenant_id OR :tenant_id IS NULL
     ORDER BY tenants.folded, keys.created_at, keys.folded
 """
+)
 _ADD: Final = """
-    INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at)
-    VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at)
+    INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at,
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens)
+    VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at,
+        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens)
+"""
+_CHANGE: Final = """
+    UPDATE keys SET rpm = :rpm, tpm = :tpm, concurrent = :concurrent, daily_tokens = :daily_tokens,
+        monthly_tokens = :monthly_tokens, total_tokens = :total_tokens
+    WHERE id = :id
 """
 _HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded"
 _REVOKE: Final = "UPDATE keys SET revoked_at = :now WHERE id = :id"
@@ -92,6 +103,21 @@ class Keys:
             await connection.raw_connection.execute(_REVOKE, {"now": now, "id": key.id})
         return Revocation(evolve(key, revoked_at=now), already=False)
 
+    async def set_policy(self, prefix: str, **changes: int | None) -> Key:
+        """Change the fields of Policy that are named, and return the key.
+
+        What two commands change at once is all changed. Raises NoSuchKey; TypeError when Policy has no
+        such field. Whether a number makes sense is asked before.
+        """
+        async with self._database.transaction() as connection:
+            found = await _find(connection, prefix)
+            if found is None:
+                raise NoSuchKey(prefix)
+            changed = evolve(found, policy=evolve(found.policy, **changes))
+            values = {"id": changed.id, **asdict(changed.policy)}
+            await connection.raw_connection.execute(_CHANGE, values)
+        return changed
+
     async def touch(self, last_used: Mapping[str, float]) -> None:
         """Note when keys were last used: key id → seconds since the epoch. Never lowers what is there."""
         async with self._database.transaction() as connection:
@@ -119,14 +145,16 @@ def _values_of(key: Key) -> dict[str, Any]:
         "argon2": key.argon2,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
+        **asdict(key.policy),
     }
 
 
 def _key(row: Sequence[Any]) -> Key:
-    key_id, name, prefix, mac, argon2, created_at, expires_at, revoked_at, last_used_at, *tenant = row
+    key_id, name, prefix, mac, argon2, created_at, expires_at, revoked_at, last_used_at = row[:9]
+    tenant_id, tenant, tenant_since, time_zone = row[15:19]
     return Key(
         id=key_id,
-        tenant=Tenant(*tenant),
+        tenant=Tenant(tenant_id, tenant, tenant_since, Policy(*row[19:]), time_zone),
         name=name,
         prefix=prefix,
         mac=mac,
@@ -135,4 +163,5 @@ def _key(row: Sequence[Any]) -> Key:
         expires_at=expires_at,
         revoked_at=revoked_at,
         last_used_at=last_used_at,
+        policy=Policy(*row[9:15]),
     )

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import fcntl
 import importlib.resources
+import io
 import os
 import socket
 import sqlite3
@@ -84,7 +85,8 @@ class _AtomicBackend(SQLiteBackend):  # type: ignore[misc]
 
     def apply_atomically(self, migration: Migration) -> None:
         """What upstream's `apply_one` does, but in one transaction, on one connection."""
-        with self.transaction():
+        # yoyo prints what a step returns, and SQLite's ALTER TABLE … CHECK returns its own look at the table.
+        with self.transaction(), contextlib.redirect_stdout(io.StringIO()):
             migration.process_steps(self, "apply")
             self.mark_one(migration)
 

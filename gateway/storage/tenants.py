@@ -1,18 +1,34 @@
 """Tenants as they are kept."""
 
 import difflib
+from collections.abc import Callable
 from typing import Final
 
+from attrs import asdict, evolve, fields
+from databases.core import Connection
 from databases.interfaces import Record
 
+from gateway.accounting import Policy
 from gateway.model import Tenant
 from gateway.rules.names import folded
 from gateway.storage.database import Database
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 
-_BY_NAME: Final = "SELECT id, name, created_at FROM tenants WHERE folded = :folded"
-_ALL: Final = "SELECT id, name, created_at FROM tenants ORDER BY folded"
-_ADD: Final = "INSERT INTO tenants (id, name, folded, created_at) VALUES (:id, :name, :folded, :created_at)"
+_POLICY: Final = "rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens"
+_COLUMNS: Final = f"id, name, created_at, time_zone, {_POLICY}"
+_BY_NAME: Final = f"SELECT {_COLUMNS} FROM tenants WHERE folded = :folded"  # noqa: S608 - our own names
+_ALL: Final = f"SELECT {_COLUMNS} FROM tenants ORDER BY folded"  # noqa: S608 - our own names
+_ADD: Final = """
+    INSERT INTO tenants (id, name, folded, created_at, time_zone,
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens)
+    VALUES (:id, :name, :folded, :created_at, :time_zone,
+        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens)
+"""
+_CHANGE: Final = """
+    UPDATE tenants SET time_zone = :time_zone, rpm = :rpm, tpm = :tpm, concurrent = :concurrent,
+        daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens
+    WHERE id = :id
+"""
 
 
 class Tenants:
@@ -27,15 +43,8 @@ class Tenants:
             row = await connection.fetch_one(_BY_NAME, {"folded": folded(tenant.name)})
             if row is not None:
                 raise TenantNameTaken(_tenant(row))
-            await connection.execute(
-                _ADD,
-                {
-                    "id": tenant.id,
-                    "name": tenant.name,
-                    "folded": folded(tenant.name),
-                    "created_at": tenant.created_at,
-                },
-            )
+            named = {"name": tenant.name, "folded": folded(tenant.name), "created_at": tenant.created_at}
+            await connection.execute(_ADD, {**named, **_changeable(tenant)})
 
     async def all(self) -> list[Tenant]:
         """All tenants, by name."""
@@ -45,10 +54,31 @@ class Tenants:
     async def by_name(self, name: str) -> Tenant:
         """The tenant of this name, in whatever case. Raises NoSuchTenant, which knows the nearest name."""
         async with self._database.session() as connection:
-            row = await connection.fetch_one(_BY_NAME, {"folded": folded(name)})
-        if row is None:
+            found = await _find(connection, name)
+        if found is None:
             raise NoSuchTenant(name, near=await self._nearest_to(name))
-        return _tenant(row)
+        return found
+
+    async def set_policy(self, name: str, **changes: int | None) -> Tenant:
+        """Change the fields of Policy that are named, and return the tenant.
+
+        What two commands change at once is all changed. Raises NoSuchTenant; TypeError when Policy has no
+        such field. Whether a number makes sense is asked before.
+        """
+        return await self._change(name, lambda found: evolve(found, policy=evolve(found.policy, **changes)))
+
+    async def set_time_zone(self, name: str, time_zone: str) -> Tenant:
+        """Let the tenant's days and months begin in this zone, which is not judged. Raises NoSuchTenant."""
+        return await self._change(name, lambda found: evolve(found, time_zone=time_zone))
+
+    async def _change(self, name: str, changed: Callable[[Tenant], Tenant]) -> Tenant:
+        async with self._database.transaction() as connection:
+            found = await _find(connection, name)
+            if found is not None:
+                after = changed(found)
+                await connection.execute(_CHANGE, _changeable(after))
+                return after
+        raise NoSuchTenant(name, near=await self._nearest_to(name))
 
     async def _nearest_to(self, name: str) -> str | None:
         names = {folded(tenant.name): tenant.name for tenant in await self.all()}
@@ -56,5 +86,15 @@ class Tenants:
         return names[near[0]] if near else None
 
 
+async def _find(connection: Connection, name: str) -> Tenant | None:
+    row = await connection.fetch_one(_BY_NAME, {"folded": folded(name)})
+    return None if row is None else _tenant(row)
+
+
+def _changeable(tenant: Tenant) -> dict[str, str | int | None]:
+    return {"id": tenant.id, "time_zone": tenant.time_zone, **asdict(tenant.policy)}
+
+
 def _tenant(row: Record) -> Tenant:
-    return Tenant(id=row["id"], name=row["name"], created_at=row["created_at"])
+    policy = Policy(**{field.name: row[field.name] for field in fields(Policy)})
+    return Tenant(row["id"], row["name"], row["created_at"], policy, row["time_zone"])

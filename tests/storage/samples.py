@@ -5,6 +5,7 @@ from typing import Any
 
 from attrs import evolve
 
+from gateway.accounting import Evidence, LedgerEntry
 from gateway.model import AuditRow, Key, Tenant
 from gateway.rules.keys import mac_of, new_token, prefix_of
 
@@ -63,3 +64,32 @@ def audit_row(number: int = 1, **changes: Any) -> AuditRow:
         bytes_out=2000,
     )
     return evolve(row, **changes)
+
+
+def intent(reservation_id: str = "r1", *, reserved: int = 100) -> LedgerEntry:
+    return LedgerEntry(
+        reservation_id=reservation_id,
+        tenant_id="t1",
+        key_id="k1",
+        model="llama3:latest",
+        admitted_at=1_700_000_000.25,
+        day="2026-11-23",
+        month="2026-11",
+        reserved=reserved,
+        tokens=reserved,
+        prompt_tokens=0,
+        completion_tokens=0,
+        estimated=False,
+        evidence=Evidence.INTENT,
+    )
+
+
+def settled(reservation_id: str = "r1", *, tokens: int = 30, reserved: int = 100) -> LedgerEntry:
+    """The end of `intent(reservation_id)`."""
+    return evolve(
+        intent(reservation_id, reserved=reserved),
+        tokens=tokens,
+        prompt_tokens=10,
+        completion_tokens=20,
+        evidence=Evidence.SETTLED,
+    )

@@ -4,8 +4,9 @@ import itertools
 import sqlite3
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
+from gateway.accounting import Policy
 from gateway.model import Tenant
 from gateway.storage.keys import Keys, Revocation
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
@@ -128,3 +129,40 @@ async def test_neither_hash_shows_in_the_repr(keys):
 
     assert "argon2" not in shown
     assert "mac" not in shown
+
+
+async def test_a_policy_is_read_with_its_key_and_its_tenant(keys, database):
+    """Both in the one read that says who is asking; each field in its place."""
+    policies = Policy(1, 2, 3, 4, 5, 6), Policy(7, 8, 9, 10, 11, 12)
+    limited = Tenant("t3", "limited", 1.0, policies[0], "Europe/Berlin")
+    await Tenants(database).add(limited)
+    kept = key(1, tenant=limited, policy=policies[1])
+    await keys.add(kept)
+
+    assert await keys.key_by_prefix(kept.prefix) == kept
+    assert await keys.all(limited) == [kept]
+
+
+async def test_a_policy_is_changed_field_by_field(keys):
+    """What is not named stays; None means that the key inherits again."""
+    await keys.add(key(1, policy=Policy(rpm=30, tpm=100)))
+
+    changed = await keys.set_policy(key(1).prefix, rpm=None, monthly_tokens=0)
+
+    assert changed == key(1, policy=Policy(tpm=100, monthly_tokens=0))
+    assert await keys.key_by_prefix(key(1).prefix) == changed
+    with pytest.raises(NoSuchKey):
+        await keys.set_policy("nz_00000000", rpm=1)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Policy)])
+async def test_every_change_of_a_policy_shows_in_the_revision(keys, database, name):
+    """Running gateways poll it: a new limit holds within a second."""
+    await keys.add(key(1))
+    before = await keys.revision()
+
+    await keys.set_policy(key(1).prefix, **{name: 5})
+    await keys.set_policy(key(1).prefix, **{name: 5})
+    await Tenants(database).set_policy("acme", **{name: 5})
+
+    assert await keys.revision() == before + 2

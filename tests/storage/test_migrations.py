@@ -14,7 +14,15 @@ from gateway.storage.database import database_path, make_database_file
 from gateway.storage.migrations import migrate, pending, refuse_pending
 from gateway.storage.refusals import DatabaseUnusable
 
-ALL = ["0001_tenants", "0002_keys", "0003_revision", "0004_audit", "0005_meta"]
+ALL = [
+    "0001_tenants",
+    "0002_keys",
+    "0003_revision",
+    "0004_audit",
+    "0005_meta",
+    "0006_policies",
+    "0007_ledger",
+]
 
 MIGRATE = """
 import os, signal, sys
@@ -105,7 +113,9 @@ def test_all_tables_are_strict(new_url):
     migrate(new_url)
 
     tables = {name: sql for name, sql in schema_of(new_url).items() if sql.startswith("CREATE TABLE")}
-    assert sorted(tables) == ["audit", "keys", "meta", "revision", "tenants"]
+    assert sorted(tables) == [
+        "audit", "keys", "ledger", "meta", "quarantine", "revision", "sums", "tenants",
+    ]  # fmt: skip
     assert all(sql.endswith("STRICT") for sql in tables.values())
 
 
@@ -128,7 +138,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(schema_of(new_url)) == 5 + 6 + 2  # tables, triggers, indexes
+    assert len(schema_of(new_url)) == 8 + 6 + 3  # tables, triggers, indexes
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):

@@ -1,7 +1,12 @@
 """Tenants in the database."""
 
-import pytest
+import asyncio
+import sqlite3
 
+import pytest
+from attrs import evolve
+
+from gateway.accounting import MAX_TOKENS, Policy
 from gateway.model import Tenant
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 from gateway.storage.tenants import Tenants
@@ -49,3 +54,47 @@ async def test_an_unknown_name_is_told_with_the_nearest(tenants, asked, sentence
         await tenants.by_name(asked)
 
     assert str(refused.value) == sentence
+
+
+async def test_a_policy_is_kept_and_changed_field_by_field(tenants):
+    """What is not named stays; None takes a bound away; 0 is a bound."""
+    limited = Tenant("t3", "limited", 1.0, Policy(rpm=30, total_tokens=MAX_TOKENS), "Europe/Berlin")
+    await tenants.add(limited)
+
+    changed = await tenants.set_policy("LIMITED", rpm=None, concurrent=0)
+    moved = await tenants.set_time_zone("limited", "UTC")
+
+    assert changed == evolve(limited, policy=Policy(concurrent=0, total_tokens=MAX_TOKENS))
+    assert moved == evolve(changed, time_zone="UTC")
+    assert await tenants.by_name("limited") == moved
+    assert await tenants.by_name("acme") == ACME
+
+
+async def test_two_changes_at_once_are_both_made(tenants):
+    """One command sets a limit while another sets a budget: neither undoes the other."""
+    await asyncio.gather(
+        tenants.set_policy("acme", rpm=30),
+        tenants.set_policy("acme", daily_tokens=1000),
+        tenants.set_time_zone("acme", "Asia/Tokyo"),
+    )
+
+    assert await tenants.by_name("acme") == evolve(
+        ACME, policy=Policy(rpm=30, daily_tokens=1000), time_zone="Asia/Tokyo"
+    )
+
+
+async def test_a_policy_of_nobody_and_a_field_that_is_none_are_errors(tenants):
+    """The first is the operator's mistake, the second ours."""
+    with pytest.raises(NoSuchTenant, match="did you mean 'acme'"):
+        await tenants.set_policy("acm", rpm=1)
+    with pytest.raises(TypeError, match="rpn"):
+        await tenants.set_policy("acme", rpn=1)
+
+
+@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1])
+async def test_numbers_that_nobody_can_count_to_are_not_kept(tenants, number):
+    """The last line of defence: commands refuse them with a sentence."""
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+        await tenants.set_policy("acme", total_tokens=number)
+
+    assert await tenants.by_name("acme") == ACME

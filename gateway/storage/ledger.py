@@ -1,0 +1,208 @@
+"""The ledger in the database: the adapter behind `ports.LedgerStore`.
+
+The law: `sums` is at every moment what `ledger` adds up to. Both change in one transaction, by the exact
+difference between the entry that was kept before and the one that is kept now; so the same batch twice,
+or batches in any order, end in the same numbers.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+from attrs import fields, frozen
+from databases.core import Connection
+
+from gateway.accounting import Evidence, LedgerEntry, Scope, Sum
+from gateway.errors import StoreUnavailable, Unstorable
+from gateway.storage.database import UNSTORABLE, Database, database_path
+
+TOTAL: Final = "total"
+_RANK: Final = {evidence: evidence.rank for evidence in Evidence}
+_COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
+_values_of = attrgetter(*_COLUMNS)
+# The names come from our own class.
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM ledger "  # noqa: S608
+_THESE: Final = _SELECT + "WHERE reservation_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
+_OPEN: Final = _SELECT + "WHERE tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
+_ONE: Final = _SELECT + "WHERE reservation_id = :reservation_id"
+_KEEP: Final = " ".join(
+    (
+        f"INSERT INTO ledger ({', '.join(_COLUMNS)}, rank)",
+        f"VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",
+        "ON CONFLICT (reservation_id) DO UPDATE SET",
+        ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], "rank")),
+        "WHERE excluded.rank > ledger.rank",
+    )
+)
+_ADD: Final = """
+    INSERT INTO sums (tenant_id, period, scope, owner, spent, reserved) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (tenant_id, period, scope, owner)
+    DO UPDATE SET spent = spent + excluded.spent, reserved = reserved + excluded.reserved
+"""
+_SUMS: Final = """
+    SELECT scope, owner, period, spent, reserved FROM sums
+    WHERE tenant_id = :tenant_id AND period IN (SELECT value FROM json_each(:periods))
+    ORDER BY period, scope, owner
+"""
+# One statement, so that it sees one moment. The ledger is read once; what it adds up to is small.
+_VERIFY: Final = """
+    WITH added (tenant_id, key_id, day, month, spent, reserved) AS (
+        SELECT tenant_id, key_id, day, month,
+            sum(CASE evidence WHEN 'intent' THEN 0 ELSE tokens END),
+            sum(CASE evidence WHEN 'intent' THEN reserved ELSE 0 END)
+        FROM ledger GROUP BY tenant_id, key_id, day, month
+    ),
+    periods (tenant_id, key_id, period, spent, reserved) AS (
+        SELECT tenant_id, key_id, day, spent, reserved FROM added
+        UNION ALL SELECT tenant_id, key_id, month, spent, reserved FROM added
+        UNION ALL SELECT tenant_id, key_id, 'total', spent, reserved FROM added
+    ),
+    both (tenant_id, scope, owner, period, spent, reserved, true_spent, true_reserved) AS (
+        SELECT tenant_id, scope, owner, period, spent, reserved, 0, 0 FROM sums
+        UNION ALL SELECT tenant_id, 'tenant', tenant_id, period, 0, 0, spent, reserved FROM periods
+        UNION ALL SELECT tenant_id, 'key', key_id, period, 0, 0, spent, reserved FROM periods
+    )
+    SELECT scope, owner, period, sum(spent), sum(reserved), sum(true_spent), sum(true_reserved) FROM both
+    GROUP BY tenant_id, scope, owner, period
+    HAVING sum(spent) <> sum(true_spent) OR sum(reserved) <> sum(true_reserved)
+    ORDER BY scope, owner, period
+"""
+
+
+@frozen
+class Difference:
+    """A sum that is not what the ledger adds up to."""
+
+    kept: Sum
+    by_ledger: Sum
+
+
+# Tenant, period, scope and owner of a sum.
+_Account = tuple[str, str, Scope, str]
+
+
+class Ledger:
+    """All raise StoreUnavailable when the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._file: tuple[int, int] | None = None
+
+    async def write(self, entries: Sequence[LedgerEntry]) -> None:
+        """Keep all entries, or none: then it raises StoreUnavailable, or Unstorable.
+
+        In any order, and as often as you like: of each reservation the entry with the highest rank stays,
+        of two with the same rank the first.
+        """
+        self._refuse_another_file()
+        try:
+            async with self._database.transaction() as connection:
+                await _keep(connection, _best(entries))
+        except UNSTORABLE as error:
+            raise Unstorable(str(error)) from error
+        self._refuse_another_file()
+
+    async def sums(self, tenant_id: str, periods: Sequence[str]) -> list[Sum]:
+        """What the tenant and its keys have spent and reserved; owners without any are not in it."""
+        return [_sum(row) for row in await self._fetch(_SUMS, _periods_of(tenant_id, periods))]
+
+    async def open_intents(self, tenant_id: str) -> list[LedgerEntry]:
+        """Reservations of which nothing better is known than that they were made, the oldest first."""
+        return [_entry(row) for row in await self._fetch(_OPEN, {"tenant_id": tenant_id})]
+
+    async def snapshot(self, tenant_id: str, periods: Sequence[str]) -> tuple[list[Sum], list[LedgerEntry]]:
+        """`sums` and `open_intents` of one moment: nothing is in both, and nothing in neither."""
+        async with self._database.transaction() as connection:
+            sums = await _fetch(connection, _SUMS, _periods_of(tenant_id, periods))
+            intents = await _fetch(connection, _OPEN, {"tenant_id": tenant_id})
+        return [_sum(row) for row in sums], [_entry(row) for row in intents]
+
+    async def entry(self, reservation_id: str) -> LedgerEntry | None:
+        """What one reservation has cost, by the best evidence so far."""
+        rows = await self._fetch(_ONE, {"reservation_id": reservation_id})
+        return _entry(rows[0]) if rows else None
+
+    async def verify(self) -> list[Difference]:
+        """Add the whole ledger up again, and tell where `sums` says something else. Reads every row."""
+        rows = await self._fetch(_VERIFY)
+        return [Difference(_sum(row[:5]), by_ledger=_sum((*row[:3], *row[5:]))) for row in rows]
+
+    async def _fetch(self, statement: str, values: dict[str, Any] | None = None) -> list[Any]:
+        async with self._database.session() as connection:
+            return await _fetch(connection, statement, values or {})
+
+    def _refuse_another_file(self) -> None:
+        # SQLite goes on writing into a file that was deleted or replaced, and says that all went well.
+        try:
+            stat = database_path(str(self._database.url)).stat()
+        except OSError as error:
+            raise StoreUnavailable from error
+        self._file = self._file or (stat.st_dev, stat.st_ino)
+        if self._file != (stat.st_dev, stat.st_ino):
+            raise StoreUnavailable
+
+
+async def _fetch(connection: Connection, statement: str, values: dict[str, Any]) -> list[Any]:
+    return list(await connection.raw_connection.execute_fetchall(statement, values))
+
+
+def _periods_of(tenant_id: str, periods: Sequence[str]) -> dict[str, str]:
+    return {"tenant_id": tenant_id, "periods": json.dumps(list(periods))}
+
+
+def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
+    """Of each reservation the entry with the highest rank."""
+    best: dict[str, LedgerEntry] = {}
+    for entry in entries:
+        if _is_better(entry, best.get(entry.reservation_id)):
+            best[entry.reservation_id] = entry
+    return best
+
+
+async def _keep(connection: Connection, best: dict[str, LedgerEntry]) -> None:
+    rows = await _fetch(connection, _THESE, {"ids": json.dumps(list(best))})
+    before = {entry.reservation_id: entry for entry in map(_entry, rows)}
+    better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
+    spent: Counter[_Account] = Counter()
+    reserved: Counter[_Account] = Counter()
+    for entry in better:
+        _count(entry, 1, spent, reserved)
+        if entry.reservation_id in before:
+            _count(before[entry.reservation_id], -1, spent, reserved)
+    differences = [
+        (*account, spent[account], reserved[account]) for account in spent.keys() | reserved.keys()
+    ]
+    kept = [(*_values_of(entry), entry.evidence.rank) for entry in better]
+    await connection.raw_connection.executemany(_KEEP, kept)
+    await connection.raw_connection.executemany(_ADD, differences)
+
+
+def _is_better(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
+    return before is None or entry.evidence.rank > before.evidence.rank
+
+
+def _count(entry: LedgerEntry, sign: int, spent: Counter[_Account], reserved: Counter[_Account]) -> None:
+    """Add or take away what an entry stands for: an intent is reserved, everything else is spent."""
+    is_open = entry.evidence is Evidence.INTENT
+    counter, tokens = (reserved, entry.reserved) if is_open else (spent, entry.tokens)
+    for account in _accounts(entry):
+        counter[account] += sign * tokens
+
+
+def _accounts(entry: LedgerEntry) -> Iterator[_Account]:
+    for period in (entry.day, entry.month, TOTAL):
+        yield entry.tenant_id, period, Scope.TENANT, entry.tenant_id
+        yield entry.tenant_id, period, Scope.KEY, entry.key_id
+
+
+def _sum(row: Sequence[Any]) -> Sum:
+    scope, owner, period, spent, reserved = row
+    return Sum(Scope(scope), owner, period, spent, reserved)
+
+
+def _entry(row: Sequence[Any]) -> LedgerEntry:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["estimated"], values["evidence"] = bool(values["estimated"]), Evidence(values["evidence"])
+    return LedgerEntry(**values)
