@@ -43,8 +43,18 @@ ODD: tuple[Any, ...] = (
 )
 
 
+# Names that a lenient parser folds onto the one that is meant.
+LOOK_ALIKES = (
+    str.upper,
+    str.capitalize,
+    lambda name: name.replace("s", "\N{LATIN SMALL LETTER LONG S}", 1),
+    lambda name: name.replace("k", "\N{KELVIN SIGN}", 1),
+    lambda name: name + " ",
+)
+
+
 def mutated(random: Random, value: Any) -> Any:
-    """The same value with one or two places of it changed to something odd, left out, or doubled."""
+    """The same value with one or two places changed to something odd, left out, doubled, or look-alike."""
     for _ in range(random.randint(1, 2)):
         value = _mutated_once(random, value)
     return value
@@ -55,6 +65,8 @@ def _mutated_once(random: Random, value: Any) -> Any:
         name = random.choice(list(value))
         if random.random() < 0.08:
             return {other: below for other, below in value.items() if other != name}
+        if random.random() < 0.1:
+            return value | {random.choice(LOOK_ALIKES)(name): random.choice(ODD)}
         return value | {name: _mutated_once(random, value[name])}
     if isinstance(value, list) and value and random.random() < 0.85:
         index = random.randrange(len(value))
