@@ -16,7 +16,8 @@ ROOTS = [
     *(b"/api/blobs/sha256:00", b"/v1/models/x/../../api/pull", b"/v1/models/a%2Fb", b"/v1/models/", *ROUTES),
 ]
 PIECES = [
-    *rb"/ // %2f %2F %5c \\ . .. /./ /../ ; ;x=1 %00 %20 %09 # %23 %3f ? : @ http://e % %% %g0 api pull".split(),
+    *rb"/ // %2f %2F %5c \\ . .. /./ /../ ; ;x=1 %00 %20 %09 # %23 %3f ? : @ http://e".split(),
+    *b"% %% %g0 api pull".split(),
     *b"%25 %252f %2570 %70 %c0%af %c0%ae %u002f %uff50 %u0070 %e0%80%af %c1%b0 %EF%BC%8F %EF%BD%90".split(),
     *b"%c2%ad %e2%80%8b %0d%0a %E2%85%BC %f0%9d%93%85".split(),
     *(b"\t", b" ", b"\xff", b"\xc2\xa0", b"\x00", b"\x7f"),
