@@ -1,0 +1,89 @@
+"""How big a prompt is, measured without its tokenizer: one pass over a call.
+
+What is counted is what a template can put before the model; pictures are counted by number. JSON that a
+template writes anew is measured as compact JSON: the rule that makes tokens of it allows for how.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from gateway.accounting import PromptSize
+from gateway.formats.chat import ChatCall, Format, GenerateCall, Message, Tool
+
+# A template of the caller's own may repeat the prompt as often as it likes: only the context bounds that.
+# More than any context has, also when several bytes make a token.
+UNBOUNDED_BYTES: Final = 2**26
+
+# `{"type": "function", "function": {"name": "", "description": "", "parameters": }}`, and a line end.
+_TOOL_FRAME_BYTES: Final = 88
+# `<tool_call>\n{"name": "", "arguments": }\n</tool_call>\n`, or a call as OpenAI's templates write it.
+_CALL_FRAME_BYTES: Final = 88
+
+
+def size_of(call: ChatCall | GenerateCall) -> PromptSize:
+    """What a call gives a model to read."""
+    return _size_of_chat(call) if isinstance(call, ChatCall) else _size_of_generate(call)
+
+
+def runs_of(call: ChatCall | GenerateCall, kind: str) -> int:
+    """How often a backend of this kind generates up to the bound of the output for one call.
+
+    Ollama's chat runs twice where a format is asked of a model that thinks: the first run's thinking goes
+    into the second one's prompt and is counted there. Which models think is not known here.
+    """
+    thinks = call.format is not None and call.think is not False
+    return 2 if kind == "ollama" and isinstance(call, ChatCall) and thinks else 1
+
+
+def _size_of_chat(call: ChatCall) -> PromptSize:
+    text_bytes = schema_bytes = images = 0
+    for message in call.messages:
+        text_bytes += _bytes_of_texts(
+            (message.content, message.thinking, message.tool_name, message.tool_call_id)
+        )
+        images += len(message.images)
+        if message.tool_calls:
+            schema_bytes += _bytes_of_calls(message)
+    schema_bytes += sum(map(_bytes_of_tool, call.tools)) + _bytes_of_format(call.format)
+    return PromptSize(text_bytes, schema_bytes, len(call.messages), images)
+
+
+def _size_of_generate(call: GenerateCall) -> PromptSize:
+    texts = (call.system or "", call.prompt, call.suffix)
+    return PromptSize(
+        text_bytes=UNBOUNDED_BYTES if call.template else _bytes_of_texts(texts),
+        schema_bytes=_bytes_of_format(call.format),
+        messages=sum(map(bool, texts)),
+        images=len(call.images),
+        tokens=len(call.context),
+    )
+
+
+def _bytes_of_texts(texts: Iterable[str]) -> int:
+    """In UTF-8. What is ASCII, as most big texts are, is not copied to be counted."""
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def _bytes_of_calls(message: Message) -> int:
+    return sum(
+        _CALL_FRAME_BYTES + _bytes_of_texts((call.id, call.name)) + _bytes_of_json(call.arguments)
+        for call in message.tool_calls
+    )
+
+
+def _bytes_of_tool(tool: Tool) -> int:
+    texts = _bytes_of_texts((tool.name, tool.description))
+    return _TOOL_FRAME_BYTES + texts + _bytes_of_json(tool.parameters)
+
+
+def _bytes_of_format(form: Format | None) -> int:
+    """Some templates tell the model its schema; Ollama's don't."""
+    return 0 if form is None or form.schema is None else _bytes_of_json(form.schema)
+
+
+def _bytes_of_json(value: Any) -> int:
+    text = orjson.dumps(value)
+    # Go writes these three as `\u003c`, six bytes for one.
+    return len(text) + 5 * (text.count(b"<") + text.count(b">") + text.count(b"&"))

@@ -1,0 +1,154 @@
+"""How big a prompt is, whichever call brings it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.accounting import PromptSize
+from gateway.formats.chat import (
+    ChatCall,
+    Format,
+    GenerateCall,
+    Image,
+    Message,
+    Sampling,
+    Tool,
+    ToolCall,
+)
+from gateway.formats.sizes import UNBOUNDED_BYTES, runs_of, size_of
+
+IMAGE = Image("iVBORw0KGgo=", "image/png")
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+def chat(*messages: Message, **fields) -> ChatCall:
+    return ChatCall("tiny", messages, stream=True, **fields)
+
+
+def generate(prompt: str = "", **fields) -> GenerateCall:
+    return GenerateCall("tiny", prompt, stream=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("call", "size"),
+    [
+        pytest.param(chat(), PromptSize(), id="nothing"),
+        pytest.param(
+            chat(Message("system", "Be brief."), Message("user", "Hello!")),
+            PromptSize(text_bytes=15, messages=2),
+            id="texts",
+        ),
+        pytest.param(
+            chat(Message("user", "Grüße, 東京 🗼")),
+            PromptSize(text_bytes=20, messages=1),
+            id="bytes of UTF-8",
+        ),
+        pytest.param(
+            chat(Message("user", "What?", images=(IMAGE, IMAGE))),
+            PromptSize(text_bytes=5, messages=1, images=2),
+            id="images by number",
+        ),
+        pytest.param(
+            chat(Message("assistant", "Yes.", thinking="Hm.")),
+            PromptSize(text_bytes=7, messages=1),
+            id="thinking that is sent back",
+        ),
+        pytest.param(
+            chat(Message("tool", "21 °C", tool_call_id="call00001", tool_name="weather")),
+            PromptSize(text_bytes=22, messages=1),
+            id="a tool's answer, with its id and name",
+        ),
+        pytest.param(
+            chat(Message("assistant", tool_calls=(ToolCall("c1", "weather", {"city": "Köln"}),))),
+            PromptSize(schema_bytes=88 + 2 + 7 + len('{"city":"Köln"}'.encode()), messages=1),
+            id="a call is JSON in a frame",
+        ),
+        pytest.param(
+            chat(tools=(Tool("weather", "Look out.", WEATHER),)),
+            PromptSize(schema_bytes=88 + 7 + 9 + len(json.dumps(WEATHER, separators=(",", ":")))),
+            id="a tool too",
+        ),
+        pytest.param(
+            chat(format=Format(WEATHER)),
+            PromptSize(schema_bytes=len(json.dumps(WEATHER, separators=(",", ":")))),
+            id="a schema of the output",
+        ),
+        pytest.param(chat(format=Format()), PromptSize(), id="any object: no schema"),
+        pytest.param(
+            chat(Message("user", "Hello!"), sampling=Sampling(stop=("\n",)), keep_alive=5.0),
+            PromptSize(text_bytes=6, messages=1),
+            id="what no model reads is not counted",
+        ),
+        pytest.param(generate("Hello!"), PromptSize(text_bytes=6, messages=1), id="generate"),
+        pytest.param(
+            generate("def f(", system="Be brief.", suffix="return"),
+            PromptSize(text_bytes=21, messages=3),
+            id="generate: system and suffix",
+        ),
+        pytest.param(
+            generate("And?", context=(1, 2, 3), images=(IMAGE,)),
+            PromptSize(text_bytes=4, messages=1, images=1, tokens=3),
+            id="generate: tokens of a former answer",
+        ),
+        pytest.param(
+            generate("Hello!", template="{{ .Prompt }}{{ .Prompt }}"),
+            PromptSize(text_bytes=UNBOUNDED_BYTES, messages=1),
+            id="generate: a template can repeat the prompt without end",
+        ),
+        pytest.param(
+            generate(format=Format(WEATHER)),
+            PromptSize(schema_bytes=len(json.dumps(WEATHER, separators=(",", ":")))),
+            id="generate: a schema of the output",
+        ),
+    ],
+)
+def test_the_size_of_a_prompt(call, size):
+    """All that a template can put before the model."""
+    assert size_of(call) == size
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+
+
+@given(texts=st.lists(TEXTS, max_size=5))
+def test_no_byte_of_a_text_is_missed(texts):
+    """ASCII or not: a token is never less than a byte, so this is the bound that all others rest on."""
+    size = size_of(chat(*(Message("user", text) for text in texts)))
+
+    assert size.text_bytes == len("".join(texts).encode())
+
+
+JSON = st.dictionaries(TEXTS, TEXTS | st.integers(-(2**53), 2**53) | st.booleans(), max_size=4)
+
+
+@given(arguments=JSON)
+def test_go_and_python_write_a_call_in_twice_its_size(arguments):
+    """Go escapes <, > and &; Python puts spaces. The bound takes these bytes twice."""
+    python = json.dumps(arguments, ensure_ascii=False)
+    go = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&":
+        go = go.replace(character, f"\\u{ord(character):04x}")
+
+    size = size_of(chat(Message("assistant", tool_calls=(ToolCall("", "", arguments),))))
+
+    assert size.schema_bytes >= len(go.encode())
+    assert 2 * size.schema_bytes >= len(python.encode())
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "runs"),
+    [
+        pytest.param(chat(), "ollama", 1, id="a chat"),
+        pytest.param(chat(think=True), "ollama", 1, id="thinking alone"),
+        pytest.param(chat(format=Format(), think=True), "ollama", 2, id="thinking, then the format"),
+        pytest.param(chat(format=Format()), "ollama", 2, id="the model may think by itself"),
+        pytest.param(chat(format=Format(), think=False), "ollama", 1, id="told not to think"),
+        pytest.param(chat(format=Format(), think=True), "openai", 1, id="OpenAI-like servers run once"),
+        pytest.param(generate(format=Format()), "ollama", 1, id="generate runs once"),
+    ],
+)
+def test_how_often_a_backend_generates(call, kind, runs):
+    """Ollama's chat handler runs again with the grammar after a model has thought."""
+    assert runs_of(call, kind) == runs
