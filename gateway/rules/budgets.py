@@ -1,0 +1,213 @@
+"""Budgets: which windows a request is counted in, what it may cost at most, and what it did cost.
+
+A request reserves an upper bound, prompt and output, and is settled to the truth. The law is that no true
+count is above its reservation: a token is never less than a byte, and the output allowed is sent upstream.
+Where a model shows otherwise (a longer template, bigger images, a floor of bytes per token that was too
+optimistic), three things hold: the true count is charged, also above the reservation; what was learned
+of the model is corrected at once; and the next request sees what is really left.
+"""
+
+from datetime import tzinfo
+from math import ceil
+from typing import Final
+
+from attrs import evolve, frozen
+
+from gateway.accounting import BudgetTake, Policy, PromptSize, Scope, Window
+from gateway.model import Usage
+from gateway.rules.limits import own_or_inherited
+from gateway.rules.windows import periods
+
+# ── windows → takes ──────────────────────────────────────────────────────────────────────
+
+
+def takes(
+    tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo
+) -> tuple[BudgetTake, ...]:
+    """All windows of the key and of the tenant: what has no limit is counted all the same.
+
+    So a budget that is set later knows what was spent. The key's stand before the tenant's. A key that
+    inherits has the tenant's limit: that refuses no more, but is what the key's usage shows.
+    """
+    taken: list[BudgetTake] = []
+    for window in Window:
+        turns = periods(window, now, zone)
+        of_tenant = _limit_of(tenant, window)
+        of_key = own_or_inherited(_limit_of(key, window), of_tenant)
+        taken.append(BudgetTake(Scope.KEY, key_id, window, turns, of_key))
+        taken.append(BudgetTake(Scope.TENANT, tenant_id, window, turns, of_tenant))
+    return tuple(taken)
+
+
+def _limit_of(policy: Policy, window: Window) -> int | None:
+    match window:
+        case Window.DAY:
+            return policy.daily_tokens
+        case Window.MONTH:
+            return policy.monthly_tokens
+        case Window.TOTAL:
+            return policy.total_tokens
+
+
+# ── the prompt: at most so many tokens ───────────────────────────────────────────────────
+
+# Role markers and line ends around a message: the known templates need 3 to 11 tokens.
+MESSAGE_TOKENS: Final = 16
+# What a template says by itself: dates, a preamble to tools. Longer ones are learned.
+TEMPLATE_TOKENS: Final = 256
+# Of today's models Llava takes 2,880, Pixtral 3,080 and Qwen2.5-VL in llama.cpp 4,096; more is learned.
+IMAGE_TOKENS: Final = 4_096
+# Templates write tools into one or two places, spaced or escaped.
+_SCHEMA_FACTOR: Final = 2
+
+# As far as learning goes: one mad count of a backend must not make its model too expensive for everybody.
+# The longest templates (a coding agent's instructions) and images (Qwen3-VL's, 16 megapixels) stay below.
+_MAX_TEMPLATE_TOKENS: Final = 8_192
+_MAX_IMAGE_TOKENS: Final = 16_384
+
+# A floor counts from this many true counts on, of prompts of at least so many bytes: in a short one
+# the template's own tokens hide how the text was cut.
+_MIN_SAMPLES: Final = 100
+_MIN_SAMPLE_BYTES: Final = 1_000
+# Prose has four bytes a token and more, digits and rare letters one. What was never below 2.5 so far is taken
+# for 2, and nothing for more: somebody who shows a model a hundred blank pages to send dense text
+# then, gets half of its prompt past the reservation (not past the bill), once.
+_MARGIN: Final = 0.8
+_MAX_BYTES_PER_TOKEN: Final = 2.0
+
+
+@frozen
+class Learned:
+    """What true counts have shown of one model. Starts as what holds for all."""
+
+    bytes_per_token: float = 1.0
+    """How many bytes a token has at least: what bounds are divided by."""
+    template_tokens: int = TEMPLATE_TOKENS
+    image_tokens: int = IMAGE_TOKENS
+    lowest: float = _MAX_BYTES_PER_TOKEN / _MARGIN
+    """The fewest bytes per token seen."""
+    samples: int = 0
+
+
+NOTHING_LEARNED: Final = Learned()
+
+
+def prompt_bound(size: PromptSize, context: int | None, learned: Learned = NOTHING_LEARNED) -> int:
+    """More tokens than this the prompt can't have; `context` is the model's, None where unknown.
+
+    A prompt beyond the context is cut or refused by the backend, so that bounds it too.
+    """
+    of_bytes = ceil(_bytes_of(size) / learned.bytes_per_token)
+    bound = of_bytes + _beside_the_bytes(size, learned)
+    return bound if context is None else min(bound, context)
+
+
+def learn(learned: Learned, size: PromptSize, prompt_tokens: int, context: int | None) -> Learned:
+    """What is known of a model after one more true count.
+
+    A count above what the bytes allow is the template's or the images' doing, and raises those. Else it
+    may be the first that a floor did not cover: the floor falls at once, and never rises again beyond the
+    lowest seen. It is only ever raised by prompts that fitted the context for sure, whose count is
+    all of their tokens, and that are plain text.
+    """
+    if prompt_tokens <= 0:
+        return learned
+    above = prompt_tokens - prompt_bound(size, None, evolve(learned, bytes_per_token=1.0))
+    if above > 0:
+        return _with_more_beside(learned, size.images, above)
+    if prompt_tokens > prompt_bound(size, None, learned) or _is_sample(size, context):
+        lowest = min(learned.lowest, _bytes_of(size) / prompt_tokens)
+        return _with_floor(learned, lowest, learned.samples + 1)
+    return learned
+
+
+def _bytes_of(size: PromptSize) -> int:
+    return size.text_bytes + _SCHEMA_FACTOR * size.schema_bytes
+
+
+def _beside_the_bytes(size: PromptSize, learned: Learned) -> int:
+    """Tokens that come with no byte of the caller's."""
+    by_number = MESSAGE_TOKENS * size.messages + learned.image_tokens * size.images
+    return learned.template_tokens + size.tokens + by_number
+
+
+def _with_more_beside(learned: Learned, images: int, above: int) -> Learned:
+    if images:
+        image_tokens = learned.image_tokens + ceil(above / images)
+        return evolve(learned, image_tokens=min(image_tokens, _MAX_IMAGE_TOKENS))
+    return evolve(learned, template_tokens=min(learned.template_tokens + above, _MAX_TEMPLATE_TOKENS))
+
+
+def _is_sample(size: PromptSize, context: int | None) -> bool:
+    is_text = not (size.schema_bytes or size.images or size.tokens)
+    return is_text and context is not None and _MIN_SAMPLE_BYTES <= size.text_bytes <= context
+
+
+def _with_floor(learned: Learned, lowest: float, samples: int) -> Learned:
+    floor = max(1.0, lowest * _MARGIN) if samples >= _MIN_SAMPLES else 1.0
+    return evolve(learned, bytes_per_token=floor, lowest=lowest, samples=samples)
+
+
+# ── the output: how much of it ───────────────────────────────────────────────────────────
+
+
+def output_wanted(asked_max_tokens: int | None, cap: int, default: int) -> int:
+    """Tokens of output to ask for: what the caller wants, or `default`; never above `cap`, never below 1.
+
+    0 is for many servers the word for no bound at all.
+    """
+    return max(1, min(cap, default if asked_max_tokens is None else asked_max_tokens))
+
+
+def tokens_wanted(prompt_bound: int, output: int, runs: int = 1) -> int:
+    """What a plan reserves where nothing is short. `runs` as in `formats.sizes.runs_of`."""
+    return prompt_bound + runs * output
+
+
+def tokens_needed(prompt_bound: int, output: int, minimum_output: int, runs: int = 1) -> int:
+    """The least that makes sense to reserve: an output shorter than `minimum_output` is no answer.
+
+    Unless the caller wants no more.
+    """
+    return prompt_bound + runs * max(1, min(output, minimum_output))
+
+
+def clamped_output(granted: int, prompt_bound: int, output: int, runs: int = 1) -> int:
+    """How long the output may be with what was granted: what is sent upstream, and cut at."""
+    return max(0, min(output, (granted - prompt_bound) // runs))
+
+
+# ── the end: what it did cost ────────────────────────────────────────────────────────────
+
+
+@frozen
+class Settlement:
+    """What a request costs."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+# Of a request that never reached a backend.
+FREE: Final = Settlement(0, 0)
+
+
+def settlement(prompt_bound: int, usage: Usage | None, pieces: int, reserved: int) -> Settlement:
+    """What a finished request costs, in tokens, however it ended.
+
+    `usage` is what the backend counted, None where the answer was cut before; it is charged also above
+    what was `reserved`. `pieces` is what we counted ourselves, at least one for each piece of text or call:
+    never less output is charged than that. A prompt whose tokens nobody counted costs its bound, as far
+    as it was reserved. What we counted or bounded ourselves is marked estimated.
+    """
+    completion = max(pieces, usage.completion_tokens if usage else 0)
+    # No prompt is empty: a count of 0 is none, unless nothing at all was computed (Ollama's load).
+    if usage is None or (usage.prompt_tokens == 0 and completion > 0):
+        return Settlement(max(0, min(prompt_bound, reserved - completion)), completion, estimated=True)
+    is_raised = completion > usage.completion_tokens
+    return Settlement(usage.prompt_tokens, completion, estimated=usage.estimated or is_raised)
