@@ -264,6 +264,17 @@ class StoreUnavailable(GatewayError):
         super().__init__("The gateway can't reach its database at the moment; try again shortly.")
 
 
+class LimitsUnavailable(GatewayError):
+    """What can't be checked is refused: the store of limits and budgets is not ready."""
+
+    status = 503
+    code = "limits_unavailable"
+    retry_after_s = 2
+
+    def __init__(self) -> None:
+        super().__init__("The gateway can't check limits and budgets at the moment; try again shortly.")
+
+
 class AuditUnavailable(GatewayError):
     """Nothing passes unaudited: the buffer of unwritten audit rows is full."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from gateway.accounting import Policy
+from gateway.accounting import Plan, Policy, Take
 from gateway.errors import GatewayError
 
 # A JSON object as it was parsed: the payload itself is the one bare dict that travels.
@@ -185,6 +185,15 @@ class Outcome(StrEnum):
     """We ended the answer ourselves: a drain that ran out of time, or a fault of ours."""
 
 
+@frozen
+class Demand:
+    """What a request asks for, in tokens: its prompt has at most `prompt_bound`, each run at most `output`."""
+
+    prompt_bound: int
+    output: int
+    runs: int = 1
+
+
 @define
 class Exchange:
     """One request on its way: the one thing that changes.
@@ -219,9 +228,23 @@ class Exchange:
     target: Any = None
     model: str | None = None
     stream: bool = False
+    # Limits and Budgets
+    takes: tuple[Take, ...] = ()
+    demand: Demand | None = None
+    plan: Plan | None = None
+    # Admission
+    output_allowed: int | None = None
+    """Tokens of output that were granted: what is sent upstream, and cut at."""
     # The endpoint and its relay
     backend: str | None = None
+    is_dispatched: bool = False
+    """The backend has, or may have, begun to work: from here on it costs."""
+    pieces: int = 0
+    """Pieces of the answer that passed, each at least a token."""
+    counted: Usage | None = None
+    """What the backend counted, if it did."""
     usage: Usage | None = None
+    """What is told: counted, or estimated."""
     timings: Timings = Timings()
     first_token: float | None = None
     # Errors: what the client was told, also after the first byte

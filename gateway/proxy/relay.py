@@ -5,8 +5,8 @@ read from the backend. A stream that breaks ends with an error frame: it never l
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from attrs import evolve, frozen
@@ -63,7 +63,6 @@ class Relay:
         self._exchange = exchange
         self._clock = clock
         self._heartbeat_s = heartbeat_s
-        self._pieces = 0
         self._is_answered = False
 
     async def whole(self, send: Send) -> None:
@@ -110,11 +109,22 @@ class Relay:
                 for event in events:
                     if isinstance(event, Failure):
                         raise event.error
+                if self._is_too_long():
+                    yield self._noted([Finish("length")])
+                    return
+
+    def _is_too_long(self) -> bool:
+        """The backend does not heed the bound that it was sent: a piece is a token at least."""
+        allowed = self._exchange.output_allowed
+        return allowed is not None and self._exchange.usage is None and self._exchange.pieces > allowed
 
     async def _read(self) -> AsyncGenerator[list[Event], None]:
-        job = self._job
-        async with job.backend.send(job.upstream.request, request_id=self._exchange.request_id) as upstream:
+        job, exchange = self._job, self._exchange
+        exchange.is_dispatched = True
+        async with self._sent() as upstream:
             if upstream.status != 200:
+                # Refused before any work: an error costs nothing.
+                exchange.is_dispatched = False
                 raise await self._error_of(upstream)
             self._is_answered = True
             if job.upstream.read_whole is not None:
@@ -133,6 +143,19 @@ class Relay:
                         # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
                         return
             yield reader.end()
+
+    @asynccontextmanager
+    async def _sent(self) -> AsyncIterator[Answer]:
+        """The answer, once its head has come. A backend that was not reached has done no work."""
+        job, exchange = self._job, self._exchange
+        answering = job.backend.send(job.upstream.request, request_id=exchange.request_id)
+        async with AsyncExitStack() as stack:
+            try:
+                answer_of_backend = await stack.enter_async_context(answering)
+            except BackendFailed:
+                exchange.is_dispatched = False
+                raise
+            yield answer_of_backend
 
     async def _error_of(self, upstream: Answer) -> GatewayError:
         error = self._job.upstream.read_error(upstream.status, await upstream.body())
@@ -159,9 +182,10 @@ class Relay:
 
     def _note(self, event: Event) -> Event:
         if not isinstance(event, Finish):
-            self._pieces += 1
+            self._exchange.pieces += 1
             return event
         usage = event.usage or self._estimate()
+        self._exchange.counted = event.usage
         self._exchange.usage, self._exchange.timings = usage, event.timings
         return event if event.usage else evolve(event, usage=usage)
 
@@ -175,7 +199,7 @@ class Relay:
             self._exchange.usage = self._estimate()
 
     def _estimate(self) -> Usage:
-        return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._pieces, estimated=True)
+        return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._exchange.pieces, estimated=True)
 
 
 class _Out:

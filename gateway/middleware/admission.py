@@ -1,0 +1,123 @@
+"""Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
+
+from attrs import evolve
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.accounting import Cold, Evidence, LedgerEntry, Plan, Refused, Taken
+from gateway.errors import AuditUnavailable, LimitsUnavailable
+from gateway.middleware.context import Header, exchange_of
+from gateway.middleware.settler import LEASE_S, Settler
+from gateway.model import Exchange, Principal
+from gateway.ports import Counters, LedgerStore
+from gateway.rules import budgets, limits
+from gateway.rules.quota_headers import headers_of
+
+
+class Admission:
+    """Take the plan, clamp the output to what was granted, and let the settler have the rest."""
+
+    def __init__(self, app: ASGIApp, *, counters: Counters, ledger: LedgerStore, settler: Settler) -> None:
+        self.app = app
+        self.counters = counters
+        self.ledger = ledger
+        self.settler = settler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope) if scope["type"] == "http" else None
+        if exchange is None or exchange.plan is None or exchange.principal is None:
+            await self.app(scope, receive, send)
+            return
+        taken = await self._take(exchange.plan, exchange.principal)
+        intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
+        await self._begin(intent)
+        try:
+            _clamp(exchange, taken.tokens)
+            await self.app(scope, receive, _WithHeaders(send, headers_of(taken.standings, now=taken.now)))
+        finally:
+            # No await in here: whatever ended the request, what it reserved is settled.
+            self.settler.end(intent, _settlement(exchange, taken.tokens))
+
+    async def _take(self, plan: Plan, principal: Principal) -> Taken:
+        verdict = await self.counters.take(plan)
+        if isinstance(verdict, Cold):
+            await self._restore(plan)
+            verdict = await self.counters.take(plan)
+        match verdict:
+            case Taken():
+                return verdict
+            case Refused():
+                raise limits.refusal_of(
+                    verdict, key=principal.key, tenant=principal.tenant, tokens_needed=plan.tokens_needed
+                )
+            case Cold():
+                raise LimitsUnavailable
+
+    async def _restore(self, plan: Plan) -> None:
+        """Tell a store that knows nothing of this tenant what the ledger knows."""
+        periods = sorted({period.id for take in plan.takes for period in getattr(take, "periods", ())})
+        sums, intents = await self.ledger.snapshot(plan.tenant_id, periods)
+        await self.counters.restore(plan.tenant_id, sums, intents, LEASE_S)
+
+    async def _begin(self, intent: LedgerEntry) -> None:
+        try:
+            self.settler.begin(intent)
+        except AuditUnavailable:
+            # Nothing is sent before its intent is written down: so nothing is owed.
+            await self.counters.settle(intent.tenant_id, intent.reservation_id, 0)
+            raise
+
+
+class _WithHeaders:
+    """The `send` of an admitted request: its answer says what is left."""
+
+    __slots__ = ("headers", "send")
+
+    def __init__(self, send: Send, headers: list[Header]) -> None:
+        self.send = send
+        self.headers = headers
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"].extend(self.headers)
+        await self.send(message)
+
+
+def _clamp(exchange: Exchange, granted: int) -> None:
+    """Send upstream what was granted, not what was asked."""
+    demand = exchange.demand
+    if demand is None:
+        return
+    exchange.output_allowed = budgets.clamped_output(granted, demand.prompt_bound, demand.output, demand.runs)
+    sampling = evolve(exchange.call.sampling, max_tokens=exchange.output_allowed)
+    exchange.call = evolve(exchange.call, sampling=sampling)
+
+
+def _settlement(exchange: Exchange, reserved: int) -> budgets.Settlement:
+    if not exchange.is_dispatched or exchange.demand is None:
+        return budgets.FREE
+    return budgets.settlement(exchange.demand.prompt_bound, exchange.counted, exchange.pieces, reserved)
+
+
+def _intent_of(exchange: Exchange, principal: Principal, plan: Plan, taken: Taken) -> LedgerEntry:
+    day, month = _periods_of(taken)
+    return LedgerEntry(
+        reservation_id=plan.reservation_id,
+        tenant_id=principal.tenant_id,
+        key_id=principal.key_id,
+        model=exchange.model or "",
+        admitted_at=taken.now,
+        day=day,
+        month=month,
+        reserved=taken.tokens,
+        tokens=taken.tokens,
+        prompt_tokens=0,
+        completion_tokens=0,
+        estimated=True,
+        evidence=Evidence.INTENT,
+    )
+
+
+def _periods_of(taken: Taken) -> tuple[str, str]:
+    """The day and the month that were charged, known by how they are written."""
+    by_length = {len(period): period for period in taken.periods}
+    return by_length[len("2026-11-23")], by_length[len("2026-11")]

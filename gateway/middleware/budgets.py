@@ -1,0 +1,72 @@
+"""Budgets: bounds the prompt, asks for an output, and plans what is reserved; Admission takes it."""
+
+from zoneinfo import ZoneInfo
+
+from attrs import frozen
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.accounting import Plan
+from gateway.formats.sizes import runs_of, size_of
+from gateway.middleware.context import exchange_of
+from gateway.model import Demand, Exchange
+from gateway.ports import Clock
+from gateway.rules import budgets
+
+
+@frozen
+class OutputBounds:
+    """Tokens of output: the most, what is reserved where the caller says nothing, and the least worth having."""
+
+    cap: int
+    default: int
+    minimum: int
+
+
+class Budgets:
+    """Add the budgets' takes, and make the plan: all or nothing, for as many tokens as are needed."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, outputs: OutputBounds, lease_s: float) -> None:
+        self.app = app
+        self.clock = clock
+        self.outputs = outputs
+        self.lease_s = lease_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = exchange_of(scope)
+            if exchange.call is not None and exchange.principal is not None:
+                self._plan(exchange)
+        await self.app(scope, receive, send)
+
+    def _plan(self, exchange: Exchange) -> None:
+        principal, demand = exchange.principal, self._demand(exchange)
+        if principal is None:
+            return
+        exchange.takes += budgets.takes(
+            principal.tenant_policy,
+            principal.key_policy,
+            principal.tenant_id,
+            principal.key_id,
+            now=self.clock.now(),
+            zone=ZoneInfo(principal.time_zone),
+        )
+        exchange.demand = demand
+        exchange.plan = Plan(
+            tenant_id=principal.tenant_id,
+            reservation_id=exchange.request_id,
+            takes=exchange.takes,
+            tokens_needed=budgets.tokens_needed(
+                demand.prompt_bound, demand.output, self.outputs.minimum, demand.runs
+            ),
+            tokens_wanted=budgets.tokens_wanted(demand.prompt_bound, demand.output, demand.runs),
+            lease_s=self.lease_s,
+        )
+
+    def _demand(self, exchange: Exchange) -> Demand:
+        call, (backend, _) = exchange.call, exchange.target
+        asked = call.sampling.max_tokens
+        return Demand(
+            prompt_bound=budgets.prompt_bound(size_of(call), call.sampling.num_ctx),
+            output=budgets.output_wanted(asked, self.outputs.cap, self.outputs.default),
+            runs=runs_of(call, backend.kind),
+        )

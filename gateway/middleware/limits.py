@@ -1,0 +1,23 @@
+"""Limits: plans the takes for requests and tokens per minute and for concurrency; Admission takes them."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.middleware.context import exchange_of
+from gateway.rules import limits
+
+
+class Limits:
+    """Add what the policies of tenant and key say to the Exchange's takes. Inference only: lists cost nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = exchange_of(scope)
+            principal = exchange.principal
+            if exchange.call is not None and principal is not None:
+                exchange.takes += limits.takes(
+                    principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
+                )
+        await self.app(scope, receive, send)
