@@ -1,18 +1,28 @@
 """The app: Starlette around one catch-all endpoint, and the pipeline as one list. The order is the design."""
 
+from typing import Final
+
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
 from gateway.middleware.auth import Auth
+from gateway.middleware.budgets import Budgets, OutputBounds
 from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
+from gateway.middleware.limits import Limits
 from gateway.middleware.mutation_block import MutationBlock
+from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
+
+
+# Less is no answer: a request that can't even have this much is refused.
+MIN_OUTPUT_TOKENS: Final = 16
 
 
 def build(resources: Resources) -> Starlette:
@@ -66,5 +76,17 @@ def pipeline(resources: Resources) -> list[Middleware]:
             Target,
             catalogue=resources.catalogue,
             bounds=OptionBounds(config.max_keep_alive_s, config.max_num_ctx),
+        ),
+        # Pure planners: each adds what is to be taken.
+        Middleware(Limits),
+        Middleware(
+            Budgets,
+            clock=resources.clock,
+            outputs=OutputBounds(config.max_output_tokens, config.default_output_tokens, MIN_OUTPUT_TOKENS),
+            lease_s=LEASE_S,
+        ),
+        # One atomic call takes all or nothing; the settler ends it, whatever becomes of the request.
+        Middleware(
+            Admission, counters=resources.counters, ledger=resources.ledger, settler=resources.settler
         ),
     ]

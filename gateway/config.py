@@ -72,6 +72,8 @@ class Config:
     drain_s: float
     max_keep_alive_s: float
     max_num_ctx: int
+    max_output_tokens: int
+    default_output_tokens: int
     trusted_proxies: tuple[Network, ...]
     allowed_hosts: frozenset[str]
     log_level: str
@@ -209,6 +211,13 @@ SETTINGS: Final = (
     ),
     Setting(
         "GATEWAY_MAX_NUM_CTX", _tokens, "32768", "how many tokens of context a caller may load a model with"
+    ),
+    Setting("GATEWAY_MAX_OUTPUT_TOKENS", _tokens, "32768", "the longest output of one request"),
+    Setting(
+        "GATEWAY_DEFAULT_OUTPUT_TOKENS",
+        _tokens,
+        "4096",
+        "the output reserved where tokens are limited and the caller does not say how much it wants",
     ),
     Setting(
         "GATEWAY_TRUSTED_PROXIES",

@@ -1,16 +1,18 @@
 """Budgets: bounds the prompt, asks for an output, and plans what is reserved; Admission takes it."""
 
+from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.accounting import Plan
+from gateway.accounting import BucketTake, BudgetTake, Plan, Take
 from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
 from gateway.model import Demand, Exchange
 from gateway.ports import Clock
 from gateway.rules import budgets
+from gateway.rules.limits import limit_of
 
 
 @frozen
@@ -19,6 +21,7 @@ class OutputBounds:
 
     cap: int
     default: int
+    """Only where tokens are limited: an unbounded caller has no reason to ask for less than the cap."""
     minimum: int
 
 
@@ -39,7 +42,7 @@ class Budgets:
         await self.app(scope, receive, send)
 
     def _plan(self, exchange: Exchange) -> None:
-        principal, demand = exchange.principal, self._demand(exchange)
+        principal = exchange.principal
         if principal is None:
             return
         exchange.takes += budgets.takes(
@@ -50,7 +53,7 @@ class Budgets:
             now=self.clock.now(),
             zone=ZoneInfo(principal.time_zone),
         )
-        exchange.demand = demand
+        exchange.demand = demand = self._demand(exchange)
         exchange.plan = Plan(
             tenant_id=principal.tenant_id,
             reservation_id=exchange.request_id,
@@ -64,9 +67,14 @@ class Budgets:
 
     def _demand(self, exchange: Exchange) -> Demand:
         call, (backend, _) = exchange.call, exchange.target
-        asked = call.sampling.max_tokens
+        asked, cap = call.sampling.max_tokens, self.outputs.cap
+        default = self.outputs.default if _limits_tokens(exchange.takes) else cap
         return Demand(
             prompt_bound=budgets.prompt_bound(size_of(call), call.sampling.num_ctx),
-            output=budgets.output_wanted(asked, self.outputs.cap, self.outputs.default),
+            output=budgets.output_wanted(asked, cap, min(default, cap)),
             runs=runs_of(call, backend.kind),
         )
+
+
+def _limits_tokens(takes: Iterable[Take]) -> bool:
+    return any(limit_of(take) is not None for take in takes if isinstance(take, BucketTake | BudgetTake))

@@ -14,7 +14,7 @@ from loguru import logger
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.errors import StoreUnavailable
 from gateway.ports import Counters, Spool
-from gateway.rules.budgets import Settlement
+from gateway.rules.budgets import FREE, Settlement
 
 # Slots of a process that died are free again after the lease (SPEC 6: 15 s); three renewals may be lost.
 LEASE_S: Final = 15.0
@@ -69,7 +69,7 @@ class Settler:
 
     def void(self, intent: LedgerEntry) -> None:
         """Give everything back: nothing was sent."""
-        self.end(intent, Settlement(tokens=0, prompt_tokens=0, completion_tokens=0, estimated=False))
+        self.end(intent, FREE)
 
     async def _settle(self, intent: LedgerEntry, tokens: int) -> None:
         while True:
