@@ -7,6 +7,7 @@ themselves, and to come back in a day at the soonest.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil
 from typing import Final
 
@@ -79,10 +80,15 @@ def limit_of(take: Take) -> int | None:
     return take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
 
 
-def remaining_of(standing: Standing) -> int | None:
-    """What could be taken now; None where nothing bounds it. Never below 0, whatever was overspent."""
+def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
+    """What could be taken once so many tokens are back; None where nothing bounds it.
+
+    Never below 0, whatever was overspent, nor above the limit.
+    """
     limit = limit_of(standing.take)
-    return None if limit is None else max(0, limit - standing.used - standing.reserved)
+    if limit is None:
+        return None
+    return max(0, min(limit, limit - standing.used - standing.reserved + given_back))
 
 
 # ── refusal → words ──────────────────────────────────────────────────────────────────────
@@ -140,17 +146,19 @@ def _too_expensive(allowance: str, tokens_needed: int) -> GatewayError:
 
 
 def _spent(refused: Refused, allowance: str, tokens_needed: int) -> GatewayError:
-    standing = refused.standing
+    standing, now = refused.standing, refused.now
     state = f"{standing.used:,} are used, {standing.reserved:,} are held by requests that run"
-    advice = (
-        f"come back at {iso(standing.resets_at)}, or {_ASK_THE_OPERATOR}"
-        if standing.resets_at is not None
-        else _ASK_THE_OPERATOR
-    )
-    return InsufficientQuota(
-        f"{allowance}: {state}, and this one may need {tokens_needed:,}; {advice}.",
-        retry_after_s=_seconds_until(standing.resets_at, refused.now, otherwise_s=OPERATOR_RETRY_S),
-    )
+    if standing.used + tokens_needed <= (limit_of(standing.take) or 0):
+        # Not spent, only held: most of it comes back when those requests end.
+        wait_s = _seconds_until(refused.retry_at, now, otherwise_s=SLOT_RETRY_S)
+        advice = "try again when one of them has ended"
+    elif standing.resets_at is None:
+        wait_s, advice = OPERATOR_RETRY_S, _ASK_THE_OPERATOR
+    else:
+        wait_s = _seconds_until(standing.resets_at, now, otherwise_s=OPERATOR_RETRY_S)
+        advice = f"come back at {iso(standing.resets_at)}, or {_ASK_THE_OPERATOR}"
+    sentence = f"{allowance}: {state}, and this one may need {tokens_needed:,}; {advice}."
+    return InsufficientQuota(sentence, retry_after_s=wait_s)
 
 
 def _allowance(take: Take, limit: int) -> str:
@@ -180,4 +188,10 @@ def _seconds_until(moment: float | None, now: float, *, otherwise_s: int) -> int
 
 def iso(epoch_s: float) -> str:
     """`2026-11-24T00:00:00Z`: to the second, up, for what is not over before."""
-    return f"{datetime.fromtimestamp(ceil(round(epoch_s, 3)), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return _iso(ceil(round(epoch_s, 3)))
+
+
+# Most are ends of days and months, which stand in the headers of every answer.
+@lru_cache(maxsize=1024)
+def _iso(epoch_s: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

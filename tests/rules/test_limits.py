@@ -235,14 +235,28 @@ def test_a_spent_day():
     """Clients wait until the window turns, and do not try by themselves."""
     take = BudgetTake(KEY, "k1", Window.DAY, DAY, limit=100_000)
 
-    error = told(take, used=99_000, reserved=900, resets_at=MIDNIGHT, retry_at=MIDNIGHT)
+    error = told(take, used=99_900, reserved=50, resets_at=MIDNIGHT, retry_at=MIDNIGHT)
 
     assert facts(error) == (
         InsufficientQuota,
-        "The key 'ci-build' may use 100,000 tokens per day: 99,000 are used, 900 are held by requests that "
+        "The key 'ci-build' may use 100,000 tokens per day: 99,900 are used, 50 are held by requests that "
         "run, and this one may need 500; come back at 2026-11-24T00:00:00Z, or ask the operator of this "
         "gateway for more.",
         [(b"retry-after", b"27600"), (b"x-should-retry", b"false")],
+    )
+
+
+def test_a_day_that_is_held_but_not_spent():
+    """What running requests reserved comes back when they end, long before the window turns."""
+    take = BudgetTake(KEY, "k1", Window.DAY, DAY, limit=100_000)
+
+    error = told(take, used=10_000, reserved=89_900, resets_at=MIDNIGHT, retry_at=NOW + 1)
+
+    assert facts(error) == (
+        InsufficientQuota,
+        "The key 'ci-build' may use 100,000 tokens per day: 10,000 are used, 89,900 are held by requests "
+        "that run, and this one may need 500; try again when one of them has ended.",
+        [(b"retry-after", b"1"), (b"x-should-retry", b"false")],
     )
 
 
