@@ -20,7 +20,6 @@ from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
 
-
 # Less is no answer: a request that can't even have this much is refused.
 MIN_OUTPUT_TOKENS: Final = 16
 

@@ -187,7 +187,7 @@ class Outcome(StrEnum):
 
 @frozen
 class Demand:
-    """What a request asks for, in tokens: its prompt has at most `prompt_bound`, each run at most `output`."""
+    """What a request asks for, in tokens: at most so many of its prompt, and of each run's output."""
 
     prompt_bound: int
     output: int
@@ -233,6 +233,8 @@ class Exchange:
     demand: Demand | None = None
     plan: Plan | None = None
     # Admission
+    headers: list[tuple[bytes, bytes]] = field(factory=list)
+    """What a refusal tells beside its own headers."""
     output_allowed: int | None = None
     """Tokens of output that were granted: what is sent upstream, and cut at."""
     # The endpoint and its relay

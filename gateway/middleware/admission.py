@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.accounting import Cold, Evidence, LedgerEntry, Plan, Refused, Taken
 from gateway.errors import AuditUnavailable, LimitsUnavailable
-from gateway.middleware.context import Header, exchange_of
+from gateway.middleware.context import exchange_of
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.model import Exchange, Principal
 from gateway.ports import Counters, LedgerStore
@@ -27,17 +27,17 @@ class Admission:
         if exchange is None or exchange.plan is None or exchange.principal is None:
             await self.app(scope, receive, send)
             return
-        taken = await self._take(exchange.plan, exchange.principal)
+        taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
         await self._begin(intent)
         try:
             _clamp(exchange, taken.tokens)
-            await self.app(scope, receive, _WithHeaders(send, headers_of(taken.standings, now=taken.now)))
+            await self.app(scope, receive, _Told(send, exchange, taken))
         finally:
             # No await in here: whatever ended the request, what it reserved is settled.
             self.settler.end(intent, _settlement(exchange, taken.tokens))
 
-    async def _take(self, plan: Plan, principal: Principal) -> Taken:
+    async def _take(self, exchange: Exchange, plan: Plan, principal: Principal) -> Taken:
         verdict = await self.counters.take(plan)
         if isinstance(verdict, Cold):
             await self._restore(plan)
@@ -46,6 +46,7 @@ class Admission:
             case Taken():
                 return verdict
             case Refused():
+                exchange.headers = headers_of((verdict.standing,), verdict.now)
                 raise limits.refusal_of(
                     verdict, key=principal.key, tenant=principal.tenant, tokens_needed=plan.tokens_needed
                 )
@@ -67,19 +68,26 @@ class Admission:
             raise
 
 
-class _WithHeaders:
-    """The `send` of an admitted request: its answer says what is left."""
+class _Told:
+    """The `send` of an admitted request: its head says what is left."""
 
-    __slots__ = ("headers", "send")
+    __slots__ = ("exchange", "send", "taken")
 
-    def __init__(self, send: Send, headers: list[Header]) -> None:
+    def __init__(self, send: Send, exchange: Exchange, taken: Taken) -> None:
         self.send = send
-        self.headers = headers
+        self.exchange = exchange
+        self.taken = taken
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"].extend(self.headers)
+            message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
         await self.send(message)
+
+    def _given_back(self) -> int:
+        """What a whole answer did not use is known when its head goes out; of a stream nothing is."""
+        if self.exchange.stream:
+            return 0
+        return max(0, self.taken.tokens - _settlement(self.exchange, self.taken.tokens).tokens)
 
 
 def _clamp(exchange: Exchange, granted: int) -> None:

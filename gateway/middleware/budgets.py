@@ -17,7 +17,7 @@ from gateway.rules.limits import limit_of
 
 @frozen
 class OutputBounds:
-    """Tokens of output: the most, what is reserved where the caller says nothing, and the least worth having."""
+    """Tokens of output: the most, what is reserved unless the caller says, and the least worth having."""
 
     cap: int
     default: int

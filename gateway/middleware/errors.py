@@ -37,4 +37,4 @@ class Errors:
 
 async def _tell(exchange: Exchange, error: GatewayError, send: Send) -> None:
     body = render(error, exchange.surface, exchange.request_id)
-    await answer(send, error.status, body, headers=error.headers())
+    await answer(send, error.status, body, headers=[*error.headers(), *exchange.headers])

@@ -7,7 +7,7 @@ from gateway.rules import limits
 
 
 class Limits:
-    """Add what the policies of tenant and key say to the Exchange's takes. Inference only: lists cost nothing."""
+    """Add what the policies of tenant and key say to the takes. Inference only: lists cost nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

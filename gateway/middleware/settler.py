@@ -1,7 +1,7 @@
 """The settler: ends reservations, whatever became of the requests that made them.
 
-A request task owns sockets only: it may be cancelled at any await. What it reserved is ended here, by tasks of
-the process, on a normal end, an error, a cancellation and a drain alike.
+A request task owns sockets only: it may be cancelled at any await. What it reserved is ended here, by tasks
+of the process, on a normal end, an error, a cancellation and a drain alike.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Settler:
         self._renewing = asyncio.create_task(self._renew_for_ever())
 
     async def stop(self) -> None:
-        """Settle what has ended. What the store does not take is settled by its lease and by the spool's word."""
+        """Settle what has ended. What the store does not take its lease ends, and the spool corrects."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
@@ -46,7 +46,7 @@ class Settler:
             task.cancel()
 
     def begin(self, intent: LedgerEntry) -> None:
-        """Write down what is reserved, before anything is sent. Raises what the spool raises when it can't."""
+        """Write down what is reserved, before anything is sent. Raises AuditUnavailable when it can't."""
         self._spool.intent(intent)
         self._running[intent.reservation_id] = intent
 
