@@ -1,0 +1,58 @@
+"""Counters that ask the ledger about tenants that they do not know: the ledger is the truth, they are a view."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from gateway.accounting import BudgetTake, Cold, Plan, Refused, Standing, Taken
+from gateway.errors import LimitsUnavailable
+from gateway.ports import Counters, LedgerStore
+
+
+class RestoredCounters:
+    """`take` and `standings` of a store that may be empty: after a restart, or when it lost its memory."""
+
+    def __init__(self, counters: Counters, ledger: LedgerStore, lease_s: float) -> None:
+        self._counters = counters
+        self._ledger = ledger
+        self._lease_s = lease_s
+        self._restoring: dict[str, asyncio.Task[None]] = {}
+
+    async def take(self, plan: Plan) -> Taken | Refused:
+        """As `ports.Counters.take`. Raises LimitsUnavailable when the store does not keep what it is told."""
+        verdict = await self._counters.take(plan)
+        if isinstance(verdict, Cold):
+            await self._restore(plan)
+            verdict = await self._counters.take(plan)
+        if isinstance(verdict, Cold):
+            raise LimitsUnavailable
+        return verdict
+
+    async def standings(self, plan: Plan) -> Sequence[Standing]:
+        """As `ports.Counters.standings`. Raises as `take` does."""
+        standings = await self._counters.standings(plan)
+        if isinstance(standings, Cold):
+            await self._restore(plan)
+            standings = await self._counters.standings(plan)
+        if isinstance(standings, Cold):
+            raise LimitsUnavailable
+        return standings
+
+    async def _restore(self, plan: Plan) -> None:
+        """Once for all who ask about the same tenant at the same time."""
+        task = self._restoring.get(plan.tenant_id)
+        if task is None:
+            task = self._restoring[plan.tenant_id] = asyncio.create_task(self._tell(plan))
+            task.add_done_callback(partial(self._told, plan.tenant_id))
+        await asyncio.shield(task)
+
+    async def _tell(self, plan: Plan) -> None:
+        takes = [take for take in plan.takes if isinstance(take, BudgetTake)]
+        periods = sorted({period.id for take in takes for period in take.periods})
+        sums, intents = await self._ledger.snapshot(plan.tenant_id, periods)
+        await self._counters.restore(plan.tenant_id, sums, intents, self._lease_s)
+
+    def _told(self, tenant_id: str, task: asyncio.Task[None]) -> None:
+        del self._restoring[tenant_id]
+        if not task.cancelled():
+            task.exception()  # seen, also when everybody who waited has left
