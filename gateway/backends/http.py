@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import orjson
@@ -44,6 +44,20 @@ class BackendTimeouts:
     """A whole answer that is not streamed."""
 
 
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's, save that a connection on which something came unasked is never used again.
+
+    aiohttp would take that for the answer to the next request: one tenant's for another's.
+    """
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        while (kept := await super()._get(key, traces)) is not None:
+            if kept.protocol is not None and not kept.protocol.should_close:
+                return kept
+            kept.close()
+        return None
+
+
 class HttpBackend:
     """A server of kind ollama or openai. Built closed: `open` inside the event loop, `close` at the end."""
 
@@ -61,7 +75,7 @@ class HttpBackend:
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30),
+            connector=_Connector(limit=0, ttl_dns_cache=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -1,7 +1,7 @@
 """One backend over HTTP: what it is sent, and what becomes of each way in which it can fail."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from attrs import evolve
@@ -188,6 +188,35 @@ async def test_cookies_of_a_backend_are_not_kept(double: Double):
     await backend.close()
 
     assert all("cookie" not in one.headers for one in double.received)
+
+
+async def test_what_comes_unasked_is_nobody_s_answer():
+    """A backend, or a proxy before it, that is one answer ahead must not give one tenant's to another."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"}"):
+                asked += 1
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % asked)
+                await asyncio.sleep(0.02)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nFOREIGN")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backend = HttpBackend(BackendConfig("b", f"http://127.0.0.1:{port}"), PATIENT)
+    await backend.open()
+    got = []
+    for _ in range(3):
+        async with backend.send(CHAT, request_id="r1") as answered:
+            got.append(await answered.body())
+        await asyncio.sleep(0.05)
+    await backend.close()
+    server.close()
+
+    assert got == [b"1", b"2", b"3"]
 
 
 async def test_the_models_are_listed(double: Double):

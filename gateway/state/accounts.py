@@ -1,0 +1,90 @@
+"""Accounts: the names under which takes are counted, the same in this process and in Redis.
+
+A rate or bucket is a meter of what is missing from a full minute's worth, which refills as time goes by:
+GCRA, but told by its debt, not by an arrival time, so that a burst comes out exact in doubles.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    LedgerEntry,
+    RateTake,
+    Scope,
+    SlotTake,
+    Sum,
+    Take,
+    Window,
+)
+
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 24 * 60 * 60 * SECOND_US
+
+# A reservation whose lease ran out can be corrected for so long: a day of outage and one to find it.
+CORRECTABLE_US: Final = 2 * DAY_US
+# A store's clock never goes back, unless it had run ahead by more than this.
+MAX_CORRECTION_US: Final = 60 * SECOND_US
+# How many leases a take ends, at most, of those that ran out: the rest is for the next one.
+MAX_EXPIRED: Final = 20
+# Slots and reserved tokens come back at any time: ask again after this.
+SOON_US: Final = SECOND_US
+
+# A ledger's sum says when its period ends only by its name; this is never too early.
+_LONGEST_US: Final = {Window.DAY: 2 * DAY_US, Window.MONTH: 32 * DAY_US, Window.TOTAL: None}
+_WINDOW_BY_LENGTH: Final = {len("2026-11-23"): Window.DAY, len("2026-11"): Window.MONTH}
+
+
+def account_of(take: Take) -> str:
+    match take:
+        case RateTake():
+            return f"rate:{take.scope}:{take.owner}"
+        case BucketTake():
+            return f"bucket:{take.scope}:{take.owner}"
+        case SlotTake():
+            return slots_of(take.scope, take.owner)
+        case BudgetTake():
+            return budget_of(take.window, take.scope, take.owner)
+
+
+def slots_of(scope: Scope, owner: str) -> str:
+    return f"slots:{scope}:{owner}"
+
+
+def budget_of(window: Window, scope: Scope, owner: str) -> str:
+    return f"{window}:{scope}:{owner}"
+
+
+def account_of_sum(told: Sum) -> str:
+    return budget_of(window_of(told.period), told.scope, told.owner)
+
+
+def window_of(period: str) -> Window:
+    """The window that a `Period.id` is one of."""
+    return _WINDOW_BY_LENGTH.get(len(period), Window.TOTAL)
+
+
+def longest_us(period: str) -> int | None:
+    """In how many µs a period that is current, or was, is over for sure; None for the total."""
+    return _LONGEST_US[window_of(period)]
+
+
+def owners_of(entry: LedgerEntry) -> tuple[tuple[Scope, str], ...]:
+    return (Scope.KEY, entry.key_id), (Scope.TENANT, entry.tenant_id)
+
+
+def budgets_of(entry: LedgerEntry) -> Iterator[tuple[str, str]]:
+    """Each budget that a reservation was charged to, and the period of it."""
+    for scope, owner in owners_of(entry):
+        yield budget_of(Window.DAY, scope, owner), entry.day
+        yield budget_of(Window.MONTH, scope, owner), entry.month
+        yield budget_of(Window.TOTAL, scope, owner), "total"
+
+
+def to_us(seconds: float) -> int:
+    return round(seconds * SECOND_US)
+
+
+def to_s(us: int | None) -> float | None:
+    return None if us is None else us / SECOND_US

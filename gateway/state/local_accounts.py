@@ -1,0 +1,160 @@
+"""What one account holds in this process, as of a moment: how much is free, and when more will be."""
+
+import math
+from typing import Final
+
+from attrs import frozen
+
+from gateway.accounting import (
+    MAX_TOKENS,
+    BucketTake,
+    BudgetTake,
+    Period,
+    RateTake,
+    SlotTake,
+    Standing,
+    Take,
+)
+from gateway.state.accounts import DAY_US, SECOND_US, SOON_US, to_s, to_us
+
+_MINUTE_US: Final = 60 * SECOND_US
+# What doubles lose in a meter must not cost a request.
+_SLACK: Final = 1e-6
+
+
+@frozen
+class Meter:
+    """What is missing from a full minute's worth of requests or tokens. Refills as time goes by."""
+
+    limit: int = 0
+    """A minute's worth."""
+    missing: float = 0.0
+    at_us: int = 0
+
+    def at(self, per_minute: int, now_us: int) -> "Meter":
+        passed_us = max(0, now_us - self.at_us)
+        missing = max(0.0, self.missing - per_minute * float(passed_us) / _MINUTE_US)
+        return Meter(per_minute, missing, now_us)
+
+    @property
+    def free(self) -> int:
+        return math.floor(self.limit - self.missing + _SLACK)
+
+    def plus(self, amount: int) -> "Meter":
+        return Meter(self.limit, max(0.0, self.missing + amount), self.at_us)
+
+    def standing(self, take: Take) -> Standing:
+        whole_us = self.at_us + self._refilled_us(self.missing) if self.limit else None
+        return Standing(take, max(0, math.ceil(self.missing - _SLACK)), 0, to_s(whole_us))
+
+    def retry_us(self, amount: int) -> int | None:
+        if self.limit == 0 or amount > self.limit:
+            return None
+        return self.at_us + self._refilled_us(self.missing + amount - self.limit) + 1
+
+    def is_idle(self, now_us: int) -> bool:
+        return self.at(self.limit, now_us).missing == 0
+
+    def _refilled_us(self, tokens: float) -> int:
+        return math.ceil(tokens * _MINUTE_US / self.limit)
+
+
+@frozen
+class Slots:
+    limit: int = 0
+    leases: int = 0
+    at_us: int = 0
+
+    def at(self, limit: int, now_us: int) -> "Slots":
+        return Slots(limit, self.leases, now_us)
+
+    @property
+    def free(self) -> int:
+        return self.limit - self.leases
+
+    def plus(self, amount: int) -> "Slots":
+        return Slots(self.limit, self.leases + amount, self.at_us)
+
+    def standing(self, take: Take) -> Standing:
+        return Standing(take, self.leases, 0, None)
+
+    def retry_us(self, amount: int) -> int | None:
+        return None if amount > self.limit else self.at_us + SOON_US
+
+    def is_idle(self, _now_us: int) -> bool:
+        return self.leases <= 0
+
+
+@frozen
+class Budget:
+    """Tokens of the current period, or of a later one, when a caller's clock was ahead."""
+
+    period: str = ""
+    ends_us: int | None = None
+    spent: int = 0
+    reserved: int = 0
+    limit: int = MAX_TOKENS
+    at_us: int = 0
+
+    def at(self, take: BudgetTake, now_us: int) -> "Budget":
+        limit = MAX_TOKENS if take.limit is None else take.limit
+        current = _current(take.periods, now_us)
+        if self.period > current.id:
+            return Budget(self.period, self.ends_us, self.spent, self.reserved, limit, now_us)
+        ends_us = None if current.ends_at is None else to_us(current.ends_at)
+        if self.period == current.id:
+            return Budget(current.id, ends_us, self.spent, self.reserved, limit, now_us)
+        return Budget(current.id, ends_us, 0, 0, limit, now_us)
+
+    @property
+    def free(self) -> int:
+        return self.limit - self.spent - self.reserved
+
+    def plus(self, amount: int) -> "Budget":
+        return self._with(self.spent, self.reserved + amount)
+
+    def charged(self, reserved: int, spent: int) -> "Budget":
+        """Move what a reservation holds from reserved to spent."""
+        return self._with(max(0, self.spent + spent), max(0, self.reserved - reserved))
+
+    def standing(self, take: Take) -> Standing:
+        return Standing(take, self.spent, self.reserved, to_s(self.ends_us))
+
+    def retry_us(self, amount: int) -> int | None:
+        if self.limit == 0 or amount > self.limit:
+            return None
+        if self.spent + amount > self.limit:
+            return self.ends_us
+        soon_us = self.at_us + SOON_US
+        return soon_us if self.ends_us is None else min(self.ends_us, soon_us)
+
+    def is_idle(self, now_us: int) -> bool:
+        return self.ends_us is not None and now_us >= self.ends_us + DAY_US
+
+    def _with(self, spent: int, reserved: int) -> "Budget":
+        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
+
+
+Account = Meter | Slots | Budget
+
+
+def _current(periods: tuple[Period, ...], now_us: int) -> Period:
+    for period in periods:
+        if period.ends_at is None or now_us < to_us(period.ends_at):
+            return period
+    return periods[-1]
+
+
+def amount_of(take: Take, tokens: int) -> int:
+    return 1 if isinstance(take, RateTake | SlotTake) else tokens
+
+
+def measured(take: Take, kept: Account | None, now_us: int) -> Account:
+    """The account of a take as of now, for the limit that the take has."""
+    match take:
+        case RateTake() | BucketTake():
+            return (kept if isinstance(kept, Meter) else Meter()).at(take.per_minute, now_us)
+        case SlotTake():
+            return (kept if isinstance(kept, Slots) else Slots()).at(take.limit, now_us)
+        case BudgetTake():
+            return (kept if isinstance(kept, Budget) else Budget()).at(take, now_us)

@@ -1,0 +1,66 @@
+"""Limits and budgets counted in this process: the store of a gateway that runs alone.
+
+No call waits for anything, so each is atomic.
+"""
+
+from collections.abc import Sequence
+
+from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Standing, Sum, Taken, Verdict
+from gateway.ports import Clock
+from gateway.state.accounts import to_us
+from gateway.state.local_tenant import Tenant
+
+
+class LocalCounters:
+    """The adapter behind `ports.Counters` without Redis."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tenants: dict[str, Tenant] = {}
+        # Those with leases, or with charges that can still be corrected.
+        self._busy: dict[str, Tenant] = {}
+
+    async def take(self, plan: Plan) -> Verdict:
+        tenant = self._tenants.get(plan.tenant_id)
+        if tenant is None:
+            return Cold()
+        verdict = tenant.take(plan, self._time_us())
+        if isinstance(verdict, Taken):
+            self._busy[plan.tenant_id] = tenant
+        return verdict
+
+    async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        if tenant := self._tenants.get(tenant_id):
+            tenant.settle(reservation_id, tokens, self._time_us())
+
+    async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
+        if tenant := self._tenants.get(tenant_id):
+            tenant.renew(reservation_ids, to_us(lease_s), self._time_us())
+
+    async def expired(self) -> list[Expired]:
+        told: list[Expired] = []
+        for tenant_id, tenant in list(self._busy.items()):
+            told += (Expired(tenant_id, *ended) for ended in tenant.expired(self._time_us()))
+            if not tenant.is_busy:
+                del self._busy[tenant_id]
+        return told
+
+    async def restore(
+        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+    ) -> None:
+        is_cold = tenant_id not in self._tenants
+        tenant = self._tenants.setdefault(tenant_id, Tenant())
+        tenant.restore(sums, intents if is_cold else (), to_us(lease_s), self._time_us())
+        if tenant.is_busy:
+            self._busy[tenant_id] = tenant
+
+    async def forget(self, tenant_id: str) -> None:
+        self._tenants.pop(tenant_id, None)
+        self._busy.pop(tenant_id, None)
+
+    async def standings(self, plan: Plan) -> list[Standing] | Cold:
+        tenant = self._tenants.get(plan.tenant_id)
+        return Cold() if tenant is None else tenant.look(plan.takes, self._time_us())
+
+    def _time_us(self) -> int:
+        return to_us(self._clock.now())

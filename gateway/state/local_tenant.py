@@ -1,0 +1,271 @@
+"""All that is counted for one tenant in this process, and how it changes.
+
+The twin of the scripts in scripts/: whoever changes one changes the other, and the contract tests say whether
+they still agree. What a take would change is computed as new values, and kept only when all of them fit.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from attrs import define, evolve, field
+
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    LedgerEntry,
+    Plan,
+    RateTake,
+    Refused,
+    Standing,
+    Sum,
+    Take,
+    Taken,
+)
+from gateway.state.accounts import (
+    CORRECTABLE_US,
+    MAX_CORRECTION_US,
+    MAX_EXPIRED,
+    SECOND_US,
+    account_of,
+    account_of_sum,
+    budgets_of,
+    longest_us,
+    owners_of,
+    slots_of,
+    to_s,
+    to_us,
+)
+from gateway.state.local_accounts import Account, Budget, Meter, Slots, amount_of, measured
+
+# Idle accounts are looked for among so many, for each take.
+_TIDIED: Final = 2
+
+
+@define
+class _Held:
+    """A reservation, with the accounts it is in: a budget with its period, others with None."""
+
+    tokens: int
+    puts: list[tuple[str, str | None]]
+    ends_us: int = 0
+    """When its lease ends; of a charged one, when it is forgotten."""
+    is_charged: bool = False
+
+
+@define
+class _Measured:
+    """What a take found."""
+
+    take: Take
+    name: str
+    account: Account
+
+
+def _refusal(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> Refused | None:
+    for each in accounts:
+        account, amount = each.account, amount_of(each.take, plan.tokens_needed)
+        if account.limit == 0 or max(0, account.free) < amount:
+            return Refused(account.standing(each.take), now_us / SECOND_US, to_s(account.retry_us(amount)))
+    return None
+
+
+def _standings(accounts: Iterable[_Measured]) -> Iterator[Standing]:
+    return (each.account.standing(each.take) for each in accounts)
+
+
+@define
+class Tenant:
+    _last_us: int = 0
+    _accounts: dict[str, Account] = field(factory=dict)
+    _held: dict[str, _Held] = field(factory=dict)
+    # A heap of when each lease ends, and whose it is: of one that was renewed, only the last counts.
+    _leases: list[tuple[int, str]] = field(factory=list)
+    # The oldest first, with when they are forgotten.
+    _charged: deque[tuple[int, str]] = field(factory=deque)
+    _told: list[tuple[str, int]] = field(factory=list)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._held)
+
+    def take(self, plan: Plan, time_us: int) -> Taken | Refused:
+        now_us = self._tick(time_us)
+        self._expire(now_us, MAX_EXPIRED)
+        accounts = self._measured(plan.takes, now_us)
+        held = self._held.get(plan.reservation_id)
+        if held is None or held.is_charged:
+            refused = _refusal(plan, accounts, now_us)
+            if refused is not None:
+                self._mend(accounts, now_us)
+                return refused
+            held = self._hold(plan, accounts, now_us)
+            self._tidy(now_us)
+        periods = tuple(period for _, period in held.puts if period is not None)
+        return Taken(held.tokens, now_us / SECOND_US, tuple(_standings(accounts)), periods)
+
+    def settle(self, reservation_id: str, used: int, time_us: int) -> None:
+        now_us = self._tick(time_us)
+        held = self._held.pop(reservation_id, None)
+        if held is None:
+            return
+        for name, period in held.puts:
+            if period is not None:
+                reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
+                self._charge(name, period, reserved, spent)
+            elif not held.is_charged:  # else its slot is free, and the bucket has filled up since
+                self._give_back(name, held.tokens - used, now_us)
+
+    def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
+        now_us = self._tick(time_us)
+        for reservation_id in reservation_ids:
+            held = self._held.get(reservation_id)
+            if held is not None and not held.is_charged:
+                self._lease(reservation_id, held, now_us + lease_us)
+
+    def expired(self, time_us: int) -> list[tuple[str, int]]:
+        self._expire(self._tick(time_us), len(self._leases) + len(self._charged))
+        told, self._told = self._told, []
+        return told
+
+    def restore(
+        self, sums: Iterable[Sum], intents: Iterable[LedgerEntry], lease_us: int, time_us: int
+    ) -> None:
+        now_us = self._tick(time_us)
+        for told in sums:
+            name = account_of_sum(told)
+            budget = self._budget_in(name, told.period, now_us)
+            if budget is not None:
+                self._accounts[name] = evolve(budget, spent=max(budget.spent, told.spent))
+        for entry in intents:
+            self._hold_again(entry, now_us + lease_us, now_us)
+
+    def look(self, takes: Iterable[Take], time_us: int) -> list[Standing]:
+        now_us = self._tick(time_us)
+        self._expire(now_us, MAX_EXPIRED)
+        return list(_standings(self._measured(takes, now_us)))
+
+    def _tick(self, time_us: int) -> int:
+        """Now; never goes back, unless the clock had run ahead by more than a minute."""
+        self._last_us = max(time_us, min(self._last_us, time_us + MAX_CORRECTION_US))
+        return self._last_us
+
+    # ── taking ───────────────────────────────────────────────────────────────────────────
+
+    def _measured(self, takes: Iterable[Take], now_us: int) -> list[_Measured]:
+        names = ((take, account_of(take)) for take in takes)
+        return [
+            _Measured(take, name, measured(take, self._accounts.get(name), now_us)) for take, name in names
+        ]
+
+    def _mend(self, accounts: Iterable[_Measured], now_us: int) -> None:
+        """A meter from before the clock was set back would not refill until it gets there again."""
+        for each in accounts:
+            kept = self._accounts.get(each.name)
+            if isinstance(kept, Meter) and kept.at_us > now_us:
+                self._accounts[each.name] = each.account
+
+    def _hold(self, plan: Plan, accounts: Iterable[_Measured], now_us: int) -> _Held:
+        bounds = (each.account.free for each in accounts if isinstance(each.take, BucketTake | BudgetTake))
+        held = _Held(max(0, min((plan.tokens_wanted, *bounds))), [])
+        for each in accounts:
+            each.account = each.account.plus(amount_of(each.take, held.tokens))
+            self._accounts[each.name] = each.account
+            if not isinstance(each.take, RateTake):
+                held.puts.append(
+                    (each.name, each.account.period if isinstance(each.account, Budget) else None)
+                )
+        self._held[plan.reservation_id] = held
+        self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
+        return held
+
+    def _tidy(self, now_us: int) -> None:
+        """Drop accounts that are as if they had never been: memory stays as small as what is in use."""
+        for _ in range(min(_TIDIED, len(self._accounts))):
+            name = next(iter(self._accounts))
+            account = self._accounts.pop(name)
+            if not account.is_idle(now_us):
+                self._accounts[name] = account
+
+    # ── giving back ──────────────────────────────────────────────────────────────────────
+
+    def _charge(self, name: str, period: str, reserved: int, spent: int) -> None:
+        budget = self._accounts.get(name)
+        if isinstance(budget, Budget) and budget.period == period:
+            self._accounts[name] = budget.charged(reserved, spent)
+
+    def _give_back(self, name: str, tokens: int, now_us: int) -> None:
+        match self._accounts.get(name):
+            case Slots() as slots:
+                self._free_slot(name, slots)
+            case Meter() as meter:
+                self._accounts[name] = meter.at(meter.limit, now_us).plus(-tokens)
+
+    def _free_slot(self, name: str, slots: Slots) -> None:
+        if slots.leases > 1:
+            self._accounts[name] = slots.plus(-1)
+        else:
+            del self._accounts[name]
+
+    # ── leases ───────────────────────────────────────────────────────────────────────────
+
+    def _lease(self, reservation_id: str, held: _Held, ends_us: int) -> None:
+        held.ends_us = ends_us
+        heapq.heappush(self._leases, (ends_us, reservation_id))
+
+    def _expire(self, now_us: int, at_most: int) -> None:
+        """Charge what ran out, and forget what can no longer be corrected; a bounded number of each."""
+        for reservation_id, held in islice(self._ended(now_us), at_most):
+            self._end_lease(reservation_id, held, now_us)
+        for _ in range(min(at_most, len(self._charged))):
+            forgotten_us, reservation_id = self._charged[0]
+            if forgotten_us > now_us:
+                break
+            self._charged.popleft()
+            held_still = self._held.get(reservation_id)
+            if held_still is not None and held_still.ends_us == forgotten_us:
+                del self._held[reservation_id]
+
+    def _ended(self, now_us: int) -> Iterator[tuple[str, _Held]]:
+        while self._leases and self._leases[0][0] <= now_us:
+            ends_us, reservation_id = self._leases[0]
+            held = self._held.get(reservation_id)
+            if held is not None and not held.is_charged and held.ends_us == ends_us:
+                yield reservation_id, held
+            heapq.heappop(self._leases)  # renewed, settled or ended
+
+    def _end_lease(self, reservation_id: str, held: _Held, now_us: int) -> None:
+        for name, period in held.puts:
+            if period is not None:
+                self._charge(name, period, held.tokens, held.tokens)
+            elif isinstance(slots := self._accounts.get(name), Slots):
+                self._free_slot(name, slots)
+        held.is_charged, held.ends_us = True, now_us + CORRECTABLE_US
+        self._charged.append((held.ends_us, reservation_id))
+        self._told.append((reservation_id, held.tokens))
+
+    # ── what a ledger told ───────────────────────────────────────────────────────────────
+
+    def _budget_in(self, name: str, period: str, now_us: int) -> Budget | None:
+        """The budget in this period; None when it is already in a later one."""
+        kept = self._accounts.get(name)
+        budget = kept if isinstance(kept, Budget) else Budget()
+        if budget.period < period:
+            longest = longest_us(period)
+            return Budget(period, None if longest is None else now_us + longest)
+        return budget if budget.period == period else None
+
+    def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
+        held = self._held[entry.reservation_id] = _Held(entry.reserved, list(budgets_of(entry)))
+        for name, period in budgets_of(entry):
+            budget = self._budget_in(name, period, now_us)
+            if budget is not None:
+                self._accounts[name] = budget.plus(entry.reserved)
+        for scope, owner in owners_of(entry):
+            name = slots_of(scope, owner)
+            slots = self._accounts.get(name)
+            self._accounts[name] = (slots if isinstance(slots, Slots) else Slots()).plus(1)
+            held.puts.append((name, None))
+        self._lease(entry.reservation_id, held, ends_us)

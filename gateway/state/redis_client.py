@@ -1,0 +1,273 @@
+"""Redis through coredis, so that it can be slow, gone or new at any moment and nobody waits for it.
+
+Each call has a deadline and runs in a task of its own, which no caller's cancellation reaches: whoever gives
+up leaves the reply to be read. A few failures in a row, and the client with all of its connections is thrown
+away: from then on every call is refused at once, while each second a new one is built and asked for a sign of
+life. Clients are not mended: after failures, coredis 6.9 may have lost places of its pool for good.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from typing import Any, Final, TypeVar
+
+import anyio
+from coredis import Redis, RedisCluster, Sentinel
+from coredis.connection import TCPLocation
+from coredis.exceptions import RedisError, ResponseError
+from coredis.retry import NoRetryPolicy
+from loguru import logger
+
+from gateway.errors import StoreUnavailable
+from gateway.state.redis_address import Kind, RedisAddress
+
+DEADLINE_S: Final = 0.1
+# How long coredis itself waits; by then a caller has long been told, but the connection is not lost for it.
+IO_TIMEOUT_S: Final = 1.0
+PROBE_S: Final = 1.0
+OPENING_S: Final = 5.0
+# Failures in a row until the client is thrown away. A single slow answer is no outage, and of a cluster one
+# part may be down while the others serve.
+_FAILURES: Final = {Kind.SINGLE: 3, Kind.SENTINEL: 3, Kind.CLUSTER: 12}
+# It sends many commands over one connection at the same time.
+_MAX_CONNECTIONS: Final = 16
+
+Client = Redis[bytes] | RedisCluster[bytes]
+_T = TypeVar("_T")
+
+# A client that is thrown away while it is used raises RuntimeError (its task group is closed) or anyio's own.
+_DRIVER_ERRORS: Final = (
+    RedisError, OSError, TimeoutError, RuntimeError, ExceptionGroup,
+    anyio.ClosedResourceError, anyio.BrokenResourceError,
+)  # fmt: skip
+
+# It logs a traceback for each failed connection; what an operator needs to know is logged here, once.
+logging.getLogger("coredis").setLevel(logging.CRITICAL + 1)
+
+
+class UnsuitableRedis(Exception):
+    """This Redis would lose what it is told; the sentence says what to change."""
+
+
+class RedisClient:
+    """One client, kept alive. Every call raises StoreUnavailable when Redis does not answer in time."""
+
+    def __init__(self, address: RedisAddress, *, deadline_s: float = DEADLINE_S) -> None:
+        self._address = address
+        self._deadline_s = deadline_s
+        self._client: Client | None = None
+        self._failures = 0
+        self._lost = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+        # A task that nobody holds may be collected before it is done.
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_down(self) -> bool:
+        return self._client is None
+
+    async def open(self) -> None:
+        """Connect. Raises StoreUnavailable, or UnsuitableRedis for one that would drop counters."""
+        self._owner = asyncio.create_task(self._own())
+        try:
+            async with asyncio.timeout(OPENING_S):
+                await self._ready.wait()
+                await self._refuse_unsuitable()
+        except (*_DRIVER_ERRORS, UnsuitableRedis) as error:
+            await self.close()
+            if isinstance(error, UnsuitableRedis):
+                raise
+            raise StoreUnavailable from error
+
+    async def close(self) -> None:
+        self._client = None
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
+        for call in list(self._calls):
+            call.cancel()
+
+    async def run(self, command: Callable[[Client], Awaitable[_T]]) -> _T:
+        return await self.answer(self.begin(command))
+
+    def begin(self, command: Callable[[Client], Awaitable[_T]]) -> "asyncio.Task[_T]":
+        """Send a command, whether or not anybody waits for its answer. Raises StoreUnavailable while down."""
+        client = self._client
+        if client is None:
+            raise StoreUnavailable
+        call = asyncio.create_task(_run(client, command))
+        self._calls.add(call)
+        call.add_done_callback(self._ended)
+        return call
+
+    async def answer(self, call: "asyncio.Task[_T]") -> _T:
+        """The answer to a command that began just now; one that is not in time goes on without its caller."""
+        await asyncio.wait([call], timeout=self._deadline_s)
+        if not call.done():
+            self._failed("no answer within the deadline")
+            raise StoreUnavailable
+        if call.cancelled():
+            raise StoreUnavailable
+        error = call.exception()
+        if isinstance(error, _DRIVER_ERRORS):
+            self._failed(_told(error))
+            raise StoreUnavailable from error
+        self._failures = 0
+        return call.result()
+
+    def _ended(self, call: "asyncio.Task[Any]") -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # seen, also when its caller has left
+
+    # ── the client's life ────────────────────────────────────────────────────────────────
+
+    def _failed(self, cause: str) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES[self._address.kind]:
+            self._give_up(cause)
+
+    def _give_up(self, cause: str) -> None:
+        if self._client is not None:
+            logger.warning(f"Redis is down: {cause}")
+        self._client = None
+        self._lost.set()
+
+    async def _own(self) -> None:
+        """Build clients, one after the other. Each has to be entered and left in this one task."""
+        for attempt in count():
+            next_probe_s = asyncio.get_running_loop().time() + PROBE_S
+            try:
+                async with _connected(self._address, attempt) as client:
+                    await _show_life(client, self._deadline_s)
+                    self._serve_with(client, attempt)
+                    await self._lost.wait()
+            except _DRIVER_ERRORS as error:
+                self._give_up(_told(error))
+            await asyncio.sleep(next_probe_s - asyncio.get_running_loop().time())
+
+    def _serve_with(self, client: Client, attempt: int) -> None:
+        if attempt > 0:
+            logger.info("Redis answers again")
+        self._lost.clear()
+        self._failures = 0
+        self._client = client
+        self._ready.set()
+
+    async def _refuse_unsuitable(self) -> None:
+        client = self._client
+        if isinstance(client, RedisCluster):
+            for node in client.primaries:
+                async with node:
+                    await _refuse_eviction(node)
+        elif client is not None:
+            await _refuse_eviction(client)
+
+
+async def _run(client: Client, command: Callable[[Client], Awaitable[_T]]) -> _T:
+    return await command(client)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+async def _show_life(client: Client, deadline_s: float) -> None:
+    """Raise unless it answers in time. A cluster was asked for its nodes already."""
+    if isinstance(client, RedisCluster):
+        return
+    await client.ping()  # the first one also connects
+    async with asyncio.timeout(deadline_s):
+        await client.ping()
+
+
+async def _refuse_eviction(client: "Redis[Any]") -> None:
+    policy = await _eviction_policy(client)
+    if policy is None:
+        raise UnsuitableRedis(
+            "Redis does not tell its maxmemory-policy, which must be noeviction: "
+            "allow this user the command INFO or CONFIG|GET."
+        )
+    if policy != "noeviction":
+        raise UnsuitableRedis(
+            f"Redis has the maxmemory-policy {policy} and would drop counters when its memory is full: "
+            "set maxmemory-policy to noeviction."
+        )
+
+
+async def _eviction_policy(client: "Redis[Any]") -> str | None:
+    """By INFO or, where that is not allowed, by CONFIG GET; None when neither tells."""
+    with contextlib.suppress(ResponseError):
+        policy = (await client.info("memory")).get("maxmemory_policy")
+        if policy is not None:
+            return _text(policy)
+    with contextlib.suppress(ResponseError):
+        for policy in (await client.config_get(["maxmemory-policy"])).values():
+            return _text(policy)
+    return None
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# ── from an address to a client ──────────────────────────────────────────────────────────
+
+
+@contextlib.asynccontextmanager
+async def _connected(address: RedisAddress, attempt: int) -> AsyncIterator[Client]:
+    """A client that is entered. Each attempt begins with another host: one may accept, and say nothing."""
+    first = attempt % len(address.hosts)
+    hosts = [TCPLocation(*host) for host in (*address.hosts[first:], *address.hosts[:first])]
+    match address.kind:
+        case Kind.SINGLE:
+            async with Redis(hosts[0].host, hosts[0].port, db=address.db, **_server(address)) as single:
+                yield single
+        case Kind.SENTINEL:
+            async with Sentinel(
+                hosts, sentinel_kwargs=_sentinel(address), retry_policy=NoRetryPolicy()
+            ) as guide:
+                kept = guide.primary_for(address.service or "", db=address.db, **_connection(address))
+                async with kept as primary:
+                    yield primary
+        case Kind.CLUSTER:
+            cluster: RedisCluster[bytes] = RedisCluster(
+                startup_nodes=hosts, skip_full_coverage_check=True, decode_responses=False, **_server(address)
+            )
+            async with cluster:
+                yield cluster
+
+
+def _server(address: RedisAddress) -> dict[str, Any]:
+    return {
+        # A command that may have been counted is never sent again.
+        "retry_policy": NoRetryPolicy(),
+        "verify_version": False,
+        "pool_timeout": IO_TIMEOUT_S,
+        "max_connections": _MAX_CONNECTIONS,
+        "ssl": address.uses_tls,
+        **_connection(address),
+    }
+
+
+def _connection(address: RedisAddress) -> dict[str, Any]:
+    return {
+        "username": address.username,
+        "password": address.password,
+        "stream_timeout": IO_TIMEOUT_S,
+        "connect_timeout": IO_TIMEOUT_S,
+        "ssl_context": tls_context(address),
+    }
+
+
+def _sentinel(address: RedisAddress) -> dict[str, Any]:
+    return {**_connection(address), "username": None, "password": address.sentinel_password}
+
+
+def tls_context(address: RedisAddress) -> ssl.SSLContext | None:
+    """Verifies the chain and the host name; coredis by itself would verify the chain alone."""
+    return ssl.create_default_context(cafile=address.ca) if address.uses_tls else None

@@ -1,0 +1,286 @@
+"""Limits and budgets counted in Redis, the same for all replicas: the store of a fleet.
+
+Each call is one script, and so atomic; the scripts are in scripts/. All that is kept of a tenant lies under
+one hash tag, in five keys, so that a cluster scales by tenant.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    Cold,
+    Expired,
+    LedgerEntry,
+    Period,
+    Plan,
+    RateTake,
+    Refused,
+    SlotTake,
+    Standing,
+    Sum,
+    Take,
+    Taken,
+    Verdict,
+)
+from gateway.errors import StoreUnavailable
+from gateway.ports import Clock
+from gateway.state.accounts import (
+    MAX_EXPIRED,
+    SECOND_US,
+    account_of,
+    account_of_sum,
+    budgets_of,
+    longest_us,
+    owners_of,
+    slots_of,
+    to_us,
+)
+from gateway.state.redis_client import Client, RedisClient
+from gateway.state.redis_scripts import Script, Scripts
+
+# All tenants with work in the last hour, with until when: where to look for leases that ran out.
+_INDEX: Final = "gateway:tenants"
+_INDEXED_S: Final = 60 * 60.0
+# How many tenants are asked for such leases at the same time.
+_ABREAST: Final = 32
+# A take that nobody knows the end of is given back after so long, and again until it was found.
+_VOID_S: Final = 1.0
+
+
+class RedisCounters:
+    """The adapter behind `ports.Counters` over Redis. `client` is opened before, and closed after this."""
+
+    def __init__(self, client: RedisClient, clock: Clock, scripts: Scripts | None = None) -> None:
+        self._client = client
+        self._clock = clock
+        self._scripts = Scripts.with_clock() if scripts is None else scripts
+        # Until when (by the elapsed time) each tenant is in the index.
+        self._indexed: dict[str, float] = {}
+        # Takes that may have been counted although their caller was told that they were not.
+        self._doubtful: dict[str, asyncio.Task[None]] = {}
+        # What was told after the caller had left.
+        self._told_late: list[Expired] = []
+
+    async def close(self) -> None:
+        for void in list(self._doubtful.values()):
+            void.cancel()
+        await asyncio.gather(*self._doubtful.values(), return_exceptions=True)
+
+    async def take(self, plan: Plan) -> Verdict:
+        if doubt := self._doubtful.pop(plan.reservation_id, None):
+            doubt.cancel()
+        await self._index(plan.tenant_id)
+        call = self._begin(self._scripts.take, plan.tenant_id, _plan_as_json(plan))
+        try:
+            verdict = _verdict(plan, await self._client.answer(call))
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._void(plan, call)
+            raise
+        if isinstance(verdict, Cold):
+            self._indexed.pop(plan.tenant_id, None)
+        return verdict
+
+    async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        await self._run(self._scripts.settle, tenant_id, reservation_id, tokens)
+
+    async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
+        await self._run(self._scripts.renew, tenant_id, to_us(lease_s), *reservation_ids)
+
+    async def expired(self) -> list[Expired]:
+        """Of several tenants, what could be had; raises StoreUnavailable only when that is nothing."""
+        told, self._told_late = self._told_late, []
+        failures: list[StoreUnavailable] = []
+        tenants = await self._indexed_tenants()
+        for first in range(0, len(tenants), _ABREAST):
+            some = map(self._expired_of, tenants[first : first + _ABREAST])
+            for answer in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(answer, StoreUnavailable):
+                    failures.append(answer)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    told += answer
+        if failures and not told:
+            raise failures[0]
+        return told
+
+    async def restore(
+        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+    ) -> None:
+        await self._index(tenant_id)
+        told = {
+            "lease": to_us(lease_s),
+            "sums": [_sum_as_json(told) for told in sums],
+            "intents": [_intent_as_json(entry) for entry in intents],
+        }
+        await self._run(self._scripts.restore, tenant_id, orjson.dumps(told))
+
+    async def forget(self, tenant_id: str) -> None:
+        keys = _keys(tenant_id)
+        await self._client.run(lambda client: client.delete(keys))
+
+    async def standings(self, plan: Plan) -> list[Standing] | Cold:
+        answer = await self._run(self._scripts.take, plan.tenant_id, _plan_as_json(plan, look=True))
+        if answer[0] == b"cold":
+            return Cold()
+        return [_standing(take, *row) for take, row in zip(plan.takes, answer[2], strict=True)]
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Any:
+        return await self._client.answer(self._begin(script, tenant_id, *arguments))
+
+    def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> "asyncio.Task[Any]":
+        return self._client.begin(lambda client: script.run(client, _keys(tenant_id), *arguments))
+
+    # ── the index ────────────────────────────────────────────────────────────────────────
+
+    async def _index(self, tenant_id: str) -> None:
+        """Before there is a lease, see to it that whoever lives longer than this process finds it."""
+        if self._indexed.get(tenant_id, 0.0) > self._clock.elapsed() + _INDEXED_S / 2:
+            return
+        until = self._clock.now() + _INDEXED_S
+        indexed_until_s = self._clock.elapsed() + _INDEXED_S
+        await self._client.run(lambda client: client.zadd(_INDEX, {tenant_id: until}))
+        self._indexed[tenant_id] = indexed_until_s
+
+    async def _indexed_tenants(self) -> list[str]:
+        now = self._clock.now()
+
+        async def read(client: Client) -> tuple[bytes, ...]:
+            await client.zremrangebyscore(_INDEX, 0, now)
+            return await client.zrange(_INDEX, 0, -1)
+
+        return [tenant.decode() for tenant in await self._client.run(read)]
+
+    async def _expired_of(self, tenant_id: str) -> list[Expired]:
+        told: list[Expired] = []
+        while True:
+            call = self._begin(self._scripts.expired, tenant_id, MAX_EXPIRED)
+            try:
+                answer = await self._client.answer(call)
+            except (StoreUnavailable, asyncio.CancelledError):
+                call.add_done_callback(partial(self._keep_late, tenant_id))
+                self._told_late += told
+                raise
+            told += _expired(tenant_id, answer)
+            if len(answer) < MAX_EXPIRED:
+                return told
+
+    def _keep_late(self, tenant_id: str, call: "asyncio.Task[Any]") -> None:
+        if not call.cancelled() and call.exception() is None:
+            self._told_late += _expired(tenant_id, call.result())
+
+    # ── takes that nobody knows the end of ───────────────────────────────────────────────
+
+    def _void(self, plan: Plan, call: "asyncio.Task[Any]") -> None:
+        """Give back what was or will be taken for a caller who was told that nothing was."""
+        void = asyncio.create_task(self._give_back(plan, call))
+        self._doubtful[plan.reservation_id] = void
+        void.add_done_callback(lambda _: self._voided(plan.reservation_id, void))
+
+    def _voided(self, reservation_id: str, void: "asyncio.Task[None]") -> None:
+        if self._doubtful.get(reservation_id) is void:
+            del self._doubtful[reservation_id]
+
+    async def _give_back(self, plan: Plan, call: "asyncio.Task[Any]") -> None:
+        """Until it is found, or its lease has run out and charged it: then the ledger corrects that."""
+        await asyncio.wait([call])
+        if _took_nothing(call):
+            return
+        until_s = self._clock.elapsed() + plan.lease_s
+        while self._clock.elapsed() < until_s:
+            with contextlib.suppress(StoreUnavailable):
+                if await self._run(self._scripts.settle, plan.tenant_id, plan.reservation_id, 0):
+                    return
+            await asyncio.sleep(_VOID_S)
+
+
+def _took_nothing(call: "asyncio.Task[Any]") -> bool:
+    """Whether it answered after all, and that it was not taken."""
+    return not call.cancelled() and call.exception() is None and call.result()[0] != b"taken"
+
+
+# ── to and from the scripts ──────────────────────────────────────────────────────────────
+
+
+def _keys(tenant_id: str) -> list[str]:
+    return [f"{{t:{tenant_id}}}:{name}" for name in ("sums", "open", "leases", "charged", "told")]
+
+
+def _plan_as_json(plan: Plan, *, look: bool = False) -> bytes:
+    return orjson.dumps(
+        {
+            "id": plan.reservation_id,
+            "needed": plan.tokens_needed,
+            "wanted": plan.tokens_wanted,
+            "lease": to_us(plan.lease_s),
+            "look": look,
+            "takes": [_take_as_json(take) for take in plan.takes],
+        }
+    )
+
+
+def _take_as_json(take: Take) -> tuple[object, ...]:
+    match take:
+        case RateTake():
+            return "rate", account_of(take), take.per_minute
+        case BucketTake():
+            return "bucket", account_of(take), take.per_minute
+        case SlotTake():
+            return "slots", account_of(take), take.limit
+        case BudgetTake():
+            limit = -1 if take.limit is None else take.limit
+            return "budget", account_of(take), limit, [_period_as_json(period) for period in take.periods]
+
+
+def _period_as_json(period: Period) -> tuple[str, int]:
+    return period.id, 0 if period.ends_at is None else to_us(period.ends_at)
+
+
+def _sum_as_json(told: Sum) -> tuple[object, ...]:
+    return account_of_sum(told), told.period, told.spent, longest_us(told.period) or 0
+
+
+def _intent_as_json(entry: LedgerEntry) -> dict[str, object]:
+    return {
+        "id": entry.reservation_id,
+        "tokens": entry.reserved,
+        "budgets": [(account, period, longest_us(period) or 0) for account, period in budgets_of(entry)],
+        "slots": [slots_of(scope, owner) for scope, owner in owners_of(entry)],
+    }
+
+
+def _verdict(plan: Plan, answer: list[Any]) -> Verdict:
+    match answer:
+        case [b"taken", now_us, tokens, standings, periods]:
+            return Taken(
+                tokens,
+                now_us / SECOND_US,
+                tuple(_standing(take, *row) for take, row in zip(plan.takes, standings, strict=True)),
+                tuple(period.decode() for period in periods),
+            )
+        case [b"refused", now_us, index, standing, retry_us]:
+            return Refused(_standing(plan.takes[index], *standing), now_us / SECOND_US, _time(retry_us))
+        case _:
+            return Cold()
+
+
+def _standing(take: Take, used: int, reserved: int, resets_us: int) -> Standing:
+    return Standing(take, used, reserved, _time(resets_us))
+
+
+def _time(us: int) -> float | None:
+    return None if us < 0 else us / SECOND_US
+
+
+def _expired(tenant_id: str, lines: Iterable[bytes]) -> list[Expired]:
+    told = (line.decode().rpartition(" ") for line in lines)
+    return [Expired(tenant_id, reservation_id, int(tokens)) for reservation_id, _, tokens in told]

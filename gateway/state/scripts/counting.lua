@@ -1,0 +1,113 @@
+-- What all scripts share. The twin of local_counters.py: whoever changes one changes the other, and the contract
+-- tests say whether they still agree. All numbers are whole and below 2^53, save what is missing from a meter.
+--
+--   sums     hash   account → its text; 'now' → the last time that was seen; without it the tenant is cold
+--     rate:…, bucket:…         "missing at per_minute"
+--     slots:…                  "leases"
+--     day:…, month:…, total:…  "period ends spent reserved", ends 0 for never
+--   open     hash   reservation → {tokens, puts} as JSON; those of ended leases are kept to be corrected
+--   leases   zset   reservation → when its lease ends
+--   charged  zset   reservation whose lease ended → when it is forgotten
+--   told     list   "reservation tokens" of ended leases that nobody has asked for yet
+local SUMS, OPEN, LEASES, CHARGED, TOLD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+local MINUTE_US = 60000000
+local DAY_US = 86400000000
+local CORRECTABLE_US = 2 * DAY_US
+local MAX_CORRECTION_US = 60000000
+local MAX_EXPIRED = 20
+local MAX_TOLD = 100000
+-- What doubles lose in a meter must not cost a request.
+local SLACK = 1e-6
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Now; never goes back, unless the clock had run ahead by more than a minute. Nil when the tenant is cold.
+local function tick()
+  local last = tonumber(redis.call('HGET', SUMS, 'now') or '')
+  if not last then
+    return nil
+  end
+  local time = server_time_us()
+  local now = math.max(time, math.min(last, time + MAX_CORRECTION_US))
+  redis.call('HSET', SUMS, 'now', whole(now))
+  return now
+end
+
+-- ── accounts ──────────────────────────────────────────────────────────────────────────
+
+local function meter_of(text)
+  local missing, at, per_minute = string.match(text or '0 0 0', '^(%S+) (%S+) (%S+)$')
+  return tonumber(missing), tonumber(at), tonumber(per_minute)
+end
+
+local function meter_text(missing, at, per_minute)
+  return string.format('%.17g %.0f %.0f', missing, at, per_minute)
+end
+
+local function missing_at(text, per_minute, now)
+  local missing, at = meter_of(text)
+  return math.max(0, missing - per_minute * math.max(0, now - at) / MINUTE_US)
+end
+
+local function window_of(text)
+  local period, ends, spent, reserved = string.match(text or ' 0 0 0', '^(%S*) (%S+) (%S+) (%S+)$')
+  return {period = period, ends = tonumber(ends), spent = tonumber(spent), reserved = tonumber(reserved)}
+end
+
+local function window_text(window)
+  return string.format('%s %.0f %.0f %.0f', window.period, window.ends, window.spent, window.reserved)
+end
+
+local function save_window(account, window)
+  window.spent, window.reserved = math.max(0, window.spent), math.max(0, window.reserved)
+  redis.call('HSET', SUMS, account, window_text(window))
+end
+
+-- ── ended leases ──────────────────────────────────────────────────────────────────────
+
+local function give_slot_back(account)
+  if redis.call('HINCRBY', SUMS, account, -1) <= 0 then
+    redis.call('HDEL', SUMS, account)
+  end
+end
+
+-- Move what a reservation holds in its period from reserved to spent.
+local function charge(account, period, reserved, spent)
+  local text = redis.call('HGET', SUMS, account)
+  local window = window_of(text)
+  if text and window.period == period then
+    window.reserved = window.reserved - reserved
+    window.spent = window.spent + spent
+    save_window(account, window)
+  end
+end
+
+local function end_lease(reservation, now)
+  local record = cjson.decode(redis.call('HGET', OPEN, reservation))
+  local tokens = tonumber(record.tokens)
+  for _, put in ipairs(record.puts) do
+    if put[1] == 'slots' then
+      give_slot_back(put[2])
+    elseif put[1] == 'budget' then
+      charge(put[2], put[3], tokens, tokens)
+    end
+  end
+  redis.call('ZREM', LEASES, reservation)
+  redis.call('ZADD', CHARGED, whole(now + CORRECTABLE_US), reservation)
+  redis.call('RPUSH', TOLD, reservation .. ' ' .. record.tokens)
+  redis.call('LTRIM', TOLD, -MAX_TOLD, -1)
+end
+
+-- Charge what ran out, and forget what can no longer be corrected; a bounded number of each.
+local function expire(now, at_most)
+  for _, due in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, at_most)) do
+    end_lease(due, now)
+  end
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', CHARGED, '-inf', whole(now), 'LIMIT', 0, at_most)) do
+    redis.call('ZREM', CHARGED, old)
+    redis.call('HDEL', OPEN, old)
+  end
+end
