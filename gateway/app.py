@@ -31,6 +31,8 @@ def build(resources: Resources) -> Starlette:
         clock=resources.clock,
         lifecycle=resources.lifecycle,
         readiness=resources,
+        allowances=resources.allowances,
+        refusals=resources.refusals,
     )
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.
@@ -85,7 +87,5 @@ def pipeline(resources: Resources) -> list[Middleware]:
             lease_s=LEASE_S,
         ),
         # One atomic call takes all or nothing; the settler ends it, whatever becomes of the request.
-        Middleware(
-            Admission, counters=resources.counters, ledger=resources.ledger, settler=resources.settler
-        ),
+        Middleware(Admission, allowances=resources.allowances, settler=resources.settler),
     ]

@@ -34,6 +34,7 @@ class Operation(Enum):
     CHAT_COMPLETIONS = "chat_completions"
     MODELS = "models"
     MODEL = "model"
+    USAGE = "usage"
     HEALTH = "health"
     READINESS = "readiness"
 

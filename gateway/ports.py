@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Standing, Sum, Verdict
+from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Refused, Standing, Sum, Taken, Verdict
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, ModelCard, Principal
+from gateway.rules.quota_headers import PastRefusal
 
 
 class Clock(Protocol):
@@ -80,6 +81,22 @@ class Counters(Protocol):
 
     async def standings(self, plan: Plan) -> Sequence[Standing] | Cold:
         """Where the takes of a plan stand now. Takes nothing."""
+
+
+class Allowances(Protocol):
+    """Counters that know every tenant: where they were empty, the ledger has told them.
+
+    Both raise StoreUnavailable, and LimitsUnavailable when the counters do not keep what they are told.
+    """
+
+    async def take(self, plan: Plan) -> Taken | Refused: ...
+
+    async def standings(self, plan: Plan) -> Sequence[Standing]: ...
+
+
+class RefusalLog(Protocol):
+    def of(self, key_id: str) -> Sequence[PastRefusal]:
+        """The last refusals of a key, the newest first."""
 
 
 class AuditStore(Protocol):

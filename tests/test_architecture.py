@@ -27,7 +27,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
     "model": {"accounting"},
     "formats": {"rules"},
-    "ports": {"formats"},
+    "ports": {"formats", "rules"},
     "state": {"storage"},
     "proxy": {"middleware"},
     "app": {"resources"},

@@ -3,12 +3,11 @@
 from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.accounting import Cold, Evidence, LedgerEntry, Plan, Refused, Taken
-from gateway.errors import AuditUnavailable, LimitsUnavailable
+from gateway.accounting import Evidence, LedgerEntry, Plan, Refused, Taken
 from gateway.middleware.context import exchange_of
-from gateway.middleware.settler import LEASE_S, Settler
+from gateway.middleware.settler import Settler
 from gateway.model import Exchange, Principal
-from gateway.ports import Counters, LedgerStore
+from gateway.ports import Allowances
 from gateway.rules import budgets, limits
 from gateway.rules.quota_headers import headers_of
 
@@ -16,10 +15,9 @@ from gateway.rules.quota_headers import headers_of
 class Admission:
     """Take the plan, clamp the output to what was granted, and let the settler have the rest."""
 
-    def __init__(self, app: ASGIApp, *, counters: Counters, ledger: LedgerStore, settler: Settler) -> None:
+    def __init__(self, app: ASGIApp, *, allowances: Allowances, settler: Settler) -> None:
         self.app = app
-        self.counters = counters
-        self.ledger = ledger
+        self.allowances = allowances
         self.settler = settler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,7 +27,7 @@ class Admission:
             return
         taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
-        await self._begin(intent)
+        await self.settler.begin(intent)
         try:
             _clamp(exchange, taken.tokens)
             await self.app(scope, receive, _Told(send, exchange, taken))
@@ -38,34 +36,13 @@ class Admission:
             self.settler.end(intent, _settlement(exchange, taken.tokens))
 
     async def _take(self, exchange: Exchange, plan: Plan, principal: Principal) -> Taken:
-        verdict = await self.counters.take(plan)
-        if isinstance(verdict, Cold):
-            await self._restore(plan)
-            verdict = await self.counters.take(plan)
-        match verdict:
-            case Taken():
-                return verdict
-            case Refused():
-                exchange.headers = headers_of((verdict.standing,), verdict.now)
-                raise limits.refusal_of(
-                    verdict, key=principal.key, tenant=principal.tenant, tokens_needed=plan.tokens_needed
-                )
-            case Cold():
-                raise LimitsUnavailable
-
-    async def _restore(self, plan: Plan) -> None:
-        """Tell a store that knows nothing of this tenant what the ledger knows."""
-        periods = sorted({period.id for take in plan.takes for period in getattr(take, "periods", ())})
-        sums, intents = await self.ledger.snapshot(plan.tenant_id, periods)
-        await self.counters.restore(plan.tenant_id, sums, intents, LEASE_S)
-
-    async def _begin(self, intent: LedgerEntry) -> None:
-        try:
-            self.settler.begin(intent)
-        except AuditUnavailable:
-            # Nothing is sent before its intent is written down: so nothing is owed.
-            await self.counters.settle(intent.tenant_id, intent.reservation_id, 0)
-            raise
+        verdict = await self.allowances.take(plan)
+        if isinstance(verdict, Refused):
+            exchange.headers = headers_of((verdict.standing,), verdict.now)
+            raise limits.refusal_of(
+                verdict, key=principal.key, tenant=principal.tenant, tokens_needed=plan.tokens_needed
+            )
+        return verdict
 
 
 class _Told:

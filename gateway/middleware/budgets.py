@@ -1,7 +1,6 @@
 """Budgets: bounds the prompt, asks for an output, and plans what is reserved; Admission takes it."""
 
 from collections.abc import Iterable
-from zoneinfo import ZoneInfo
 
 from attrs import frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,6 +12,7 @@ from gateway.model import Demand, Exchange
 from gateway.ports import Clock
 from gateway.rules import budgets
 from gateway.rules.limits import limit_of
+from gateway.rules.windows import zone_of
 
 
 @frozen
@@ -51,7 +51,7 @@ class Budgets:
             principal.tenant_id,
             principal.key_id,
             now=self.clock.now(),
-            zone=ZoneInfo(principal.time_zone),
+            zone=zone_of(principal.time_zone),
         )
         exchange.demand = demand = self._demand(exchange)
         exchange.plan = Plan(

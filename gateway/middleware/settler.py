@@ -12,9 +12,9 @@ from attrs import evolve
 from loguru import logger
 
 from gateway.accounting import Evidence, LedgerEntry
-from gateway.errors import StoreUnavailable
+from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.ports import Counters, Spool
-from gateway.rules.budgets import FREE, Settlement
+from gateway.rules.budgets import Settlement
 
 # Slots of a process that died are free again after the lease (SPEC 6: 15 s); three renewals may be lost.
 LEASE_S: Final = 15.0
@@ -45,9 +45,14 @@ class Settler:
         for task in self._settling:
             task.cancel()
 
-    def begin(self, intent: LedgerEntry) -> None:
+    async def begin(self, intent: LedgerEntry) -> None:
         """Write down what is reserved, before anything is sent. Raises AuditUnavailable when it can't."""
-        self._spool.intent(intent)
+        try:
+            self._spool.intent(intent)
+        except AuditUnavailable:
+            # Nothing will be sent, so nothing is owed.
+            await self._counters.settle(intent.tenant_id, intent.reservation_id, 0)
+            raise
         self._running[intent.reservation_id] = intent
 
     def end(self, intent: LedgerEntry, settlement: Settlement) -> None:
@@ -66,10 +71,6 @@ class Settler:
         task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
-
-    def void(self, intent: LedgerEntry) -> None:
-        """Give everything back: nothing was sent."""
-        self.end(intent, FREE)
 
     async def _settle(self, intent: LedgerEntry, tokens: int) -> None:
         while True:

@@ -6,6 +6,7 @@ import orjson
 from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
+from gateway.accounting import Plan
 from gateway.errors import ModelNotFound
 from gateway.formats import ollama
 from gateway.formats.chat import AnswerStamp, ChatCall
@@ -15,10 +16,13 @@ from gateway.formats.translation import SURFACES, Call, SurfaceFormat, upstream_
 from gateway.middleware.context import JSON, Header, answer, exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.model import Exchange, Operation, Route
-from gateway.ports import Catalogue, Clock, Lifecycle, Readiness
+from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
+from gateway.rules import budgets, limits
 from gateway.rules.model_names import canonical
+from gateway.rules.quota_headers import usage_document
+from gateway.rules.windows import zone_of
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -49,11 +53,15 @@ class Endpoint:
         clock: Clock,
         lifecycle: Lifecycle,
         readiness: Readiness,
+        allowances: Allowances,
+        refusals: RefusalLog,
     ) -> None:
         self._catalogue = catalogue
         self._clock = clock
         self._lifecycle = lifecycle
         self._readiness = readiness
+        self._allowances = allowances
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -75,6 +83,8 @@ class Endpoint:
                 return Known(write_models(self._catalogue.cards()))
             case Operation.MODEL:
                 return await self._model(exchange)
+            case Operation.USAGE:
+                return await self._usage(exchange)
             case Operation.HEALTH:
                 return Known(b'{"status":"ok"}')
             case Operation.READINESS:
@@ -95,6 +105,26 @@ class Endpoint:
             raise ModelNotFound(name)
         _, card = found
         return Known(write_model(card, name))
+
+    async def _usage(self, exchange: Exchange) -> Known:
+        """The caller's own limits and budgets. Takes nothing."""
+        principal, now = exchange.principal, self._clock.now()
+        if principal is None:
+            raise RuntimeError("usage was asked past Auth")
+        ids = principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
+        takes = (
+            *limits.takes(*ids),
+            *budgets.takes(*ids, now=now, zone=zone_of(principal.time_zone)),
+        )
+        plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0)
+        document = usage_document(
+            await self._allowances.standings(plan),
+            self._refusals.of(principal.key_id),
+            key=principal.key,
+            tenant=principal.tenant,
+            now=now,
+        )
+        return Known(orjson.dumps(document))
 
     async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
         call, (backend, card) = exchange.call, exchange.target

@@ -26,6 +26,7 @@ ROUTES: Final = {
     b"/api/generate": (_POST, Route(Operation.GENERATE, Surface.OLLAMA)),
     b"/v1/chat/completions": (_POST, Route(Operation.CHAT_COMPLETIONS, Surface.OPENAI)),
     b"/v1/models": (_GET, Route(Operation.MODELS, Surface.OPENAI)),
+    b"/v1/usage": (_GET, Route(Operation.USAGE, Surface.OPENAI)),
     b"/healthz": (_GET_HEAD, Route(Operation.HEALTH, Surface.OPENAI)),
     b"/readyz": (_GET_HEAD, Route(Operation.READINESS, Surface.OPENAI)),
 }

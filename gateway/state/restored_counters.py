@@ -1,4 +1,4 @@
-"""Counters that ask the ledger about tenants that they do not know: the ledger is the truth, they are a view."""
+"""Counters that ask the ledger about tenants that they do not know: it is the truth, they are a view."""
 
 import asyncio
 from collections.abc import Sequence

@@ -24,6 +24,7 @@ from gateway.middleware.limits import Limits
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.model import Exchange, ModelCard, Usage
 from gateway.state.local_counters import LocalCounters
+from gateway.state.restored_counters import RestoredCounters
 from tests.asgi import PRINCIPAL, Answered, FakeClock, call, exchange, scope_of
 
 OUTPUTS = OutputBounds(cap=1000, default=100, minimum=16)
@@ -116,7 +117,8 @@ class House:
             target=(FakeBackend(), ModelCard("m")),
             model="m:latest",
         )
-        app = Admission(self.backend, counters=self.counters, ledger=self.ledger, settler=self.settler)
+        allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
+        app = Admission(self.backend, allowances=allowances, settler=self.settler)
         layers = Limits(Budgets(app, clock=self.clock, outputs=OUTPUTS, lease_s=LEASE_S))
         self.refused = given
         scope = scope_of("POST", "/api/chat")
