@@ -136,7 +136,7 @@ class Quarantine(Protocol):
 class Spool(Protocol):
     """What must survive a kill -9: on the local disk when the call returns."""
 
-    def intent(self, entry: LedgerEntry) -> None:
+    def intent(self, entry: LedgerEntry, row: AuditRow | None = None) -> None:
         """Note a reservation, before anything is sent for it. Raises AuditUnavailable: then send nothing."""
 
     def settled(self, entry: LedgerEntry) -> None:

@@ -12,16 +12,22 @@ from gateway.backends.discovery import Discovery
 from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
+from gateway.middleware.settler import LEASE_S, Settler
 from gateway.server.lifecycle import Lifecycle
-from gateway.sinks.audit_batches import AuditBatches
 from gateway.sinks.logs import RequestLog
+from gateway.sinks.recent_refusals import RecentRefusals
+from gateway.spool.spool import Spool
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
+from gateway.state.local_counters import LocalCounters
+from gateway.state.restored_counters import RestoredCounters
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.audit import AuditLog
 from gateway.storage.database import Database
 from gateway.storage.keys import Keys
+from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
+from gateway.storage.quarantine import Quarantine
 
 
 class SystemClock:
@@ -57,8 +63,15 @@ class Resources:
         )
         self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
         self.catalogue = Discovery(self.backends, self.clock)
-        self.audit = AuditBatches(AuditLog(self.database))
-        self.sinks = (self.audit, RequestLog())
+        self.ledger = Ledger(self.database)
+        self.spool = Spool(
+            config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
+        )
+        self.counters = LocalCounters(self.clock)
+        self.allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
+        self.settler = Settler(self.counters, self.spool)
+        self.refusals = RecentRefusals()
+        self.sinks = (self.spool, RequestLog(), self.refusals)
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
@@ -70,13 +83,16 @@ class Resources:
             opened.callback(self.hasher.close)
             await self.keys.start()
             opened.push_async_callback(self.keys.stop)
+            # What a process that died left behind is in the ledger before anybody is counted by it.
+            await self.spool.start()
+            opened.push_async_callback(self._drain_spool)
             for backend in self.backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
             await self.catalogue.start()
             opened.push_async_callback(self.catalogue.stop)
-            await self.audit.start()
-            opened.push_async_callback(self._write_last_rows)
+            await self.settler.start()
+            opened.push_async_callback(self.settler.stop)
             yield
 
     def missing(self) -> list[str]:
@@ -85,12 +101,12 @@ class Resources:
             "draining": self.lifecycle.draining,
             "database": self.keys.watch.is_down,
             "backend": not self.catalogue.is_ready,
-            "audit": self.audit.is_full,
+            "spool": self.spool.is_full,
         }
         return [name for name, is_lacking in lacks.items() if is_lacking]
 
-    async def _write_last_rows(self) -> None:
+    async def _drain_spool(self) -> None:
         try:
-            await self.audit.stop()
+            await self.spool.stop()
         except StoreUnavailable:
-            logger.error("the last audit rows could not be written: the database does not answer")
+            logger.error("the database does not answer; the spool keeps the rest for the next start")

@@ -9,6 +9,7 @@ from gateway.middleware.settler import Settler
 from gateway.model import Exchange, Principal
 from gateway.ports import Allowances
 from gateway.rules import budgets, limits
+from gateway.rules.audit import row_of
 from gateway.rules.quota_headers import headers_of
 
 
@@ -27,7 +28,7 @@ class Admission:
             return
         taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
-        await self.settler.begin(intent)
+        await self.settler.begin(intent, row_of(exchange, exchange.started))
         try:
             _clamp(exchange, taken.tokens)
             await self.app(scope, receive, _Told(send, exchange, taken))

@@ -13,6 +13,7 @@ from loguru import logger
 
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.errors import AuditUnavailable, StoreUnavailable
+from gateway.model import AuditRow
 from gateway.ports import Counters, Spool
 from gateway.rules.budgets import Settlement
 
@@ -45,10 +46,13 @@ class Settler:
         for task in self._settling:
             task.cancel()
 
-    async def begin(self, intent: LedgerEntry) -> None:
-        """Write down what is reserved, before anything is sent. Raises AuditUnavailable when it can't."""
+    async def begin(self, intent: LedgerEntry, row: AuditRow) -> None:
+        """Write down what is reserved, before anything is sent. Raises AuditUnavailable when it can't.
+
+        `row` is the audit row as far as it is known: what is left if this process dies.
+        """
         try:
-            self._spool.intent(intent)
+            self._spool.intent(intent, row)
         except AuditUnavailable:
             # Nothing will be sent, so nothing is owed.
             await self._counters.settle(intent.tenant_id, intent.reservation_id, 0)

@@ -96,11 +96,12 @@ def test_a_request_log_line_cannot_be_forged(own_gateway: Gateway):
 def test_rows_wait_while_the_database_is_locked(own_gateway: Gateway):
     """H10: requests are served meanwhile, and none is forgotten."""
     with own_gateway.client() as client:
-        client.get("/v1/models")
+        # Known to the process: its key, and what its tenant has spent.
+        client.post("/api/chat", json={"model": "greeting", "messages": HELLO, "stream": False})
         blocker = sqlite3.connect(own_gateway.directory / "data" / "gateway.db", isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
         during = client.post("/api/chat", json={"model": "greeting", "messages": HELLO, "stream": False})
-        assert wait_until(lambda: "audit rows wait" in own_gateway.log.read_text(), 10)
+        assert wait_until(lambda: "wait for the database" in own_gateway.log.read_text(), 10)
         blocker.execute("ROLLBACK")
         blocker.close()
 

@@ -198,7 +198,7 @@ def test_keep_alive_and_context_stay_within_the_operator_s_bounds(gateway: Gatew
     first, second = (one.json() for one in double.inference[-2:])
     assert "keep_alive" not in first
     assert second["keep_alive"] == 1800
-    assert first["options"] == second["options"] == {"num_ctx": 32768}
+    assert first["options"] == second["options"] == {"num_ctx": 32768, "num_predict": 32768}
     assert unloading.headers["x-gateway-dropped-options"] == pinning.headers["x-gateway-dropped-options"]
     assert unloading.headers["x-gateway-dropped-options"] == "keep_alive, num_ctx"
 

@@ -22,7 +22,7 @@ from gateway.middleware.budgets import Budgets, OutputBounds
 from gateway.middleware.context import answer, exchange_of, open_exchange
 from gateway.middleware.limits import Limits
 from gateway.middleware.settler import LEASE_S, Settler
-from gateway.model import Exchange, ModelCard, Usage
+from gateway.model import AuditRow, Exchange, ModelCard, Usage
 from gateway.state.local_counters import LocalCounters
 from gateway.state.restored_counters import RestoredCounters
 from tests.asgi import PRINCIPAL, Answered, FakeClock, call, exchange, scope_of
@@ -38,7 +38,7 @@ class Journal:
     ended: list[LedgerEntry] = field(factory=list)
     is_broken: bool = False
 
-    def intent(self, entry: LedgerEntry) -> None:
+    def intent(self, entry: LedgerEntry, row: AuditRow | None = None) -> None:
         if self.is_broken:
             raise AuditUnavailable
         self.intents.append(entry)
