@@ -1,8 +1,6 @@
 """One process, from its settings to its exit."""
 
-import os
 from collections.abc import Callable
-from typing import Final
 
 from loguru import logger
 
@@ -13,8 +11,6 @@ from gateway.server.configuration import configuration
 from gateway.server.service import Bounds
 from gateway.server.worker import run, serve
 
-_LAST_STANDARD: Final = 2
-
 OnListening = Callable[[list[tuple[str, int]]], None]
 
 
@@ -23,7 +19,6 @@ def serve_until_stopped(config: Config, on_listening: OnListening) -> None:
 
     Raises SecretUnusable, StartFailed with the reason as its cause, CannotListen.
     """
-    _hold_standard_descriptors()
     resources = Resources(config)
     run(
         serve(
@@ -37,19 +32,6 @@ def serve_until_stopped(config: Config, on_listening: OnListening) -> None:
             on_listening=on_listening,
         )
     )
-
-
-def _hold_standard_descriptors() -> None:
-    """Let no socket be 0, 1 or 2 where whoever started us has closed them.
-
-    What any library writes to standard error would go to a client, and libuv aborts the process when it is
-    to close one of these.
-    """
-    while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        if descriptor > _LAST_STANDARD:
-            os.close(descriptor)
-            return
 
 
 def _log_defect(error: BaseException) -> None:

@@ -3,11 +3,23 @@
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from attrs import asdict
 
-from gateway.cli.output import iso, json_option, show_json, show_table, when
+from gateway.accounting import Policy, Standing
+from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
+from gateway.cli.policies import (
+    BOUNDS,
+    Changes,
+    policy_as_json,
+    policy_options,
+    show_denial,
+    show_policy,
+)
+from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Moment, Name, Prefix
 from gateway.model import Key
@@ -15,6 +27,7 @@ from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.keys import Revocation
+from gateway.storage.refusals import NoSuchKey
 
 
 @click.command()
@@ -25,23 +38,28 @@ from gateway.storage.keys import Revocation
     type=Moment(),
     help="When the key ends: 12h, 30d, 4w from now, or an ISO date such as 2027-01-31 (00:00 UTC).",
 )
+@policy_options(BOUNDS)
 @json_option
-def create_key(tenant: str, name: str, expires: float | None, as_json: bool) -> None:
+def create_key(tenant: str, name: str, expires: float | None, changes: Changes, as_json: bool) -> None:
     """Make a key and print it, this one time.
+
+    What is not given of limits and budgets is inherited from the tenant, whose own hold in any case; 0 denies
+    all requests. `set-limits` and `set-budgets` change them later.
 
     \b
     Examples:
       neuronetz-gateway create-key --tenant acme --name prod-server-1
-      neuronetz-gateway create-key --tenant acme --name trial --expires 30d --json
+      neuronetz-gateway create-key --tenant acme --name trial --expires 30d --total-tokens 100_000 --json
     """
-    key, token = with_stores(lambda stores: make_key(stores, tenant, name, expires))
+    key, token = with_stores(lambda stores: make_key(stores, tenant, name, expires, Policy(**changes)))
     if as_json:
-        show_json({**_as_json(key), "key": token})
+        show_json({**key_as_json(key), "key": token})
         return
     ends = when(key.expires_at, "never")
     click.echo(f"Made the key '{key.name}' of the tenant '{key.tenant.name}'. Expires: {ends}.\n")
     click.echo(f"  {token}\n")
     click.echo("Keep it now: only its hash is stored, so it can't be shown again.")
+    show_denial(key)
 
 
 @click.command()
@@ -57,12 +75,37 @@ def list_keys(tenant: str | None, as_json: bool) -> None:
     """
     keys = with_stores(lambda stores: _list(stores, tenant))
     if as_json:
-        show_json([_as_json(key) for key in keys])
+        show_json([key_as_json(key) for key in keys])
     elif not keys:
         click.echo("There are no keys yet; `neuronetz-gateway create-key` makes one.")
     else:
         columns = ("Prefix", "Tenant", "Name", "Status", "Created", "Last used", "Expires")
         show_table(columns, [_as_row(key) for key in keys])
+
+
+@click.command()
+@click.option("--prefix", required=True, type=Prefix(), help="The public prefix, as list-keys shows it.")
+@json_option
+def show_key(prefix: str, as_json: bool) -> None:
+    """Show a key: its limits and budgets, and their use.
+
+    Used and reserved are by the ledger, which running gateways write to moments after the fact.
+
+    \b
+    Example:
+      neuronetz-gateway show-key --prefix nz_abc12345
+    """
+    now = time.time()
+    key, standings = with_stores(lambda stores: _look_at(stores, prefix, now))
+    if as_json:
+        shown = {**key_as_json(key), "id": key.id, "time_zone": key.tenant.time_zone}
+        show_json({**shown, **policy_as_json(key), "usage": usage_as_json(standings)})
+        return
+    show_facts(_facts(key, now))
+    click.echo()
+    show_usage(standings)
+    click.echo()
+    show_policy(key)
 
 
 @click.command()
@@ -78,7 +121,7 @@ def revoke_key(prefix: str, as_json: bool) -> None:
     revocation = with_stores(lambda stores: _revoke(stores, prefix))
     key = revocation.key
     if as_json:
-        show_json({**_as_json(key), "already_revoked": revocation.already})
+        show_json({**key_as_json(key), "already_revoked": revocation.already})
         return
     what = f"the key '{key.name}' ({key.prefix}) of the tenant '{key.tenant.name}'"
     if revocation.already:
@@ -88,7 +131,11 @@ def revoke_key(prefix: str, as_json: bool) -> None:
 
 
 async def make_key(
-    stores: Stores, tenant_name: str, name: str, expires_at: float | None = None
+    stores: Stores,
+    tenant_name: str,
+    name: str,
+    expires_at: float | None = None,
+    policy: Policy | None = None,
 ) -> tuple[Key, str]:
     """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
     tenant = await stores.tenants.by_name(tenant_name)
@@ -104,6 +151,7 @@ async def make_key(
         argon2=argon2_of(token),
         created_at=time.time(),
         expires_at=expires_at,
+        policy=policy or Policy(),
     )
     await stores.keys.add(key)
     return key, token
@@ -117,7 +165,30 @@ async def _revoke(stores: Stores, prefix: str) -> Revocation:
     return await stores.keys.revoke(prefix, time.time())
 
 
-def _as_json(key: Key) -> dict[str, Any]:
+async def _look_at(stores: Stores, prefix: str, now: float) -> tuple[Key, Sequence[Standing]]:
+    key = await stores.keys.key_by_prefix(prefix)
+    if key is None:
+        raise NoSuchKey(prefix)
+    return key, await standings_of(stores, key, now)
+
+
+def _facts(key: Key, now: float) -> list[tuple[str, str]]:
+    return [
+        ("Key", key.name),
+        ("Prefix", key.prefix),
+        ("Id", key.id),
+        ("Tenant", key.tenant.name),
+        ("Status", key.status(now).value),
+        ("Created", when(key.created_at, "")),
+        ("Last used", when(key.last_used_at, "never")),
+        ("Expires", when(key.expires_at, "never")),
+        ("Revoked", when(key.revoked_at, "no")),
+        ("Time zone", f"{key.tenant.time_zone}, the tenant's"),
+    ]
+
+
+def key_as_json(key: Key) -> dict[str, Any]:
+    """A key as every command tells it to programs, with the bounds of its own by their names."""
     return {
         "prefix": key.prefix,
         "name": key.name,
@@ -127,6 +198,7 @@ def _as_json(key: Key) -> dict[str, Any]:
         "last_used_at": iso(key.last_used_at),
         "expires_at": iso(key.expires_at),
         "revoked_at": iso(key.revoked_at),
+        **asdict(key.policy),
     }
 
 

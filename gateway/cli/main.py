@@ -12,11 +12,13 @@ from typing import IO, Any, Final
 import click
 from loguru import logger
 
-from gateway.cli.keys import create_key, list_keys, revoke_key
+from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
+from gateway.cli.ledger import verify_ledger
+from gateway.cli.limits import set_budgets, set_limits
 from gateway.cli.migrate import migrate
 from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
-from gateway.cli.tenants import create_tenant, list_tenants
+from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
 from gateway.config import ConfigError
 from gateway.errors import GatewayError
 from gateway.storage.refusals import Refused
@@ -25,8 +27,12 @@ PROGRAM: Final = "neuronetz-gateway"
 
 # The help shows them in this order; a new command is one name here.
 SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
-    ("Tenants and keys", (create_tenant, list_tenants, create_key, list_keys, revoke_key)),
-    ("Operations", (serve, migrate, quickstart)),
+    (
+        "Tenants and keys",
+        (create_tenant, list_tenants, show_tenant, create_key, list_keys, show_key, revoke_key),
+    ),
+    ("Limits and budgets", (set_limits, set_budgets)),
+    ("Operations", (serve, migrate, quickstart, verify_ledger)),
 )
 
 

@@ -1,8 +1,9 @@
 """What commands print: tables for people, JSON for programs. Nothing else of `rich` is used elsewhere."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -35,6 +36,23 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         # Text, not str: a name is no markup.
         table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     _console().print(table)
+
+
+def show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print what is known of one thing, a line each."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+@contextlib.contextmanager
+def working(sentence: str) -> Iterator[None]:
+    """Show on standard error that work goes on, where somebody may be watching."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(sentence):
+        yield
 
 
 def iso(moment: float | None) -> str | None:

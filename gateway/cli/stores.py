@@ -10,6 +10,7 @@ from gateway import config
 from gateway.config import Config
 from gateway.storage.database import Database
 from gateway.storage.keys import Keys
+from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import refuse_pending
 from gateway.storage.tenants import Tenants
@@ -23,6 +24,7 @@ class Stores:
     tenants: Tenants
     keys: Keys
     meta: Meta
+    ledger: Ledger
 
 
 def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
@@ -38,4 +40,5 @@ def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
 async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> _T:
     # FULL: what a command reported as done, such as a revocation, survives a power cut.
     async with Database(settings.database_url, connections=1, synchronous="FULL") as database:
-        return await work(Stores(settings, Tenants(database), Keys(database), Meta(database)))
+        stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
+        return await work(stores)

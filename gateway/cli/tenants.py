@@ -3,32 +3,54 @@
 import shlex
 import time
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from attrs import asdict
 
-from gateway.cli.output import iso, json_option, show_json, show_table, when
+from gateway.accounting import Policy, Standing
+from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
+from gateway.cli.policies import (
+    BOUNDS,
+    Changes,
+    policy_as_json,
+    policy_options,
+    show_denial,
+    show_policy,
+)
+from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Name
-from gateway.model import Tenant
+from gateway.cli.words import Name, Zone
+from gateway.model import Key, KeyStatus, Tenant
 
 
 @click.command()
 @click.option("--name", required=True, type=Name(), help="1 to 64 characters; unique, whatever the case.")
+@policy_options(BOUNDS)
+@click.option(
+    "--time-zone", type=Zone(), default="UTC", show_default=True, help="Where its days and months begin."
+)
 @json_option
-def create_tenant(name: str, as_json: bool) -> None:
+def create_tenant(name: str, changes: Changes, time_zone: str, as_json: bool) -> None:
     """Make a tenant: who owns keys.
 
+    Limits and budgets are for all of its keys together; what is not given has no bound, and 0 denies all
+    requests. `set-limits` and `set-budgets` change them later.
+
     \b
-    Example:
+    Examples:
       neuronetz-gateway create-tenant --name acme
+      neuronetz-gateway create-tenant --name acme --rpm 600 --daily-tokens 5_000_000 --time-zone Europe/Berlin
     """
-    tenant = with_stores(lambda stores: make_tenant(stores, name))
+    tenant = with_stores(lambda stores: make_tenant(stores, name, Policy(**changes), time_zone))
     if as_json:
-        show_json(_as_json(tenant))
+        show_json(tenant_as_json(tenant))
         return
     click.echo(f"Made the tenant '{tenant.name}'. Its first key:")
     click.echo(f"  neuronetz-gateway create-key --tenant {shlex.quote(tenant.name)} --name my-first-key")
+    show_denial(tenant)
 
 
 @click.command()
@@ -42,16 +64,53 @@ def list_tenants(as_json: bool) -> None:
     """
     tenants = with_stores(_all)
     if as_json:
-        show_json([_as_json(tenant) for tenant in tenants])
+        show_json([tenant_as_json(tenant) for tenant in tenants])
     elif not tenants:
         click.echo("There are no tenants yet; `neuronetz-gateway create-tenant --name acme` makes one.")
     else:
         show_table(("Name", "Created"), [(tenant.name, when(tenant.created_at, "")) for tenant in tenants])
 
 
-async def make_tenant(stores: Stores, name: str) -> Tenant:
+@click.command()
+@click.option("--name", required=True, help="The name of the tenant.")
+@json_option
+def show_tenant(name: str, as_json: bool) -> None:
+    """Show a tenant: its limits and budgets, and their use.
+
+    Used and reserved are by the ledger, which running gateways write to moments after the fact.
+
+    \b
+    Example:
+      neuronetz-gateway show-tenant --name acme
+    """
+    now = time.time()
+    tenant, keys, standings = with_stores(lambda stores: _look_at(stores, name, now))
+    statuses = Counter(key.status(now) for key in keys)
+    if as_json:
+        counted = {"keys": {status.value: statuses[status] for status in KeyStatus}}
+        usage = {"usage": usage_as_json(standings)}
+        show_json({**tenant_as_json(tenant), **counted, **policy_as_json(tenant), **usage})
+        return
+    show_facts(
+        [
+            ("Tenant", tenant.name),
+            ("Id", tenant.id),
+            ("Created", when(tenant.created_at, "")),
+            ("Time zone", tenant.time_zone),
+            ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
+        ]
+    )
+    click.echo()
+    show_usage(standings)
+    click.echo()
+    show_policy(tenant)
+
+
+async def make_tenant(
+    stores: Stores, name: str, policy: Policy | None = None, time_zone: str = "UTC"
+) -> Tenant:
     """Make a tenant. Raises TenantNameTaken."""
-    tenant = Tenant(id=uuid.uuid4().hex, name=name, created_at=time.time())
+    tenant = Tenant(uuid.uuid4().hex, name, time.time(), policy or Policy(), time_zone)
     await stores.tenants.add(tenant)
     return tenant
 
@@ -60,5 +119,17 @@ async def _all(stores: Stores) -> list[Tenant]:
     return await stores.tenants.all()
 
 
-def _as_json(tenant: Tenant) -> dict[str, Any]:
-    return {"id": tenant.id, "name": tenant.name, "created_at": iso(tenant.created_at)}
+async def _look_at(stores: Stores, name: str, now: float) -> tuple[Tenant, Sequence[Key], Sequence[Standing]]:
+    tenant = await stores.tenants.by_name(name)
+    return tenant, await stores.keys.all(tenant), await standings_of(stores, tenant, now)
+
+
+def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
+    """A tenant as every command tells it to programs, with the bounds by their own names."""
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "created_at": iso(tenant.created_at),
+        "time_zone": tenant.time_zone,
+        **asdict(tenant.policy),
+    }

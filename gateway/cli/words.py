@@ -6,10 +6,14 @@ from typing import Any, Final
 
 import click
 
+from gateway.accounting import MAX_TOKENS
 from gateway.rules import keys, names
+from gateway.rules.windows import zone_of
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MAX_LIFETIME: Final = timedelta(days=36_525)
+# More than any number in range has, and less than Python refuses to read.
+_MAX_NUMBER_CHARACTERS: Final = 100
 
 
 class Name(click.ParamType[str]):
@@ -35,6 +39,32 @@ class Prefix(click.ParamType[str]):
         return str(value)
 
 
+class Bound(click.ParamType[int | None]):
+    """A number of requests or tokens, or `none`, which is None."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        try:
+            return bound(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Zone(click.ParamType[str]):
+    """A time zone by its IANA name."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            # The sentence repeats what was written: nothing that a terminal would obey.
+            zone_of(value if value.isprintable() else ascii(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 class Moment(click.ParamType[float]):
     """A time to come: a duration from now (90m, 12h, 30d, 4w) or an ISO date. Seconds since the epoch."""
 
@@ -46,6 +76,18 @@ class Moment(click.ParamType[float]):
             return moment(value, now).timestamp()
         except (ValueError, OverflowError) as error:
             self.fail(str(error), param, ctx)
+
+
+def bound(text: str) -> int | None:
+    """The number that a text means, None for `none`. Raises ValueError, with a sentence."""
+    if text == "none":
+        return None
+    is_number = re.fullmatch(r"[0-9]+(_[0-9]+)*", text, re.ASCII) and len(text) <= _MAX_NUMBER_CHARACTERS
+    if not is_number or int(text) > MAX_TOKENS:
+        raise ValueError(
+            f"expected a whole number from 0 to {MAX_TOKENS:_}, such as 60 or 1_000_000, or `none`."
+        )
+    return int(text)
 
 
 def moment(text: str, now: datetime) -> datetime:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from attrs import frozen
@@ -27,6 +27,12 @@ class Commands:
         return json.loads(result.stdout)
 
 
+# What a tenant or key has to programs when nothing was given.
+NO_BOUNDS: Final = dict.fromkeys(
+    ("rpm", "tpm", "concurrent", "daily_tokens", "monthly_tokens", "total_tokens")
+)
+
+
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -47,3 +53,10 @@ def run(unmigrated: Commands) -> Commands:
     unmigrated("migrate")
     unmigrated("create-tenant", "--name", "acme")
     return unmigrated
+
+
+@pytest.fixture
+def prefix(run: Commands) -> str:
+    """The prefix of a key of acme's, called ci."""
+    made: str = run.json("create-key", "--tenant", "acme", "--name", "ci")["prefix"]
+    return made

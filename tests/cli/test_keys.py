@@ -17,6 +17,7 @@ from gateway.state.key_cache import VerifiedKeys
 from gateway.state.secret import load_secret
 from gateway.storage.database import Database
 from gateway.storage.keys import Keys
+from tests.cli.conftest import NO_BOUNDS
 from tests.state.doubles import SetClock
 
 ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -39,6 +40,7 @@ def test_a_new_key_is_told_whole_to_programs(made):
         "last_used_at": None,
         "expires_at": made["expires_at"],
         "revoked_at": None,
+        **NO_BOUNDS,
         "key": made["key"],
     }
     assert is_well_formed(made["key"])

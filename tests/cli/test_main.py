@@ -96,6 +96,11 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["create-key", "--tenant", "a", "--name", "b"],
         ["list-keys"],
         ["revoke-key", "--prefix", "nz_abc12345"],
+        ["show-tenant", "--name", "a"],
+        ["show-key", "--prefix", "nz_abc12345"],
+        ["set-limits", "--tenant", "a", "--rpm", "1"],
+        ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
+        ["verify-ledger"],
     ],
     ids=lambda arguments: arguments[0],
 )

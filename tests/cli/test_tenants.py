@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests.cli.conftest import NO_BOUNDS
+
 
 def test_a_tenant_is_made_with_the_next_step_to_take(unmigrated):
     """The command that follows is ready to be copied, quoted where it must be."""
@@ -24,7 +26,13 @@ def test_programs_get_one_object_for_a_new_tenant(unmigrated):
 
     made = unmigrated.json("create-tenant", "--name", "acme")
 
-    assert made == {"id": made["id"], "name": "acme", "created_at": made["created_at"]}
+    assert made == {
+        "id": made["id"],
+        "name": "acme",
+        "created_at": made["created_at"],
+        "time_zone": "UTC",
+        **NO_BOUNDS,
+    }
     assert re.fullmatch(r"[0-9a-f]{32}", made["id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])
 

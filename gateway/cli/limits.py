@@ -1,0 +1,135 @@
+"""Commands that change limits and budgets."""
+
+from collections.abc import Mapping
+
+import click
+from attrs import frozen
+
+from gateway.cli.keys import key_as_json
+from gateway.cli.output import json_option, show_json
+from gateway.cli.policies import (
+    BUDGETS,
+    LIMITS,
+    Changes,
+    Holder,
+    changed,
+    changes_told,
+    option_of,
+    policy_as_json,
+    policy_options,
+    show_policy,
+    told,
+)
+from gateway.cli.stores import Stores, with_stores
+from gateway.cli.tenants import tenant_as_json
+from gateway.cli.words import Prefix, Zone
+from gateway.model import Tenant
+from gateway.storage.refusals import NoSuchKey
+
+_of_tenant = click.option("--tenant", metavar="NAME", help="Change those of the tenant of this name.")
+_of_key = click.option("--prefix", type=Prefix(), help="Change those of the key with this public prefix.")
+
+
+@frozen
+class Target:
+    """Whose policy to change: that of a tenant, by name, or of a key, by prefix."""
+
+    tenant: str | None
+    prefix: str | None
+
+
+@click.command()
+@_of_tenant
+@_of_key
+@policy_options(LIMITS)
+@json_option
+def set_limits(tenant: str | None, prefix: str | None, changes: Changes, as_json: bool) -> None:
+    """Change limits of a tenant or key.
+
+    Running gateways apply them within one second. Only what is given changes. `none` removes a limit: a key
+    then has its tenant's. 0 denies all requests. The limits of a tenant are for all of its keys together, and
+    hold beside a key's own.
+
+    \b
+    Examples:
+      neuronetz-gateway set-limits --tenant acme --rpm 600 --tpm 1_000_000
+      neuronetz-gateway set-limits --prefix nz_abc12345 --concurrent 4 --rpm none
+    """
+    target = _target(tenant, prefix)
+    if not changes:
+        raise click.UsageError(f"Nothing to change: give at least one of {_listed(LIMITS)}.")
+    _change(target, changes, None, LIMITS, as_json)
+
+
+@click.command()
+@_of_tenant
+@_of_key
+@policy_options(BUDGETS)
+@click.option("--time-zone", type=Zone(), help="For a tenant: where its days and months begin.")
+@json_option
+def set_budgets(
+    tenant: str | None, prefix: str | None, changes: Changes, time_zone: str | None, as_json: bool
+) -> None:
+    """Change budgets of a tenant or key.
+
+    Running gateways apply them within one second. Only what is given changes. `none` removes a budget: a key
+    then has its tenant's. 0 denies all requests. What was spent before counts. Days and months begin in the
+    time zone of the tenant; where a new one has another date, another day begins at once.
+
+    \b
+    Examples:
+      neuronetz-gateway set-budgets --tenant acme --monthly-tokens 50_000_000 --time-zone Europe/Berlin
+      neuronetz-gateway set-budgets --prefix nz_abc12345 --daily-tokens 100_000 --total-tokens none
+    """
+    target = _target(tenant, prefix)
+    if time_zone is not None and target.tenant is None:
+        raise click.UsageError("A key has the time zone of its tenant: give --time-zone with --tenant.")
+    if not changes and time_zone is None:
+        raise click.UsageError(f"Nothing to change: give at least one of {_listed(BUDGETS)}, --time-zone.")
+    _change(target, changes, time_zone, BUDGETS, as_json)
+
+
+def _target(tenant: str | None, prefix: str | None) -> Target:
+    if (tenant is None) == (prefix is None):
+        raise click.UsageError("Whose? Give either --tenant or --prefix.")
+    return Target(tenant, prefix)
+
+
+def _listed(bounds: Mapping[str, str]) -> str:
+    return ", ".join(map(option_of, bounds))
+
+
+def _change(
+    target: Target, changes: Changes, time_zone: str | None, bounds: Mapping[str, str], as_json: bool
+) -> None:
+    before, after = with_stores(lambda stores: _set(stores, target, changes, time_zone))
+    differences = changed(before, after)
+    if as_json:
+        shown = tenant_as_json(after) if isinstance(after, Tenant) else key_as_json(after)
+        show_json({**shown, **policy_as_json(after), "changed": differences})
+        return
+    if differences:
+        click.echo(f"Changed {told(after)}. Running gateways apply it within one second.")
+        click.echo("".join(f"  {line}\n" for line in changes_told(differences)))
+    else:
+        click.echo(f"Nothing to do: {told(after)} has these values already.\n")
+    if isinstance(after, Tenant) and bounds is BUDGETS:
+        click.echo(f"Days and months begin in the time zone {after.time_zone}.\n")
+    show_policy(after, bounds)
+
+
+async def _set(
+    stores: Stores, target: Target, changes: Changes, time_zone: str | None
+) -> tuple[Holder, Holder]:
+    """Change what is given: how it was before, and is now. Raises Refused."""
+    if target.prefix is not None:
+        key = await stores.keys.key_by_prefix(target.prefix)
+        if key is None:
+            raise NoSuchKey(target.prefix)
+        return key, await stores.keys.set_policy(key.prefix, **changes)
+    tenant = after = await stores.tenants.by_name(target.tenant or "")
+    if changes:
+        after = await stores.tenants.set_policy(tenant.name, **changes)
+    if time_zone is not None:
+        after = await stores.tenants.set_time_zone(tenant.name, time_zone)
+    return tenant, after
