@@ -1,5 +1,8 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
+from collections.abc import Callable
+from functools import partial
+
 from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,12 +32,13 @@ class Admission:
         taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
+        told = _Told(send, exchange, taken, partial(self.settler.end, intent))
         try:
             _clamp(exchange, taken.tokens)
-            await self.app(scope, receive, _Told(send, exchange, taken))
+            await self.app(scope, receive, told)
         finally:
             # No await in here: whatever ended the request, what it reserved is settled.
-            self.settler.end(intent, _settlement(exchange, taken.tokens))
+            told.settle()
 
     async def _take(self, exchange: Exchange, plan: Plan, principal: Principal) -> Taken:
         verdict = await self.allowances.take(plan)
@@ -47,19 +51,34 @@ class Admission:
 
 
 class _Told:
-    """The `send` of an admitted request: its head says what is left."""
+    """The `send` of an admitted request: its head says what is left, and before its last byte it is settled.
 
-    __slots__ = ("exchange", "send", "taken")
+    So a caller that has the whole answer finds what it did not use given back.
+    """
 
-    def __init__(self, send: Send, exchange: Exchange, taken: Taken) -> None:
+    __slots__ = ("end", "exchange", "is_settled", "send", "taken")
+
+    def __init__(
+        self, send: Send, exchange: Exchange, taken: Taken, end: Callable[[budgets.Settlement], None]
+    ) -> None:
         self.send = send
         self.exchange = exchange
         self.taken = taken
+        self.end = end
+        self.is_settled = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
+        elif not message.get("more_body", False):
+            self.settle()
         await self.send(message)
+
+    def settle(self) -> None:
+        """Settle by what the exchange knows; once."""
+        if not self.is_settled:
+            self.is_settled = True
+            self.end(_settlement(self.exchange, self.taken.tokens))
 
     def _given_back(self) -> int:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""
