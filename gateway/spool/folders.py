@@ -67,7 +67,10 @@ def leftovers(root: Path) -> Iterator[Folder]:
 def _hold(path: Path) -> Folder | None:
     """The folder, or None when another process holds it or has just removed it. Raises OSError."""
     lock = path / _LOCK
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # A lock on a file that its former holder unlinked holds nothing.

@@ -28,6 +28,8 @@ SEGMENT_BYTES: Final = 4 * MIB
 KEPT_PARTS: Final = 10
 # A disk that refused is left alone for so long.
 REFUSED_S: Final = 1.0
+# Less than this is no room for an intent with its row.
+_INTENT_BYTES: Final = 2048
 _RESERVE: Final = "reserve"
 
 
@@ -57,6 +59,8 @@ class Segment:
     is_allocated: bool = False
     written: int = 0
     drained: int = 0
+    live: int = 0
+    """How many bytes of it are intents that still run."""
 
 
 @frozen
@@ -106,15 +110,15 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """True when an intent would be refused."""
-        return self._reserve is None or self._is_disk_refusing or self._free(Room.INTENT) <= 0
+        return self._reserve is None or self._is_disk_refusing or self._free(Room.INTENT) < _INTENT_BYTES
 
     def open(self) -> None:
         """Make the first file, and allocate what is kept. Raises OSError when nothing can be written."""
         self._begin_segment()
         self.tend()
 
-    def append(self, payload: bytes, room: Room) -> int:
-        """Write one record, and return the number of its segment. Raises JournalFull."""
+    def append(self, payload: bytes, room: Room) -> Segment:
+        """Write one record, and return where. Raises JournalFull."""
         data = frames.frame(payload)
         if self._free(room) < len(data) or (room is Room.INTENT and self.is_full):
             raise JournalFull
@@ -129,7 +133,7 @@ class Journal:
             segment = None
         segment = segment or self._write_into_reserve(data)
         self._note_written(segment, len(data))
-        return segment.number
+        return segment
 
     def leave_drained_reserve(self) -> None:
         """Go back to an ordinary file, so that what was kept can be kept again. Raises OSError."""

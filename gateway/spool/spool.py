@@ -39,6 +39,8 @@ MAX_RETRY_S: Final = 5.0
 SYNC_S: Final = 0.025
 TEND_S: Final = 1.0
 ADOPT_S: Final = 10.0
+# A segment of which more still runs stays: writing it again would cost more than it frees.
+MAX_CARRIED: Final = 0.25
 # What the disk does not take at all waits here, about 1 KB each. Beyond it something is lost, and counted.
 MAX_HELD: Final = 50_000
 
@@ -52,9 +54,14 @@ class _Running:
     """An intent that is not told to its end: settled and, if its row came with it, audited."""
 
     payload: bytes
-    segment: int
+    segment: Segment
     is_settled: bool
     is_audited: bool
+
+    def stand_in(self, segment: Segment) -> None:
+        self.segment.live -= len(self.payload)
+        self.segment = segment
+        self.segment.live += len(self.payload)
 
 
 class Spool:
@@ -119,6 +126,7 @@ class Spool:
         except JournalFull:
             self._tell_fullness()
             raise AuditUnavailable from None
+        segment.live += len(payload)
         self._running[entry.reservation_id] = _Running(
             payload, segment, is_settled=False, is_audited=row is None
         )
@@ -143,6 +151,7 @@ class Spool:
 
     def _forget_ended(self, reservation_id: str, running: _Running) -> None:
         if running.is_settled and running.is_audited:
+            running.segment.live -= len(running.payload)
             del self._running[reservation_id]
 
     def _keep(self, payload: bytes, room: Room) -> None:
@@ -311,7 +320,7 @@ class Spool:
         try:
             self._journal.leave_drained_reserve()
             for segment in self._journal.segments[:-1]:
-                if segment.drained == segment.written:
+                if segment.drained == segment.written and segment.live <= segment.written * MAX_CARRIED:
                     self._carry_over(segment)
                     self._journal.drop(segment)
         except (JournalFull, OSError):
@@ -320,8 +329,8 @@ class Spool:
 
     def _carry_over(self, segment: Segment) -> None:
         for running in self._running.values():
-            if running.segment == segment.number:
-                running.segment = self._journal.append(running.payload, Room.END)
+            if running.segment is segment:
+                running.stand_in(self._journal.append(running.payload, Room.END))
 
     async def _adopt(self) -> None:
         """Drain what dead processes left behind. Raises StoreUnavailable: then they stay adopted."""

@@ -1,0 +1,460 @@
+"""The spool: on the disk at once, soon in the database, and nothing is forgotten on the way."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from gateway.accounting import Evidence
+from gateway.errors import AuditUnavailable, StoreUnavailable
+from gateway.model import Outcome
+from gateway.spool import frames, spool
+from gateway.spool.drainer import BATCH_RECORDS, Drainer
+from gateway.spool.records import Audited, End, Intent, decode, encode
+from gateway.spool.spool import Spool, SpoolUnusable
+from tests.spool.doubles import Stores
+from tests.storage.samples import audit_row, intent, settled
+
+KIB = 1024
+RECOVERED = evolve(intent(), estimated=True, evidence=Evidence.RECOVERED)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    for pause in ("BATCH_WAIT_S", "RETRY_S", "MAX_RETRY_S", "SYNC_S", "TEND_S"):
+        monkeypatch.setattr(spool, pause, 0.001)
+
+
+@pytest.fixture
+def stores():
+    return Stores()
+
+
+@pytest.fixture
+def make(tmp_path, stores):
+    """Makes the spool of one process; those that were left to die are cleaned up here."""
+    made: list[Spool] = []
+
+    def make_one(max_bytes: int = 1024 * KIB, segment_bytes: int = 100 * KIB) -> Spool:
+        one = Spool(
+            tmp_path / "spool",
+            stores.ledger,
+            stores.audit,
+            stores,
+            max_bytes=max_bytes,
+            segment_bytes=segment_bytes,
+        )
+        made.append(one)
+        return one
+
+    yield make_one
+    for one in made:
+        if one._journal.segments:
+            die(one)
+
+
+def die(one: Spool) -> None:
+    """As a kill -9 does: the files stay as they are, the lock goes."""
+    for task in one._tasks:
+        task.cancel()
+    one._executor.shutdown()
+    one._journal.close()
+    one._folder.release()
+
+
+def on_disk(root: Path) -> list[object]:
+    """All records that a restart would find."""
+    return [
+        decode(payload)
+        for file in sorted(root.rglob("*.journal"))
+        for payload in frames.read(file.read_bytes(), 100_000).payloads
+    ]
+
+
+# ── the way of one request ───────────────────────────────────────────────────────────────
+
+
+async def test_what_is_noted_is_on_the_disk_at_once_and_soon_in_the_database(make, stores, tmp_path):
+    stores.failures = 2
+    one = make()
+    await one.start()
+
+    one.intent(intent())
+    one.settled(settled())
+    one.record(audit_row(1))
+    noted = len(on_disk(tmp_path))
+    await stores.until(attempts=4)
+    await one.stop()
+
+    assert noted == 3
+    assert stores.entries == {"r1": settled()}
+    assert stores.rows == {"r1": audit_row(1)}
+    assert 0 < one.lag_s < 5
+
+
+async def test_an_orderly_end_leaves_nothing_behind(make, stores, tmp_path):
+    """What is committed is deleted, the folder too."""
+    one = make()
+    await one.start()
+    one.intent(intent(), audit_row(1))
+    one.settled(settled())
+    one.record(audit_row(1))
+
+    await one.stop()
+
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert stores.entries == {"r1": settled()}
+
+
+async def test_rows_are_written_in_the_order_they_came(make, stores):
+    one = make()
+    await one.start()
+
+    for number in range(3):
+        one.record(audit_row(number))
+    await one.stop()
+
+    assert list(stores.rows) == ["r0", "r1", "r2"]
+
+
+async def test_many_records_become_few_batches(make, stores):
+    one = make(max_bytes=100_000 * KIB, segment_bytes=10_000 * KIB)
+    await one.start()
+
+    for number in range(2 * BATCH_RECORDS + 1):
+        one.record(audit_row(number))
+    await one.stop()
+
+    assert stores.batches == [BATCH_RECORDS, BATCH_RECORDS, 1]
+
+
+async def test_flushing_returns_when_all_is_written(make, stores):
+    """Counters are rebuilt from the ledger: what is on its way must be in it."""
+    one = make()
+    await one.start()
+    one.intent(intent())
+
+    await one.flush()
+
+    assert stores.entries == {"r1": intent()}
+    assert one.waiting_bytes == 0
+    one.settled(settled())
+    await one.stop()
+
+
+# ── a database that is away ──────────────────────────────────────────────────────────────
+
+
+async def test_records_wait_while_the_database_is_away(make, stores):
+    """Failures, then all records, each once."""
+    stores.failures = 5
+    one = make()
+    await one.start()
+
+    one.record(audit_row(1))
+    await stores.until(attempts=3)
+    one.record(audit_row(2))
+    await stores.until(attempts=6)
+    await one.stop()
+
+    assert sorted(stores.rows) == ["r1", "r2"]
+
+
+async def test_stopping_says_when_records_could_not_be_written(make, stores, tmp_path):
+    """They stay on the disk, and the next start writes them."""
+    one = make()
+    await one.start()
+    stores.failures = 10**6
+    one.record(audit_row(1))
+    with pytest.raises(StoreUnavailable):
+        await one.stop()
+    left = on_disk(tmp_path)
+
+    stores.failures = 0
+    another = make()
+    await another.start()
+
+    assert left == [Audited(audit_row(1))]
+    assert list(stores.rows) == ["r1"]
+    await another.stop()
+
+
+async def test_a_start_without_the_database_goes_on_and_catches_up(make, stores, monkeypatch):
+    """The leftovers wait until the database answers."""
+    monkeypatch.setattr(spool, "ADOPT_S", 0.0)
+    first = make()
+    await first.start()
+    stores.failures = 10**6
+    first.record(audit_row(1))
+    die(first)
+
+    second = make()
+    await second.start()
+    second.record(audit_row(2))
+    stores.failures = 0
+    stores.attempts = 0
+    await stores.until(attempts=2)
+    await second.stop()
+
+    assert sorted(stores.rows) == ["r1", "r2"]
+
+
+async def test_a_defect_does_not_end_draining(make, stores, monkeypatch):
+    """It is logged, and tried again."""
+    one = make()
+    await one.start()
+    broken = asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        monkeypatch.undo()
+        broken.set()
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Drainer, "store", fail)
+    one.record(audit_row(1))
+    await broken.wait()
+    await stores.until(attempts=1)
+    await one.stop()
+
+    assert list(stores.rows) == ["r1"]
+
+
+# ── no room ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_full_spool_takes_no_intents_and_keeps_all_ends(make, stores):
+    """What was let in is settled and audited; new work is refused until the database has caught up."""
+    stores.failures = 10**6
+    one = make(max_bytes=100 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+
+    count = 0
+    while not one.is_full:
+        one.intent(intent(f"r{count}"), audit_row(count))
+        if count >= 5:
+            end(one, count - 5)
+        count += 1
+    with pytest.raises(AuditUnavailable):
+        one.intent(intent("one too many"))
+    for number in range(count - 5, count):
+        end(one, number)
+    stores.failures = 0
+    await one.flush()
+
+    assert count > 50
+    assert stores.entries == {f"r{number}": settled(f"r{number}") for number in range(count)}
+    assert len(stores.rows) == count
+    assert (one.dropped, one.is_full) == (0, False)
+
+
+def end(one: Spool, number: int) -> None:
+    one.settled(settled(f"r{number}"))
+    one.record(audit_row(number))
+
+
+async def test_many_running_requests_do_not_keep_the_drainer_busy(make, stores):
+    """Files in which most still runs stay, instead of being written again and again."""
+    one = make(max_bytes=1000 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+    for number in range(500):
+        one.intent(intent(f"r{number}"))
+
+    await one.flush()
+    kept = len(one._journal.segments)
+    for number in range(490):
+        one.settled(settled(f"r{number}"))
+    await one.flush()
+
+    assert kept >= 500 * len(encode(Intent(intent()))) // (10 * KIB)
+    assert len(one._journal.segments) <= 2
+    assert sum(batch for batch in stores.batches) <= 500 + 490 + 100
+
+
+async def test_what_the_disk_does_not_take_waits_in_memory(make, stores, monkeypatch):
+    """Without a disk and without a database nothing is lost as long as the process lives."""
+    stores.failures = 10**6
+    one = make(max_bytes=20 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+    for number in range(100):
+        one.record(audit_row(number))
+    held = one.is_full
+    with pytest.raises(AuditUnavailable):
+        one.intent(intent())
+
+    stores.failures = 0
+    await one.stop()
+
+    assert held
+    assert len(stores.rows) == 100
+
+
+async def test_memory_is_bounded_too_and_what_is_lost_is_counted(make, stores, monkeypatch):
+    monkeypatch.setattr(spool, "MAX_HELD", 10)
+    stores.failures = 10**6
+    one = make(max_bytes=20 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+
+    for number in range(100):
+        one.record(audit_row(number))
+    stores.failures = 0
+    await one.stop()
+
+    assert one.dropped > 0
+    assert len(stores.rows) == 100 - one.dropped
+
+
+async def test_refused_requests_leave_room_for_what_was_let_in(make, stores):
+    """A flood of wrong keys while the database is away must not cost a settlement."""
+    stores.failures = 10**6
+    one = make(max_bytes=100 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+    one.intent(intent())
+
+    for number in range(1000):
+        one.record(audit_row(number, request_id=f"flood{number}", outcome=Outcome.REFUSED.value))
+    one.settled(settled())
+
+    assert one._held
+    assert End(settled()) in on_disk(one.root)
+    stores.failures = 0
+    await one.stop()
+    assert len(stores.rows) == 1000
+
+
+async def test_a_root_that_can_not_be_made_is_told(make, tmp_path):
+    """A sentence for the operator."""
+    (tmp_path / "spool").write_text("in the way")
+
+    with pytest.raises(SpoolUnusable, match=r"The spool at .*/spool can't be used: File exists\."):
+        await make().start()
+
+
+# ── the dead ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_intent_without_an_end_is_charged_in_full(make, stores):
+    """Its process died: nobody knows what the backend did. Its request is audited as cut."""
+    first = make()
+    await first.start()
+    first.intent(intent(), audit_row(1, status=499))
+    die(first)
+
+    await make().start()
+
+    assert stores.entries == {"r1": RECOVERED}
+    assert stores.rows == {"r1": audit_row(1, status=499, outcome="cut")}
+
+
+async def test_what_was_settled_stays_settled(make, stores):
+    """Only the row that was not recorded any more comes from the intent."""
+    first = make()
+    await first.start()
+    first.intent(intent("r1"), audit_row(1))
+    first.settled(settled("r1"))
+    first.intent(intent("r2"), audit_row(2))
+    first.settled(settled("r2"))
+    first.record(audit_row(2, status=200))
+    die(first)
+
+    await make().start()
+
+    assert stores.entries == {"r1": settled("r1"), "r2": settled("r2")}
+    assert stores.rows == {"r1": audit_row(1, outcome="cut"), "r2": audit_row(2, status=200)}
+
+
+async def test_an_intent_outlives_the_file_it_was_written_to(make, stores, tmp_path):
+    """A stream may take an hour; the files of its time are long deleted, and it is still remembered."""
+    first = make(max_bytes=400 * KIB, segment_bytes=10 * KIB)
+    await first.start()
+    first.intent(intent("long"), audit_row(1, request_id="long"))
+    for number in range(300):
+        first.record(audit_row(number))
+        if number % 20 == 0:
+            await first.flush()
+    segments = len(first._journal.segments)
+    die(first)
+
+    await make().start()
+
+    assert segments <= 2
+    assert stores.entries["long"].evidence is Evidence.RECOVERED
+    assert stores.rows["long"].outcome == "cut"
+    assert len(stores.rows) == 301
+
+
+async def test_the_living_adopt_from_the_dead(make, stores, monkeypatch):
+    """Another gateway on the same disk need not be restarted for it."""
+    monkeypatch.setattr(spool, "ADOPT_S", 0.0)
+    living, dying = make(), make()
+    await living.start()
+    await dying.start()
+    dying.intent(intent())
+    await dying.flush()
+    die(dying)
+
+    async with asyncio.timeout(10):
+        while stores.entries != {"r1": RECOVERED}:
+            stores.changed.clear()
+            await stores.changed.wait()
+
+    await living.stop()
+    assert list(living.root.iterdir()) == []
+
+
+async def test_replaying_twice_changes_nothing(make, stores, monkeypatch):
+    """E22: a replay that is cut short before it deletes the files begins again."""
+    first = make()
+    await first.start()
+    first.intent(intent("r1"), audit_row(1))
+    first.settled(settled("r1"))
+    first.record(audit_row(1))
+    first.intent(intent("r2"), audit_row(2))
+    die(first)
+    kept = {path: path.read_bytes() for path in first.root.rglob("*.journal")}
+
+    second = make()
+    await second.start()
+    before = dict(stores.entries), dict(stores.rows)
+    await second.stop()
+    for path, data in kept.items():
+        path.parent.mkdir()
+        path.write_bytes(data)
+    third = make()
+    await third.start()
+
+    assert before == (stores.entries, stores.rows)
+    assert stores.entries == {"r1": settled("r1"), "r2": evolve(RECOVERED, reservation_id="r2")}
+
+
+async def test_a_damaged_leftover_costs_what_is_damaged(make, stores):
+    """Never a crash: the loss is counted and logged, the rest is drained."""
+    first = make()
+    await first.start()
+    for number in range(3):
+        first.record(audit_row(number))
+    die(first)
+    (file,) = first.root.rglob("*.journal")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data[:-1])
+
+    second = make()
+    await second.start()
+
+    assert list(stores.rows) == ["r0"]
+    assert second.drainer.lost_bytes == pytest.approx(len(data) * 2 / 3, abs=2)
+
+
+async def test_poison_goes_to_quarantine_and_does_not_come_again(make, stores):
+    stores.poison = {"r1"}
+    one = make()
+    await one.start()
+    for number in range(3):
+        one.settled(settled(f"r{number}"))
+
+    await one.stop()
+
+    assert sorted(stores.entries) == ["r0", "r2"]
+    assert len(stores.quarantine) == one.drainer.set_aside == 1
+    assert list(one.root.iterdir()) == []
