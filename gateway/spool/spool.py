@@ -10,12 +10,12 @@ of a dead process are drained, and its open intents are charged in full.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import define
 from loguru import logger
@@ -25,13 +25,13 @@ from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import AuditRow, Outcome
 from gateway.ports import AuditStore, LedgerStore, Quarantine
 from gateway.spool import folders
-from gateway.spool.drainer import BATCH_RECORDS, Drainer, Item, read_batch
+from gateway.spool.backlog import Backlog
+from gateway.spool.drainer import BATCH_RECORDS, Drainer, Item
 from gateway.spool.folders import Folder
 from gateway.spool.journal import MAX_BYTES, SEGMENT_BYTES, Journal, JournalFull, Room, Segment
-from gateway.spool.leftovers import replay
-from gateway.spool.records import Audited, End, Intent, decode, encode
+from gateway.spool.leftovers import InThread, replay
+from gateway.spool.records import Audited, End, Intent, Record, encode
 
-# A commit costs about the same for one record and for a thousand.
 BATCH_WAIT_S: Final = 0.25
 RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 5.0
@@ -53,6 +53,7 @@ class SpoolUnusable(Exception):
 class _Running:
     """An intent that is not told to its end: settled and, if its row came with it, audited."""
 
+    record: Intent
     payload: bytes
     segment: Segment
     is_settled: bool
@@ -88,9 +89,10 @@ class Spool:
         self.dropped = 0
         """Records that neither the disk nor the memory could take."""
         self._journal = Journal(root, max_bytes, segment_bytes, elapsed)
+        self._backlog = Backlog(self._journal)
         self._elapsed = elapsed
         self._running: dict[str, _Running] = {}
-        self._held: deque[bytes] = deque()
+        self._held: deque[Item] = deque()
         self._adopted: list[Folder] = []
         self._adopted_at = elapsed()
         self._was_full = False
@@ -110,7 +112,7 @@ class Spool:
     @property
     def waiting_bytes(self) -> int:
         """What the database does not have yet."""
-        return sum(segment.written - segment.drained for segment in self._journal.segments)
+        return self._backlog.waiting_bytes
 
     def intent(self, entry: LedgerEntry, row: AuditRow | None = None) -> None:
         """Note a reservation, before anything is sent for it. Raises AuditUnavailable: then send nothing.
@@ -118,23 +120,24 @@ class Spool:
         `row` is the audit row as far as it is known: it is kept, as cut, if this process dies before
         it records a better one. Its request_id is the reservation's id.
         """
-        payload = encode(Intent(entry, row))
+        record = Intent(entry, row)
+        payload = encode(record)
         try:
             if self._held:
                 raise JournalFull
-            segment = self._journal.append(payload, Room.INTENT)
+            segment = self._backlog.append(record, payload, Room.INTENT)
         except JournalFull:
             self._tell_fullness()
             raise AuditUnavailable from None
         segment.live += len(payload)
         self._running[entry.reservation_id] = _Running(
-            payload, segment, is_settled=False, is_audited=row is None
+            record, payload, segment, is_settled=False, is_audited=row is None
         )
         self._note_news()
 
     def settled(self, entry: LedgerEntry) -> None:
         """Note what became of an intent. Never raises: there is space kept for it."""
-        self._keep(encode(End(entry)), Room.END)
+        self._keep(End(entry), Room.END)
         running = self._running.get(entry.reservation_id)
         if running is not None:
             running.is_settled = True
@@ -143,7 +146,7 @@ class Spool:
     def record(self, row: AuditRow) -> None:
         """Keep the audit row of a finished request. Never raises; what was let in has space kept for it."""
         was_refused = row.outcome == Outcome.REFUSED.value
-        self._keep(encode(Audited(row)), Room.REFUSAL if was_refused else Room.END)
+        self._keep(Audited(row), Room.REFUSAL if was_refused else Room.END)
         running = self._running.get(row.request_id)
         if running is not None:
             running.is_audited = True
@@ -154,17 +157,18 @@ class Spool:
             running.segment.live -= len(running.payload)
             del self._running[reservation_id]
 
-    def _keep(self, payload: bytes, room: Room) -> None:
+    def _keep(self, record: Record, room: Room) -> None:
+        payload = encode(record)
         try:
-            self._journal.append(payload, room)
+            self._backlog.append(record, payload, room)
         except JournalFull:
-            self._hold(payload)
+            self._hold(Item(payload, record))
         self._note_news()
 
-    def _hold(self, payload: bytes) -> None:
+    def _hold(self, item: Item) -> None:
         self._tell_fullness()
         if len(self._held) < MAX_HELD:
-            self._held.append(payload)
+            self._held.append(item)
             return
         if not self.dropped:
             logger.error("records are lost: the spool is full, and so is the memory that is left for them")
@@ -190,9 +194,7 @@ class Spool:
         While the database does not answer, the leftovers wait.
         """
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="spool")
-        self._in_thread: Callable[..., Awaitable[Any]] = partial(
-            asyncio.get_running_loop().run_in_executor, self._executor
-        )
+        self._in_thread: InThread = partial(asyncio.get_running_loop().run_in_executor, self._executor)
         self._make_folder()
         try:
             await self._adopt()
@@ -298,22 +300,18 @@ class Spool:
     async def _drain_some(self) -> bool:
         """One batch; False when there is nothing left. Raises StoreUnavailable."""
         self._let_go_of_drained()
-        for segment in self._journal.segments:
-            if segment.drained < segment.written:
-                await self._drain_segment(segment)
-                return True
+        piece = await self._backlog.next(self._in_thread)
+        if piece is not None:
+            await self.drainer.drain(piece.batch, piece.segment.path.name)
+            self._backlog.committed(piece)
+            return True
         if self._held:
             held = list(islice(self._held, BATCH_RECORDS))
-            await self.drainer.store([Item(payload, decode(payload)) for payload in held])
+            await self.drainer.store(held)
             for _ in held:
                 self._held.popleft()
             return True
         return False
-
-    async def _drain_segment(self, segment: Segment) -> None:
-        batch = await self._in_thread(read_batch, segment.descriptor, segment.drained, segment.written)
-        await self.drainer.drain(batch, segment.path.name)
-        segment.drained += batch.used_bytes
 
     def _let_go_of_drained(self) -> None:
         """Delete what is committed, once the intents in it that still run stand somewhere else."""
@@ -330,7 +328,7 @@ class Spool:
     def _carry_over(self, segment: Segment) -> None:
         for running in self._running.values():
             if running.segment is segment:
-                running.stand_in(self._journal.append(running.payload, Room.END))
+                running.stand_in(self._backlog.append(running.record, running.payload, Room.END))
 
     async def _adopt(self) -> None:
         """Drain what dead processes left behind. Raises StoreUnavailable: then they stay adopted."""

@@ -9,7 +9,7 @@ from attrs import evolve
 from gateway.accounting import Evidence
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import Outcome
-from gateway.spool import frames, spool
+from gateway.spool import backlog, frames, spool
 from gateway.spool.drainer import BATCH_RECORDS, Drainer
 from gateway.spool.records import Audited, End, Intent, decode, encode
 from gateway.spool.spool import Spool, SpoolUnusable
@@ -178,6 +178,28 @@ async def test_stopping_says_when_records_could_not_be_written(make, stores, tmp
     assert left == [Audited(audit_row(1))]
     assert list(stores.rows) == ["r1"]
     await another.stop()
+
+
+async def test_a_long_outage_is_read_back_from_the_disk(make, stores, monkeypatch):
+    """Memory holds the beginning only; all of it comes, once, and in its order."""
+    monkeypatch.setattr(backlog, "MAX_FRESH", 10)
+    stores.failures = 10**6
+    one = make(segment_bytes=10 * KIB)
+    await one.start()
+    for number in range(100):
+        one.record(audit_row(number))
+    in_memory = len(one._backlog._fresh)
+
+    stores.failures = 0
+    await one.flush()
+    one.record(audit_row(100))
+    one.record(audit_row(101))
+    again_in_memory = len(one._backlog._fresh)
+    await one.stop()
+
+    assert (in_memory, again_in_memory) == (10, 2)
+    assert list(stores.rows) == [f"r{number}" for number in range(102)]
+    assert sum(stores.batches) == 102
 
 
 async def test_a_start_without_the_database_goes_on_and_catches_up(make, stores, monkeypatch):
