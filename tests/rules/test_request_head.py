@@ -91,6 +91,7 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
         pytest.param("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1", id="through two proxies"),
         pytest.param("10.0.0.1", None, "10.0.0.1", id="no header"),
         pytest.param("10.0.0.1", "nonsense", "10.0.0.1", id="nonsense ends the search"),
+        pytest.param("10.0.0.1", "fe80::1%any text", "10.0.0.1", id="a zone is no part of an address"),
         pytest.param("10.0.0.1", "10.0.0.2", "10.0.0.2", id="nobody but proxies"),
         pytest.param("::1", "198.51.100.1", "198.51.100.1", id="IPv6 proxy"),
         pytest.param("", "198.51.100.1", "", id="a socket without an address"),
