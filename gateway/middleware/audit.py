@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import ClientLeft
+from gateway.errors import ClientLeft, MalformedRequest
 from gateway.middleware.context import open_exchange
 from gateway.model import Exchange, Network, Outcome, Route
 from gateway.ports import Clock, NewId, Sink
@@ -40,12 +40,17 @@ class Audit:
             return
         exchange = self._opened(scope)
         open_exchange(scope, exchange)
+        # The server answers by this id when it has to speak for us.
+        extensions: dict[str, Any] = scope.setdefault("extensions", {})
+        extensions["gateway.request_id"] = exchange.request_id
         try:
             await self.app(scope, receive, _Watched(send, exchange))
         except ClientLeft:
             exchange.outcome = Outcome.CLIENT_LEFT
         finally:
             # No await in here: a cancellation must not lose the row.
+            if "gateway.refused_status" in extensions:
+                _refused_by_the_server(exchange, extensions["gateway.refused_status"])
             row = row_of(exchange, self.clock.elapsed())
             for sink in self.sinks:
                 sink.record(row)
@@ -70,6 +75,13 @@ class Audit:
             client_request_id=head.text(b"x-request-id"),
             user_agent=head.text(b"user-agent"),
         )
+
+
+def _refused_by_the_server(exchange: Exchange, status: int) -> None:
+    """The body broke under way, and the server has told the client, which to us looks like one that left."""
+    exchange.status = status
+    exchange.error = MalformedRequest("The request body broke.")
+    exchange.outcome = Outcome.REFUSED
 
 
 class _Watched:

@@ -8,8 +8,9 @@ characters, without anything that looks like a key, and cut.
 import re
 from typing import Final
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, MalformedRequest
 from gateway.model import AuditRow, Exchange, Outcome
+from gateway.rules.endpoints import surface_of
 
 MAX_TEXT: Final = 200
 # nginx's word for "the client left before there was an answer"; it is never sent.
@@ -70,6 +71,56 @@ def row_of(exchange: Exchange, ended: float) -> AuditRow:
         duration_ms=_ms(ended - exchange.started),
         bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,
+    )
+
+
+def row_of_refused(
+    *,
+    request_id: str,
+    received_at: float,
+    method: str,
+    target: bytes,
+    peer: str,
+    status: int,
+    duration_s: float,
+    bytes_out: int,
+) -> AuditRow:
+    """The row of a request that the server refused itself, for its head or for a body that broke at once.
+
+    Nothing in it is believed but its first line, and of that the query is not kept; so there is no tenant,
+    no operation, no model, and `peer` is who is connected, whatever a proxy says. `received_at` is seconds
+    since the epoch.
+    """
+    path = target.partition(b"?")[0]
+    return AuditRow(
+        request_id=request_id,
+        received_at_us=round(received_at * 1e6),
+        tenant_id=None,
+        key_id=None,
+        key_prefix=None,
+        peer=peer,
+        client_request_id=None,
+        user_agent=None,
+        method=cleaned(method) or "",
+        path=cleaned(path.decode("latin-1")) or "",
+        operation=None,
+        surface=surface_of(path).value,
+        model=None,
+        backend=None,
+        stream=False,
+        status=status,
+        outcome=Outcome.REFUSED.value,
+        error_code=MalformedRequest.code,
+        prompt_tokens=None,
+        completion_tokens=None,
+        tokens_estimated=False,
+        first_token_ms=None,
+        load_ms=None,
+        prompt_ms=None,
+        generation_ms=None,
+        duration_ms=_ms(duration_s),
+        bytes_in=0,
+        bytes_out=bytes_out,
     )
 
 

@@ -97,6 +97,11 @@ class RequestCycle:
         self.body_ended = True
         self.wire.changed()
 
+    def refused(self, status: int) -> str:
+        """Its body broke, and the connection answers `status` in the app's stead; the id for that answer."""
+        self.scope["extensions"]["gateway.refused_status"] = status
+        return self._request_id()
+
     def leave(self) -> None:
         """The client is gone, or nothing it sends can be trusted any more."""
         self.left = True
@@ -159,6 +164,11 @@ class RequestCycle:
                 self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
         finally:
             service.end(self)
+
+    def _request_id(self) -> str:
+        """The id that the app has given the request, so that its row is found by our answer."""
+        given: str | None = self.scope["extensions"].get("gateway.request_id")
+        return given or self.wire.service.new_id()
 
     def _tell_to_continue(self) -> None:
         self._wants_continue = False
@@ -238,7 +248,7 @@ class RequestCycle:
                 sentence,
                 kind="server_error",
                 code=code,
-                request_id=self.wire.service.new_id(),
+                request_id=self._request_id(),
                 with_body=self.scope["method"] != "HEAD",
             )
         )

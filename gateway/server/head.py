@@ -18,6 +18,9 @@ MAX_FIELDS = 100  # the default of Apache's LimitRequestFields
 MAX_TARGET_BYTES = 8 * 1024  # RFC 9112 section 3 asks for 8,000 at least
 MAX_METHOD_BYTES = 32  # the longest registered one has 17 (IANA, UPDATEREDIRECTREF)
 
+_START_LINE = re.compile(
+    rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d}) +([^ \t\r\n]{0,%d})" % (MAX_METHOD_BYTES, MAX_TARGET_BYTES)
+)
 _METHOD = re.compile(rb"[!#$%%&'*+\-.^_`|~0-9A-Za-z]{1,%d} " % MAX_METHOD_BYTES)
 _OTHER_VERSION = re.compile(rb"[^\r\n]* HTTP/(?!1\.[01]\r)\d+(\.\d+)?\r\n")
 # Two readings of one Host: whose user, which of two names? Other odd hosts are harmless because
@@ -69,6 +72,12 @@ BAD_HOST = Malformed(400, "The Host header must hold one host name, without user
 CODED_1_0 = Malformed(400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length or use HTTP/1.1.")
 TWO_CODINGS = Malformed(400, "The request has more than one Transfer-Encoding; send 'chunked' once.")
 UNKNOWN_CODING = Malformed(501, "The only Transfer-Encoding understood is 'chunked'.")
+
+
+def start_line_of(raw: bytes) -> tuple[str, bytes] | None:
+    """Method and target of a head that was refused, as far as they came, or None before a method's end."""
+    line = _START_LINE.match(raw.lstrip(b"\r\n"))
+    return (line[1].decode("ascii"), line[2]) if line else None
 
 
 def flaw_of(head: Head, raw: bytes) -> Malformed | None:

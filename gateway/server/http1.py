@@ -14,7 +14,7 @@ from gateway.server.head import SLOW_HEAD, Head, Malformed
 from gateway.server.reader import RequestReader
 from gateway.server.response import error_answer
 from gateway.server.scope import Peers, peers_of, scope_of
-from gateway.server.service import Service
+from gateway.server.service import RefusedRequest, Service
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
@@ -37,6 +37,7 @@ class Http1Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_began",
         "_cycle",
         "_discarded_bytes",
         "_peers",
@@ -63,6 +64,7 @@ class Http1Connection(asyncio.Protocol):
         self._cycle: RequestCycle | None = None
         self._peers: Peers
         self._phase = Phase.CLOSED
+        self._began = 0.0
         self._reading_paused = False
         self._waiters: list[asyncio.Future[None]] = []
         self._unread_bytes = 0
@@ -82,9 +84,11 @@ class Http1Connection(asyncio.Protocol):
         if self._phase is Phase.LINGERING or self._phase is Phase.CLOSING:
             self._discard(len(data))
             return
+        if self._phase is Phase.WAITING:
+            self._began = self.service.loop.time()
         flaw = self._reader.feed(data)
         if flaw is not None:
-            self._refuse(flaw, "malformed_request")
+            self._refuse(flaw)
         elif self._phase is Phase.WAITING:
             self._enter(Phase.HEAD, self.service.bounds.head_s)
         elif self._cycle is not None and self._cycle.task is None:
@@ -201,7 +205,7 @@ class Http1Connection(asyncio.Protocol):
         if self.stall_deadline <= now:
             self._abort_unless_moving()
         elif self._phase is Phase.HEAD:
-            self._refuse(SLOW_HEAD, "request_timeout")
+            self._say(SLOW_HEAD, "request_timeout", self.service.new_id())
         else:
             self.close()
 
@@ -237,24 +241,46 @@ class Http1Connection(asyncio.Protocol):
         if cycle is not None:
             cycle.leave()
 
-    def _refuse(self, flaw: Malformed, code: str) -> None:
+    def _refuse(self, flaw: Malformed) -> None:
         """Answer what cannot be read and let nothing that follows be executed."""
         cycle = self._cycle
-        begun = cycle is not None and cycle.answer_begun
         self._lose_client()
-        if begun:
+        if cycle is None:
+            self._refuse_unheard(flaw, self._reader.start_line())
+        elif cycle.task is None:
+            self._refuse_unheard(flaw, (cycle.scope["method"], cycle.scope["raw_path"]))
+        elif cycle.answer_begun:
             self.close()
-            return
-        self.write(
-            error_answer(
-                flaw.status,
-                flaw.sentence,
-                kind="invalid_request_error",
-                code=code,
-                request_id=self.service.new_id(),
+        else:
+            self._say(flaw, "malformed_request", cycle.refused(flaw.status))
+
+    def _refuse_unheard(self, flaw: Malformed, start_line: tuple[str, bytes] | None) -> None:
+        """Answer a request that the app knows nothing of, and tell who else wants to know."""
+        request_id = self.service.new_id()
+        bytes_out = self._say(flaw, "malformed_request", request_id)
+        if start_line is None:
+            return  # noise, such as TLS on the plain port
+        peer = self._peers.client
+        self.service.tell_refused(
+            RefusedRequest(
+                request_id=request_id,
+                method=start_line[0],
+                target=start_line[1],
+                peer=peer[0] if peer else "",
+                status=flaw.status,
+                duration_s=self.service.loop.time() - self._began,
+                bytes_out=bytes_out,
             )
         )
+
+    def _say(self, flaw: Malformed, code: str, request_id: str) -> int:
+        """Write the last answer here; the size of its body."""
+        answer = error_answer(
+            flaw.status, flaw.sentence, kind="invalid_request_error", code=code, request_id=request_id
+        )
+        self.write(answer)
         self._linger()
+        return len(answer.partition(b"\r\n\r\n")[2])
 
     def _linger(self) -> None:
         """Half-close, then read on for a while.

@@ -23,6 +23,7 @@ from gateway.server.head import (
     Malformed,
     flaw_behind,
     flaw_of,
+    start_line_of,
 )
 
 MAX_BARREN_BYTES = 32 * 1024  # chunk extensions and trailers between two pieces of body
@@ -77,6 +78,10 @@ class RequestReader:
     def in_head(self) -> bool:
         """True when the bytes of a head have begun to come and its end has not."""
         return self._in_head and bool(self._raw)
+
+    def start_line(self) -> tuple[str, bytes] | None:
+        """Method and target of the head that is being read or was refused, as far as they are known."""
+        return start_line_of(self._raw)
 
     def next_request(self) -> None:
         """The last request is answered; the next one may come."""

@@ -30,6 +30,23 @@ class Bounds:
         return min(1.0, min(self.head_s, self.idle_s, self.write_stall_s, self.linger_s) / 4)
 
 
+@frozen
+class RefusedRequest:
+    """A request that was answered here and never reached the app.
+
+    `target` is what came of it, at most MAX_TARGET_BYTES and possibly nothing; `peer` is the host that is
+    connected, "" for a Unix socket; `bytes_out` is the size of the answer's body.
+    """
+
+    request_id: str
+    method: str
+    target: bytes
+    peer: str
+    status: int
+    duration_s: float
+    bytes_out: int
+
+
 class Connection(Protocol):
     """What the server needs of a connection, beyond its being an asyncio protocol."""
 
@@ -52,8 +69,10 @@ class Cycle(Protocol):
 class Service:
     """The app with all that its connections share.
 
-    `on_error` is given what the app raised; `new_id` makes the ids of the answers that the app
-    never sees. One sweep looks at all deadlines: a timer for each would cost more than a request.
+    `on_error` is given what the app or `on_refused` raised; `new_id` makes the ids of the answers that
+    the app never sees. `on_refused` is given each request that was refused before the app was called,
+    save those whose head never ended and noise without a method. One sweep looks at all deadlines: a
+    timer for each would cost more than a request.
     """
 
     app: ASGIApp
@@ -61,6 +80,7 @@ class Service:
     new_id: Callable[[], str]
     on_error: Callable[[BaseException], None]
     bounds: Bounds = Bounds()
+    on_refused: Callable[[RefusedRequest], None] | None = None
     state: Mapping[str, Any] = Factory(dict)
     root_path: str = ""
     loop: asyncio.AbstractEventLoop = Factory(asyncio.get_running_loop)
@@ -80,6 +100,15 @@ class Service:
         self.connections.discard(connection)
         if self._emptied is not None and not self.connections and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def tell_refused(self, request: RefusedRequest) -> None:
+        """Hand it over; what that raises is no matter of the connection's."""
+        if self.on_refused is None:
+            return
+        try:
+            self.on_refused(request)
+        except Exception as error:  # noqa: BLE001 - the callback is foreign, as the app is
+            self.on_error(error)
 
     def begin(self, cycle: Cycle) -> None:
         self.cycles.add(cycle)

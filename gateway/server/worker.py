@@ -13,7 +13,7 @@ from gateway.server.asgi import ASGIApp
 from gateway.server.lifecycle import Lifecycle, Shutdown, on_signals
 from gateway.server.lifespan import AppLifespan
 from gateway.server.listening import BoundAddress, bound_addresses, listen, stop_listening
-from gateway.server.service import Bounds, Service
+from gateway.server.service import Bounds, RefusedRequest, Service
 
 try:
     import uvloop
@@ -50,12 +50,14 @@ async def serve(
     drain_s: float = DRAIN_S,
     bounds: Bounds = DEFAULT_BOUNDS,
     on_listening: Callable[[list[BoundAddress]], None] = _ignore,
+    on_refused: Callable[[RefusedRequest], None] | None = None,
     shutdown: Shutdown | None = None,
 ) -> None:
     """Start the app, serve it, and stop it; returns after a drain.
 
     Of `config` count: bind, insecure_bind, backlog, root_path, the TLS settings, startup_timeout and
-    shutdown_timeout. `on_error` is given what the app raised. `on_listening` is told the real
+    shutdown_timeout. `on_error` is given what the app raised, `on_refused` what
+    the app never saw (see Service). `on_listening` is told the real
     addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one. Raises
     StartFailed, CannotListen (after the app has stopped again) or StopFailed.
     """
@@ -66,7 +68,14 @@ async def serve(
             return
         try:
             service = Service(
-                app, lifecycle, new_id, on_error, bounds, state=lifespan.state, root_path=config.root_path
+                app,
+                lifecycle,
+                new_id,
+                on_error,
+                bounds,
+                on_refused,
+                state=lifespan.state,
+                root_path=config.root_path,
             )
             await _serve_until_drained(service, config, stop, drain_s, on_listening)
         finally:

@@ -114,6 +114,7 @@ class RedisCounters:
     async def restore(
         self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
     ) -> None:
+        self._indexed.pop(tenant_id, None)  # the index may have been lost with the counters
         await self._index(tenant_id)
         told = {
             "lease": to_us(lease_s),

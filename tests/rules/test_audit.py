@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BackendFailed, BackendTimeout, Draining, GatewayError, Unauthenticated
 from gateway.model import AuditRow, Outcome, Timings, Usage
-from gateway.rules.audit import MAX_TEXT, cleaned, outcome_of, row_of
+from gateway.rules.audit import MAX_TEXT, cleaned, outcome_of, row_of, row_of_refused
 from tests.asgi import PRINCIPAL, exchange
 
 KEY = "nz_abc12345" + "S" * 34 + "123456"
@@ -70,6 +70,71 @@ def test_a_refused_request_has_no_tenant():
         "refused",
         "invalid_api_key",
     )
+
+
+def refused(target: bytes, method: str = "POST") -> AuditRow:
+    return row_of_refused(
+        request_id="r1",
+        received_at=1_800_000_000.0,
+        method=method,
+        target=target,
+        peer="192.0.2.1",
+        status=431,
+        duration_s=0.25,
+        bytes_out=20,
+    )
+
+
+def test_the_row_of_what_the_server_refused_has_its_first_line_only():
+    """Nobody read the rest of the head, and a query may hold anything."""
+    assert refused(b"/api/chat?secret=1") == AuditRow(
+        request_id="r1",
+        received_at_us=1_800_000_000_000_000,
+        tenant_id=None,
+        key_id=None,
+        key_prefix=None,
+        peer="192.0.2.1",
+        client_request_id=None,
+        user_agent=None,
+        method="POST",
+        path="/api/chat",
+        operation=None,
+        surface="ollama",
+        model=None,
+        backend=None,
+        stream=False,
+        status=431,
+        outcome="refused",
+        error_code="malformed_request",
+        prompt_tokens=None,
+        completion_tokens=None,
+        tokens_estimated=False,
+        first_token_ms=None,
+        load_ms=None,
+        prompt_ms=None,
+        generation_ms=None,
+        duration_ms=250.0,
+        bytes_in=0,
+        bytes_out=20,
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "surface"),
+    [
+        pytest.param(b"", "", "openai", id="nothing came of it"),
+        pytest.param(b"?x", "", "openai", id="only a query"),
+        pytest.param(b"/v1/messages", "/v1/messages", "anthropic", id="another surface"),
+        pytest.param(b"a:443", "a:443", "openai", id="of CONNECT"),
+        pytest.param(b"/\x01\xff", "/\N{REPLACEMENT CHARACTER}\xff", "openai", id="odd bytes"),
+        pytest.param(b"/" + KEY.encode(), "/nz_abc12345…", "openai", id="a key"),
+        pytest.param(b"/" + b"a" * 8000, "/" + "a" * (MAX_TEXT - 1), "openai", id="long"),
+    ],
+)
+def test_a_refused_target_is_cleaned_like_any_other(target: bytes, path: str, surface: str):
+    row = refused(target)
+
+    assert (row.path, row.surface) == (path, surface)
 
 
 @pytest.mark.parametrize(

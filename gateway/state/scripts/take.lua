@@ -24,6 +24,15 @@ local function current_window(text, periods, now)
   return window
 end
 
+local function meter_used(missing)
+  return math.max(0, math.ceil(missing - SLACK))
+end
+
+-- In how many µs so much comes back.
+local function refilled(missing, per_minute)
+  return math.ceil(missing * MINUTE_US / per_minute)
+end
+
 local MEASURE = {}
 
 function MEASURE.rate(take, text, now)
@@ -32,9 +41,9 @@ function MEASURE.rate(take, text, now)
   return {
     missing = missing,
     free = math.floor(limit - missing + SLACK),
-    used = math.max(0, math.ceil(missing - SLACK)),
+    used = meter_used(missing),
     reserved = 0,
-    resets = limit > 0 and now + math.ceil(missing * MINUTE_US / limit) or -1,
+    resets = limit > 0 and now + refilled(missing, limit) or -1,
   }
 end
 
@@ -70,7 +79,7 @@ local function retry_at(take, measured, amount, now)
     end
     return measured.resets > 0 and math.min(measured.resets, now + SOON_US) or now + SOON_US
   end
-  return now + math.ceil((measured.missing + amount - limit) * MINUTE_US / limit) + 1
+  return now + refilled(measured.missing + amount - limit, limit) + 1
 end
 
 local function amount_of(take, tokens)
@@ -129,30 +138,32 @@ end
 -- The account's new text, and how a settlement finds what was put there; nil when it need not.
 local PUT = {}
 
-function PUT.rate(take, measured, _, now)
-  measured.missing = measured.missing + 1
-  return meter_text(measured.missing, now, take[3]), nil
+function PUT.rate(take, measured, tokens, now)
+  local missing = measured.missing + tokens
+  measured.used, measured.resets = meter_used(missing), now + refilled(missing, take[3])
+  return meter_text(missing, now, take[3])
 end
 
 function PUT.bucket(take, measured, tokens, now)
-  measured.missing = measured.missing + tokens
-  return meter_text(measured.missing, now, take[3]), {'bucket', take[2]}
+  return PUT.rate(take, measured, tokens, now), {'bucket', take[2]}
 end
 
 function PUT.slots(take, measured)
-  return whole(measured.used + 1), {'slots', take[2]}
+  measured.used = measured.used + 1
+  return whole(measured.used), {'slots', take[2]}
 end
 
 function PUT.budget(take, measured, tokens)
   local window = measured.window
   window.reserved = window.reserved + tokens
+  measured.reserved = window.reserved
   return window_text(window), {'budget', take[2], window.period}
 end
 
 local function consume(plan, measured, tokens, now)
   local puts, changes = {}, {}
   for i, take in ipairs(plan.takes) do
-    local text, put = PUT[take[1]](take, measured[i], tokens, now)
+    local text, put = PUT[take[1]](take, measured[i], amount_of(take, tokens), now)
     changes[#changes + 1] = take[2]
     changes[#changes + 1] = text
     puts[#puts + 1] = put
@@ -167,22 +178,22 @@ local function consume(plan, measured, tokens, now)
   return record
 end
 
-local function standings(takes, now)
+local function standings(accounts)
   local all = {}
-  for i, measured in ipairs(load(takes, now)) do
+  for i, measured in ipairs(accounts) do
     all[i] = standing(measured)
   end
   return all
 end
 
-local function taken(plan, record, now)
+local function taken(record, measured, now)
   local periods = {}
   for _, put in ipairs(record.puts) do
     if put[1] == 'budget' then
       periods[#periods + 1] = put[3]
     end
   end
-  return {'taken', now, tonumber(record.tokens), standings(plan.takes, now), periods}
+  return {'taken', now, tonumber(record.tokens), standings(measured), periods}
 end
 
 local function is_idle(account, text, now)
@@ -213,14 +224,14 @@ local function run(plan)
     return {'cold'}
   end
   expire(now, MAX_EXPIRED)
+  local measured, texts = load(plan.takes, now)
   if plan.look then
-    return {'standings', now, standings(plan.takes, now)}
+    return {'standings', now, standings(measured)}
   end
   local known = redis.call('HGET', OPEN, plan.id)
   if known and not redis.call('ZSCORE', CHARGED, plan.id) then
-    return taken(plan, cjson.decode(known), now)
+    return taken(cjson.decode(known), measured, now)
   end
-  local measured, texts = load(plan.takes, now)
   local refused = refusal(plan, measured, now)
   if refused then
     mend(plan.takes, measured, texts, now)
@@ -228,7 +239,7 @@ local function run(plan)
   end
   local record = consume(plan, measured, granted(plan, measured), now)
   tidy(now)
-  return taken(plan, record, now)
+  return taken(record, measured, now)
 end
 
 return run(cjson.decode(ARGV[1]))

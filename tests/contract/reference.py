@@ -1,0 +1,112 @@
+"""What a store must do, said as shortly as possible: one tenant, exact fractions, no bounds on anything."""
+
+from fractions import Fraction
+
+from attrs import define, field
+
+from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, SlotTake, Take
+from gateway.state.accounts import account_of
+
+
+@define
+class Held:
+    tokens: int
+    slots: set[str]
+    buckets: list[BucketTake]
+    periods: dict[str, str]  # of each budget
+    ends: float
+    is_charged: bool = False
+
+
+@define
+class Reference:
+    now: float
+    is_cold: bool = True
+    lost: dict[str, Fraction] = field(factory=dict)  # what meters lack, as of `at`
+    at: dict[str, float] = field(factory=dict)
+    budgets: dict[tuple[str, str], list[int]] = field(factory=dict)  # account, period → spent, reserved
+    held: dict[str, Held] = field(factory=dict)
+    told: list[tuple[str, int]] = field(factory=list)
+
+    def free(self, take: Take) -> int:
+        name = account_of(take)
+        if isinstance(take, SlotTake):
+            return take.limit - sum(name in held.slots for held in self.held.values() if not held.is_charged)
+        if isinstance(take, BudgetTake):
+            return 2**53 - 1 if take.limit is None else take.limit - sum(self.budget(take))
+        back = Fraction(self.now - self.at.get(name, self.now)) * take.per_minute / 60
+        self.lost[name], self.at[name] = max(Fraction(0), self.lost.get(name, Fraction(0)) - back), self.now
+        return int((take.per_minute - self.lost[name]) // 1)
+
+    def period(self, take: BudgetTake) -> str:
+        return next(each.id for each in take.periods if each.ends_at is None or self.now < each.ends_at)
+
+    def budget(self, take: BudgetTake) -> list[int]:
+        return self.budgets.setdefault((account_of(take), self.period(take)), [0, 0])
+
+    def take(self, plan: Plan) -> int | Take | Cold:
+        if self.is_cold:
+            return Cold()
+        self.expire()
+        if plan.reservation_id in self.held and not self.held[plan.reservation_id].is_charged:
+            return self.held[plan.reservation_id].tokens
+        free = {take: self.free(take) for take in plan.takes}
+        for take in plan.takes:
+            amount = 1 if isinstance(take, RateTake | SlotTake) else plan.tokens_needed
+            if max(0, free[take]) < amount or 0 in (
+                getattr(take, "limit", 1),
+                getattr(take, "per_minute", 1),
+            ):
+                return take
+        counted = [free[take] for take in plan.takes if isinstance(take, BucketTake | BudgetTake)]
+        tokens = max(0, min([plan.tokens_wanted, *counted]))
+        for take in plan.takes:
+            if isinstance(take, BudgetTake):
+                self.budget(take)[1] += tokens
+            elif not isinstance(take, SlotTake):
+                self.lost[account_of(take)] += 1 if isinstance(take, RateTake) else tokens
+        slots = {account_of(take) for take in plan.takes if isinstance(take, SlotTake)}
+        buckets = [take for take in plan.takes if isinstance(take, BucketTake)]
+        periods = {account_of(take): self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
+        ends = self.now + plan.lease_s
+        self.held[plan.reservation_id] = Held(tokens, slots, buckets, periods, ends)
+        return tokens
+
+    def expire(self) -> None:
+        for name, held in self.held.items():
+            if held.ends <= self.now and not held.is_charged:
+                self.charge(held, held.tokens, held.tokens)
+                held.is_charged = True
+                self.told.append((name, held.tokens))
+
+    def charge(self, held: Held, reserved: int, spent: int) -> None:
+        for account in held.periods.items():
+            budget = self.budgets.setdefault(account, [0, 0])
+            budget[0], budget[1] = budget[0] + spent, budget[1] - reserved
+
+    def settle(self, name: str, used: int) -> None:
+        if held := self.held.pop(name, None):
+            self.charge(held, 0 if held.is_charged else held.tokens, used - held.tokens * held.is_charged)
+            for take in held.buckets if not held.is_charged else ():
+                self.free(take)
+                self.lost[account_of(take)] = max(
+                    Fraction(0), self.lost[account_of(take)] + used - held.tokens
+                )
+
+    def renew(self, names: list[str], lease: float) -> None:
+        for name in names:
+            if name in self.held and not self.held[name].is_charged:
+                self.held[name].ends = self.now + lease
+
+    def restore(self, spent: dict[tuple[str, str], int], slots: set[str], lease: float) -> None:
+        """A cold one starts anew from what was spent and from what is open; a warm one only gets higher."""
+        if self.is_cold:
+            self.is_cold, self.lost, self.at, self.told = False, {}, {}, []
+            self.held = {name: held for name, held in self.held.items() if not held.is_charged}
+            self.budgets = {}
+            for held in self.held.values():
+                held.slots, held.buckets, held.ends = slots, [], self.now + lease
+                self.charge(held, -held.tokens, 0)
+        for account, tokens in spent.items():
+            self.budgets.setdefault(account, [0, 0])
+            self.budgets[account][0] = max(self.budgets[account][0], tokens)

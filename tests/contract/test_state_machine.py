@@ -1,0 +1,290 @@
+"""Any sequence of calls, times and losses: the stores do what a short model of them does.
+
+`FUZZ_FACTOR=100` makes it a hundred times as many.
+"""
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gateway.accounting import (
+    BudgetTake,
+    Cold,
+    Expired,
+    LedgerEntry,
+    Period,
+    Plan,
+    RateTake,
+    Refused,
+    Scope,
+    SlotTake,
+    Standing,
+    Sum,
+    Take,
+    Taken,
+    Window,
+)
+from gateway.state.accounts import account_of
+from tests.contract.plans import (
+    DAY_S,
+    FEBRUARY,
+    JANUARY,
+    MIDNIGHT,
+    MONDAY,
+    NOW,
+    TOTAL,
+    TUESDAY,
+    WEDNESDAY,
+    bucket,
+    budget,
+    intent,
+    plan,
+    rate,
+    slots,
+)
+from tests.contract.reference import Reference
+from tests.contract.stores import LocalStore, Store, redis_store
+from tests.servers import RedisCluster, RedisServer
+
+FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
+STEPS = 40
+
+RPM, TPM = 7, 300
+OWNERS = ((Scope.KEY, "k1"), (Scope.TENANT, "acme"))
+PERIODS: dict[Window, tuple[Period, ...]] = {
+    Window.DAY: (MONDAY, TUESDAY, WEDNESDAY),
+    Window.MONTH: (JANUARY, FEBRUARY),
+    Window.TOTAL: (TOTAL,),
+}
+# Charges can be corrected for two days: the machine's time ends before.
+ENDS = NOW + 1.9 * DAY_S
+
+names = st.sampled_from([f"r{number}" for number in range(6)])
+# Few refuse: most requests should get far enough to be settled, renewed and lost.
+limits = st.sampled_from([None] * 8 + [5000] * 8 + [1000] * 4 + [300, 120, 50, 0])
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Any of the limits may be there; budgets are always counted."""
+    takes: list[Take] = []
+    for scope, owner in OWNERS:
+        takes += draw(st.sampled_from([[], [rate(RPM, owner, scope)]]))
+        takes += draw(st.sampled_from([[], [bucket(TPM, owner, scope)]]))
+        takes += draw(st.sampled_from([[], [slots(2, owner, scope)], [slots(4, owner, scope)]]))
+        takes += [budget(draw(limits), window, owner, scope, PERIODS[window]) for window in Window]
+    needed = draw(st.integers(0, 60))
+    wanted = needed + draw(st.integers(0, 60))
+    lease_s = draw(st.sampled_from([1.0, 5.0, 15.0, 15.0, 100.0]))
+    return plan(draw(names), *takes, needed=needed, wanted=wanted, lease_s=lease_s)
+
+
+ALL = plan(
+    "standings",
+    *(rate(RPM, owner, scope) for scope, owner in OWNERS),
+    *(bucket(TPM, owner, scope) for scope, owner in OWNERS),
+    *(slots(4, owner, scope) for scope, owner in OWNERS),
+    *(budget(None, window, owner, scope, PERIODS[window]) for window in Window for scope, owner in OWNERS),
+)
+SLOTS = {account_of(take) for take in ALL.takes if isinstance(take, SlotTake)}
+BUDGETS = {account_of(take): take for take in ALL.takes if isinstance(take, BudgetTake)}
+
+
+class Machine(RuleBasedStateMachine):
+    """What is done to the store is done to the model; then they must stand alike."""
+
+    def __init__(self, store: Store, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.store, self.run = store, run
+        self.time = NOW
+        self.model = Reference(NOW)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.store.set_time(NOW))
+        self.run(self.store.lose())
+        self.run(self.store.counters.restore("acme", [], [], 15.0))
+        self.model.restore({}, SLOTS, 15.0)
+
+    def tick(self) -> None:
+        if not self.model.is_cold:
+            self.model.now = max(self.model.now, self.time)
+
+    @rule(asked=plans())
+    def take(self, asked: Plan) -> None:
+        self.tick()
+        verdict = self.run(self.store.counters.take(asked))
+        match self.model.take(asked):
+            case Cold():
+                assert verdict == Cold()
+            case int(tokens):
+                assert isinstance(verdict, Taken)
+                assert verdict.tokens == tokens
+                assert len(verdict.periods) == len(BUDGETS)
+            case take:
+                assert isinstance(verdict, Refused)
+                assert verdict.standing.take == take
+                self._judge_retry(verdict, take, asked)
+
+    def _judge_retry(self, refused: Refused, take: Take, asked: Plan) -> None:
+        if isinstance(take, BudgetTake) and take.limit and asked.tokens_needed <= take.limit:
+            assert refused.retry_at is None or refused.retry_at > self.model.now
+            assert refused.retry_at is not None or take.window is Window.TOTAL
+        elif isinstance(take, RateTake | SlotTake):
+            assert refused.retry_at is not None
+
+    @rule(name=names, tokens=st.integers(0, 130))
+    def settle(self, name: str, tokens: int) -> None:
+        self.tick()
+        self.run(self.store.other.settle("acme", name, tokens))
+        if not self.model.is_cold:
+            self.model.settle(name, tokens)
+
+    @rule(some=st.lists(names, max_size=4), lease_s=st.sampled_from([1.0, 15.0, 100.0]))
+    def renew(self, some: list[str], lease_s: float) -> None:
+        self.tick()
+        self.run(self.store.counters.renew("acme", some, lease_s))
+        if not self.model.is_cold:
+            self.model.renew(some, lease_s)
+
+    @rule()
+    def expired(self) -> None:
+        self.tick()
+        told = self.run(self.store.other.expired())
+        if self.model.is_cold:
+            assert told == []
+            return
+        self.model.expire()
+        assert sorted((each.reservation_id, each.tokens) for each in told) == sorted(self.model.told)
+        assert all(isinstance(each, Expired) and each.tenant_id == "acme" for each in told)
+        self.model.told.clear()
+
+    @rule(seconds=st.sampled_from([1, 1, 2, 5, 15, 15, 60, 3600]))
+    def forward(self, seconds: int) -> None:
+        self._go(min(self.time + seconds, ENDS))
+
+    @rule()
+    def to_midnight(self) -> None:
+        self._go(max(self.time, MIDNIGHT))
+
+    @rule(seconds=st.integers(1, 55))
+    def back(self, seconds: int) -> None:
+        self._go(self.time - min(seconds, max(0, 55 - (self.model.now - self.time))))
+
+    def _go(self, time: float) -> None:
+        self.time = time
+        self.run(self.store.set_time(time))
+
+    @rule(all_of_it=st.booleans())
+    def lose(self, all_of_it: bool) -> None:
+        self.run(self.store.lose() if all_of_it else self.store.counters.forget("acme"))
+        self.model.is_cold = True
+
+    @precondition(lambda self: self.model.is_cold)
+    @rule()
+    def restore(self) -> None:
+        """By a ledger that has every request. An emptied store knows no time but its clock's."""
+        self._go(max(self.time, self.model.now))
+        self.model.now = self.time
+        spent = {account: budget[0] for account, budget in self.model.budgets.items()}
+        intents = [
+            _entry(name, held.tokens, held.periods)
+            for name, held in self.model.held.items()
+            if not held.is_charged
+        ]
+        self.run(self.store.counters.restore("acme", _sums(spent), intents, 15.0))
+        self.model.restore(spent, SLOTS, 15.0)
+
+    @precondition(lambda self: not self.model.is_cold)
+    @rule(more=st.integers(-50, 50))
+    def reconcile(self, more: int) -> None:
+        """By a ledger that lags behind, or knows of more."""
+        self.tick()
+        spent = {
+            (name, self.model.period(take)): max(0, self.model.budget(take)[0] + more)
+            for name, take in BUDGETS.items()
+        }
+        self.run(self.store.other.restore("acme", _sums(spent), [intent("unknown", 5)], 15.0))
+        self.model.restore(spent, SLOTS, 15.0)
+
+    @invariant()
+    def they_stand_alike(self) -> None:
+        self.tick()
+        found = self.run(self.store.counters.standings(ALL))
+        if self.model.is_cold:
+            assert found == Cold()
+            return
+        self.model.expire()
+        assert [(each.used, each.reserved) for each in found] == [self._expected(each) for each in found]
+
+    def _expected(self, standing: Standing) -> tuple[int, int]:
+        take = standing.take
+        if isinstance(take, BudgetTake):
+            spent, reserved = self.model.budget(take)
+            return spent, reserved
+        if isinstance(take, SlotTake):
+            return take.limit - self.model.free(take), 0
+        self.model.free(take)
+        return math.ceil(self.model.lost[account_of(take)]), 0
+
+
+def _sums(spent: dict[tuple[str, str], int]) -> list[Sum]:
+    told = ((BUDGETS[account], period, tokens) for (account, period), tokens in spent.items())
+    return [Sum(take.scope, take.owner, period, tokens, 0) for take, period, tokens in told]
+
+
+def _entry(name: str, tokens: int, periods: dict[str, str]) -> LedgerEntry:
+    day, month = periods["day:key:k1"], periods["month:key:k1"]
+    known = intent(name, tokens)
+    return LedgerEntry(
+        name, "acme", "k1", known.model, NOW, day, month, tokens, tokens, 0, 0, True, known.evidence
+    )
+
+
+def _judge(store: Store, run: Callable[..., Any], examples: int) -> None:
+    chosen = settings(
+        max_examples=examples * FACTOR,
+        stateful_step_count=STEPS,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[phase for phase in Phase if phase is not Phase.explain],
+    )
+    # It takes whatever makes a machine; its types say a class.
+    run_state_machine_as_test(lambda: Machine(store, run), settings=chosen)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Any]]:
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+def test_in_process(run: Callable[..., Any]):
+    """The store of a gateway that runs alone."""
+    _judge(LocalStore(), run, examples=120)
+
+
+@pytest.mark.parametrize(("kind", "examples"), [("redis_server", 60), ("redis_cluster", 15)])
+def test_in_redis(request: pytest.FixtureRequest, run: Callable[..., Any], kind: str, examples: int):
+    """The store of a fleet: one server, and a cluster of three."""
+    server: RedisServer | RedisCluster = request.getfixturevalue(kind)
+    opened = redis_store(server.url)
+    store = run(opened.__aenter__())
+    try:
+        _judge(store, run, examples)
+    finally:
+        run(opened.__aexit__(None, None, None))
