@@ -16,7 +16,7 @@ from gateway.middleware.settler import LEASE_S, Settler
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
 from gateway.sinks.recent_refusals import RecentRefusals
-from gateway.spool.spool import Spool
+from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
@@ -28,6 +28,7 @@ from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.quarantine import Quarantine
+from gateway.storage.refusals import Refused
 
 
 class SystemClock:
@@ -50,7 +51,8 @@ class Resources:
         self.clock = SystemClock()
         self.new_id = new_request_id
         self.lifecycle = Lifecycle()
-        self.database = Database(config.database_url)
+        # FULL: what the spool deletes once it is committed must survive a power cut. Commits are few.
+        self.database = Database(config.database_url, synchronous="FULL")
         self.hasher = Hasher()
         self._secret = load_secret(config)
         store = Keys(self.database)
@@ -84,7 +86,7 @@ class Resources:
             await self.keys.start()
             opened.push_async_callback(self.keys.stop)
             # What a process that died left behind is in the ledger before anybody is counted by it.
-            await self.spool.start()
+            await self._open_spool()
             opened.push_async_callback(self._drain_spool)
             for backend in self.backends:
                 await backend.open()
@@ -104,6 +106,12 @@ class Resources:
             "spool": self.spool.is_full,
         }
         return [name for name, is_lacking in lacks.items() if is_lacking]
+
+    async def _open_spool(self) -> None:
+        try:
+            await self.spool.start()
+        except SpoolUnusable as error:
+            raise Refused(str(error)) from error
 
     async def _drain_spool(self) -> None:
         try:
