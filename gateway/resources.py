@@ -13,15 +13,18 @@ from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
 from gateway.server.lifecycle import Lifecycle
-from gateway.sinks.audit_batches import AuditBatches
 from gateway.sinks.logs import RequestLog
+from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.audit import AuditLog
 from gateway.storage.database import Database
 from gateway.storage.keys import Keys
+from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
+from gateway.storage.quarantine import Quarantine
+from gateway.storage.refusals import Refused
 
 
 class SystemClock:
@@ -44,7 +47,8 @@ class Resources:
         self.clock = SystemClock()
         self.new_id = new_request_id
         self.lifecycle = Lifecycle()
-        self.database = Database(config.database_url)
+        # FULL: what the spool deletes once it is committed must survive a power cut. Commits are few.
+        self.database = Database(config.database_url, synchronous="FULL")
         self.hasher = Hasher()
         self._secret = load_secret(config)
         store = Keys(self.database)
@@ -57,8 +61,11 @@ class Resources:
         )
         self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
         self.catalogue = Discovery(self.backends, self.clock)
-        self.audit = AuditBatches(AuditLog(self.database))
-        self.sinks = (self.audit, RequestLog())
+        self.ledger = Ledger(self.database)
+        self.spool = Spool(
+            config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
+        )
+        self.sinks = (self.spool, RequestLog())
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
@@ -75,8 +82,8 @@ class Resources:
                 opened.push_async_callback(backend.close)
             await self.catalogue.start()
             opened.push_async_callback(self.catalogue.stop)
-            await self.audit.start()
-            opened.push_async_callback(self._write_last_rows)
+            await self._open_spool()
+            opened.push_async_callback(self._close_spool)
             yield
 
     def missing(self) -> list[str]:
@@ -85,12 +92,18 @@ class Resources:
             "draining": self.lifecycle.draining,
             "database": self.keys.watch.is_down,
             "backend": not self.catalogue.is_ready,
-            "audit": self.audit.is_full,
+            "audit": self.spool.is_full,
         }
         return [name for name, is_lacking in lacks.items() if is_lacking]
 
-    async def _write_last_rows(self) -> None:
+    async def _open_spool(self) -> None:
         try:
-            await self.audit.stop()
+            await self.spool.start()
+        except SpoolUnusable as error:
+            raise Refused(str(error)) from error
+
+    async def _close_spool(self) -> None:
+        try:
+            await self.spool.stop()
         except StoreUnavailable:
-            logger.error("the last audit rows could not be written: the database does not answer")
+            logger.error("the database does not answer: the spool keeps the last rows for the next start")
