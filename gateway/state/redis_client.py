@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import anyio
 from coredis import Redis, RedisCluster, Sentinel
 from coredis.connection import TCPLocation
-from coredis.exceptions import RedisError, ResponseError
+from coredis.exceptions import AuthenticationError, RedisError, ResponseError
 from coredis.retry import NoRetryPolicy
 from loguru import logger
 
@@ -63,6 +63,7 @@ class RedisClient:
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
+        self._last_error: BaseException | None = None
         # A task that nobody holds may be collected before it is done.
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -79,9 +80,14 @@ class RedisClient:
                 await self._refuse_unsuitable()
         except (*_DRIVER_ERRORS, UnsuitableRedis) as error:
             await self.close()
-            if isinstance(error, UnsuitableRedis):
-                raise
-            raise StoreUnavailable from error
+            raise self._reason(_cause(error)) from error
+
+    def _reason(self, error: BaseException) -> BaseException:
+        if isinstance(error, UnsuitableRedis):
+            return error
+        if isinstance(self._last_error, AuthenticationError):
+            return UnsuitableRedis("Redis refuses the user name or password of REDIS_URL.")
+        return StoreUnavailable()
 
     async def close(self) -> None:
         self._client = None
@@ -147,7 +153,8 @@ class RedisClient:
                     self._serve_with(client, attempt)
                     await self._lost.wait()
             except _DRIVER_ERRORS as error:
-                self._give_up(_told(error))
+                self._last_error = _cause(error)
+                self._give_up(_told(self._last_error))
             await asyncio.sleep(next_probe_s - asyncio.get_running_loop().time())
 
     def _serve_with(self, client: Client, attempt: int) -> None:
@@ -170,6 +177,13 @@ class RedisClient:
 
 async def _run(client: Client, command: Callable[[Client], Awaitable[_T]]) -> _T:
     return await command(client)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What leaves the body of a client comes as a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _told(error: BaseException) -> str:

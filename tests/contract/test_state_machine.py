@@ -275,10 +275,10 @@ def run() -> Iterator[Callable[..., Any]]:
 
 def test_in_process(run: Callable[..., Any]):
     """The store of a gateway that runs alone."""
-    _judge(LocalStore(), run, examples=120)
+    _judge(LocalStore(), run, examples=60)
 
 
-@pytest.mark.parametrize(("kind", "examples"), [("redis_server", 60), ("redis_cluster", 15)])
+@pytest.mark.parametrize(("kind", "examples"), [("redis_server", 35), ("redis_cluster", 10)])
 def test_in_redis(request: pytest.FixtureRequest, run: Callable[..., Any], kind: str, examples: int):
     """The store of a fleet: one server, and a cluster of three."""
     server: RedisServer | RedisCluster = request.getfixturevalue(kind)
