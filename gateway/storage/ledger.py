@@ -23,13 +23,14 @@ _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
 _COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
 _values_of = attrgetter(*_COLUMNS)
 # The names come from our own class.
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM ledger "  # noqa: S608
-_THESE: Final = _SELECT + "WHERE reservation_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
-_OPEN: Final = _SELECT + "WHERE tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
-_ONE: Final = _SELECT + "WHERE reservation_id = :reservation_id"
+_SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
+_THESE: Final = _SELECT + "reservation_id IN (SELECT value FROM json_each(:ids))"
+_OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
+_ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(
     (
-        f"INSERT INTO ledger ({', '.join(_COLUMNS)}, rank)",
+        "INSERT INTO ledger",
+        f"({', '.join(_COLUMNS)}, rank)",
         f"VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",
         "ON CONFLICT (reservation_id) DO UPDATE SET",
         ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], "rank")),

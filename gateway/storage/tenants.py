@@ -14,10 +14,13 @@ from gateway.rules.names import folded
 from gateway.storage.database import Database
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 
-_POLICY: Final = "rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens"
-_COLUMNS: Final = f"id, name, created_at, time_zone, {_POLICY}"
-_BY_NAME: Final = f"SELECT {_COLUMNS} FROM tenants WHERE folded = :folded"  # noqa: S608 - our own names
-_ALL: Final = f"SELECT {_COLUMNS} FROM tenants ORDER BY folded"  # noqa: S608 - our own names
+_SELECT: Final = """
+    SELECT id, name, created_at, time_zone,
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens
+    FROM tenants
+"""
+_BY_NAME: Final = _SELECT + "WHERE folded = :folded"
+_ALL: Final = _SELECT + "ORDER BY folded"
 _ADD: Final = """
     INSERT INTO tenants (id, name, folded, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens)
