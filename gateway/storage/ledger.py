@@ -24,7 +24,7 @@ _COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
 _values_of = attrgetter(*_COLUMNS)
 # The names come from our own class.
 _SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
-_THESE: Final = _SELECT + "reservation_id IN (SELECT value FROM json_each(:ids))"
+_THESE: Final = _SELECT + "reservation_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608  # nosec B608
 _OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
 _ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(
