@@ -37,14 +37,14 @@ async def test_a_settled_request_leaves_only_its_sums(store: Store):
 
 async def test_keys_that_are_no_longer_used_are_forgotten(store: Store):
     """Their meters are full again and their day is over; two are looked at for each take."""
-    for number in range(100):
+    for number in range(40):
         key = f"old{number}"
         await take(store, plan(f"r{number}", rate(60, key), bucket(600, key), budget(None, owner=key)))
         await store.counters.settle("acme", f"r{number}", 5)
-    assert (await entries(store))["sums"] == 300
+    assert (await entries(store))["sums"] == 120
     await store.set_time(NOW + 2.5 * DAY_S)
 
-    for number in range(1500):
+    for number in range(500):
         await take(store, plan("r", rate(60_000), budget(None, periods=DAYS)))
         await store.counters.settle("acme", "r", number % 3)
 

@@ -60,7 +60,7 @@ async def _spend_the_rest(replicas: list[Counters], tenant: str, seed: int) -> i
                     await counters.settle(tenant, asked.reservation_id, used)
                 case Refused(standing=standing) if standing.used + 5 > LEFT:
                     return
-            await asyncio.sleep(0.002)  # others give back
+            await asyncio.sleep(0.005)  # others give back
 
     await asyncio.gather(*(call(caller) for caller in range(CALLERS)))
     return spent

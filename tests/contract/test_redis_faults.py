@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 import uvloop
@@ -254,8 +254,18 @@ async def test_a_take_that_is_repeated_after_a_failure_is_kept(proxy: FaultProxy
     assert await replica.used() == (0, 10)
 
 
-async def test_cancelled_callers_cross_no_answers(replica: Replica):
+async def test_a_blocked_event_loop_is_no_outage(replica: Replica):
+    """It was us who came late; the answer lies in the socket."""
+    for number in range(3):
+        asking = asyncio.create_task(replica.counters.take(plan(f"r{number}", ONE)))
+        await asyncio.sleep(0.001)
+        sleep(DEADLINE_S + 0.1)  # noqa: ASYNC251
+        assert isinstance(await asking, Taken)
+
+
+async def test_cancelled_callers_cross_no_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch):
     """Hundreds leave at any moment: whoever stays gets the answer to what was asked."""
+    monkeypatch.setattr(replica.client, "_deadline_s", 5.0)  # so many at once, on a busy machine
 
     async def ask(number: int) -> None:
         verdict = await replica.counters.take(plan(f"r{number}", ONE, needed=number, lease_s=30))
