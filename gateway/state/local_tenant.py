@@ -5,7 +5,7 @@ they still agree. What a take would change is computed as new values, and kept o
 """
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -79,7 +79,8 @@ def _standings(accounts: Iterable[_Measured]) -> Iterator[Standing]:
 @define
 class Tenant:
     _last_us: int = 0
-    _accounts: dict[str, Account] = field(factory=dict)
+    # In the order in which they are looked at for being idle.
+    _accounts: OrderedDict[str, Account] = field(factory=OrderedDict)
     _held: dict[str, _Held] = field(factory=dict)
     # A heap of when each lease ends, and whose it is: of one that was renewed, only the last counts.
     _leases: list[tuple[int, str]] = field(factory=list)
@@ -185,9 +186,10 @@ class Tenant:
         """Drop accounts that are as if they had never been: memory stays as small as what is in use."""
         for _ in range(min(_TIDIED, len(self._accounts))):
             name = next(iter(self._accounts))
-            account = self._accounts.pop(name)
-            if not account.is_idle(now_us):
-                self._accounts[name] = account
+            if self._accounts[name].is_idle(now_us):
+                del self._accounts[name]
+            else:
+                self._accounts.move_to_end(name)
 
     # ── giving back ──────────────────────────────────────────────────────────────────────
 
