@@ -46,6 +46,7 @@ ONLY_IN = {
     "databases": {"storage"},
     "aiosqlite": {"storage"},
     "passlib": {"state"},
+    "coredis": {"state"},
     "aiohttp": {"backends"},
     "xllamacpp": {"demo"},
     "gguf": {"demo"},

@@ -12,9 +12,10 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
+from attrs import frozen
 from coredis import Redis, RedisCluster, Sentinel
 from coredis.connection import TCPLocation
 from coredis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -54,6 +55,14 @@ class UnsuitableRedis(Exception):
     """This Redis would lose what it is told; the sentence says what to change."""
 
 
+@frozen(eq=False)
+class Call(Generic[_T]):
+    """A command that was sent, and by which client."""
+
+    task: "asyncio.Task[_T]"
+    client: Client
+
+
 class RedisClient:
     """One client, kept alive. Every call raises StoreUnavailable when Redis does not answer in time."""
 
@@ -67,7 +76,7 @@ class RedisClient:
         self._owner: asyncio.Task[None] | None = None
         self._last_error: BaseException | None = None
         # A task that nobody holds may be collected before it is done.
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def is_down(self) -> bool:
@@ -96,49 +105,55 @@ class RedisClient:
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
-        for call in list(self._calls):
-            call.cancel()
+        for task in list(self._tasks):
+            task.cancel()
 
     async def run(self, command: Callable[[Client], Awaitable[_T]]) -> _T:
         return await self.answer(self.begin(command))
 
-    def begin(self, command: Callable[[Client], Awaitable[_T]]) -> "asyncio.Task[_T]":
+    def begin(self, command: Callable[[Client], Awaitable[_T]]) -> "Call[_T]":
         """Send a command, whether or not anybody waits for its answer. Raises StoreUnavailable while down."""
         client = self._client
         if client is None:
             raise StoreUnavailable
-        call = asyncio.create_task(_run(client, command))
-        self._calls.add(call)
-        call.add_done_callback(self._ended)
-        return call
+        task = asyncio.create_task(_run(client, command))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return Call(task, client)
 
-    async def answer(self, call: "asyncio.Task[_T]") -> _T:
+    async def answer(self, call: "Call[_T]") -> _T:
         """The answer to a command that began just now; one that is not in time goes on without its caller."""
-        due_s = asyncio.get_running_loop().time() + self._deadline_s
-        await asyncio.wait([call], timeout=self._deadline_s)
-        if not call.done() and asyncio.get_running_loop().time() > due_s + _LAG_S:
-            # It was us who came late: the answer may lie in the socket.
-            await asyncio.wait([call], timeout=self._deadline_s)
-        if not call.done():
-            self._failed("no answer within the deadline")
+        await self._wait_for(call.task)
+        if not call.task.done():
+            self._failed(call, "no answer within the deadline")
             raise StoreUnavailable
-        if call.cancelled():
+        if call.task.cancelled():
             raise StoreUnavailable
-        error = call.exception()
+        error = call.task.exception()
         if isinstance(error, _DRIVER_ERRORS):
-            self._failed(_told(error))
+            self._failed(call, _told(error))
             raise StoreUnavailable from error
         self._failures = 0
-        return call.result()
+        return call.task.result()
 
-    def _ended(self, call: "asyncio.Task[Any]") -> None:
-        self._calls.discard(call)
-        if not call.cancelled():
-            call.exception()  # seen, also when its caller has left
+    async def _wait_for(self, task: "asyncio.Task[Any]") -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._deadline_s
+        await asyncio.wait([task], timeout=self._deadline_s)
+        if not task.done() and loop.time() > due_s + _LAG_S:
+            # It was us who came late: the answer may lie in the socket.
+            await asyncio.wait([task], timeout=self._deadline_s)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also when its caller has left
 
     # ── the client's life ────────────────────────────────────────────────────────────────
 
-    def _failed(self, cause: str) -> None:
+    def _failed(self, call: "Call[Any]", cause: str) -> None:
+        if call.client is not self._client:
+            return  # it was sent to one that is thrown away already
         self._failures += 1
         if self._failures >= _FAILURES[self._address.kind]:
             self._give_up(cause)

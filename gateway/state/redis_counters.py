@@ -42,7 +42,7 @@ from gateway.state.accounts import (
     slots_of,
     to_us,
 )
-from gateway.state.redis_client import Client, RedisClient
+from gateway.state.redis_client import Call, Client, RedisClient
 from gateway.state.redis_scripts import Script, Scripts
 
 # All tenants with work in the last hour, with until when: where to look for leases that ran out.
@@ -138,7 +138,7 @@ class RedisCounters:
     async def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Any:
         return await self._client.answer(self._begin(script, tenant_id, *arguments))
 
-    def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> "asyncio.Task[Any]":
+    def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Call[Any]:
         return self._client.begin(lambda client: script.run(client, _keys(tenant_id), *arguments))
 
     # ── the index ────────────────────────────────────────────────────────────────────────
@@ -168,7 +168,7 @@ class RedisCounters:
             try:
                 answer = await self._client.answer(call)
             except (StoreUnavailable, asyncio.CancelledError):
-                call.add_done_callback(partial(self._keep_late, tenant_id))
+                call.task.add_done_callback(partial(self._keep_late, tenant_id))
                 self._told_late += told
                 raise
             told += _expired(tenant_id, answer)
@@ -181,9 +181,9 @@ class RedisCounters:
 
     # ── takes that nobody knows the end of ───────────────────────────────────────────────
 
-    def _void(self, plan: Plan, call: "asyncio.Task[Any]") -> None:
+    def _void(self, plan: Plan, call: Call[Any]) -> None:
         """Give back what was or will be taken for a caller who was told that nothing was."""
-        void = asyncio.create_task(self._give_back(plan, call))
+        void = asyncio.create_task(self._give_back(plan, call.task))
         self._doubtful[plan.reservation_id] = void
         void.add_done_callback(lambda _: self._voided(plan.reservation_id, void))
 

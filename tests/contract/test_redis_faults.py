@@ -170,6 +170,22 @@ async def test_a_network_that_is_too_slow(proxy: FaultProxy, replica: Replica):
     await answers_again(replica)
 
 
+async def test_what_failed_before_is_not_held_against_what_comes_after(proxy: FaultProxy, replica: Replica):
+    """Calls of the client that was thrown away fail while its successor serves."""
+    proxy.is_silent = True
+    stragglers = []
+    while not replica.client.is_down:
+        stragglers.append(asyncio.create_task(seconds_until_refused(replica.counters)))
+        await asyncio.sleep(0.004)
+    proxy.is_silent = False
+
+    await answers_again(replica)
+    await asyncio.gather(*stragglers)
+
+    assert len(stragglers) > 10
+    assert not replica.client.is_down
+
+
 async def test_a_network_that_is_slow_but_not_too_slow(proxy: FaultProxy, replica: Replica):
     """Nobody is refused."""
     proxy.delay_s = 0.02
