@@ -115,10 +115,12 @@ def learn(learned: Learned, size: PromptSize, prompt_tokens: int, context: int |
     above = prompt_tokens - prompt_bound(size, None, evolve(learned, bytes_per_token=1.0))
     if above > 0:
         return _with_more_beside(learned, size.images, above)
+    # What the allowances do not explain came of the bytes: no floor may ever forget it.
+    of_bytes = prompt_tokens - _beside_the_bytes(size, learned)
+    lowest = min(learned.lowest, _bytes_of(size) / of_bytes) if of_bytes > 0 else learned.lowest
     if prompt_tokens > prompt_bound(size, None, learned) or _is_sample(size, context):
-        lowest = min(learned.lowest, _bytes_of(size) / prompt_tokens)
-        return _with_floor(learned, lowest, learned.samples + 1)
-    return learned
+        return _with_floor(learned, min(lowest, _bytes_of(size) / prompt_tokens), learned.samples + 1)
+    return _with_floor(learned, lowest, learned.samples)
 
 
 def _bytes_of(size: PromptSize) -> int:

@@ -227,6 +227,16 @@ def test_what_was_seen_once_is_covered_ever_after(samples, samples_before):
         assert prompt_tokens <= prompt_bound(size, None, learned) <= prompt_bound(size, None)
 
 
+def test_a_dense_prompt_too_short_for_a_sample_bounds_the_floor_too():
+    """Two tokens of one byte of schema, before a hundred long prompts have raised the floor."""
+    dense, long = PromptSize(schema_bytes=1), PromptSize(text_bytes=1_000)
+    learned = learn(evolve(NOTHING_LEARNED, samples=99), dense, 258, 32_768)
+
+    learned = learn(learned, long, 1, 32_768)
+
+    assert prompt_bound(dense, None, learned) >= 258
+
+
 # ── the output ───────────────────────────────────────────────────────────────────────────
 
 
