@@ -70,7 +70,8 @@ class Budgets:
         asked, cap = call.sampling.max_tokens, self.outputs.cap
         default = self.outputs.default if _limits_tokens(exchange.takes) else cap
         return Demand(
-            prompt_bound=budgets.prompt_bound(size_of(call), call.sampling.num_ctx),
+            # No context: the caller's own num_ctx would let it name its bound, where a backend has another.
+            prompt_bound=budgets.prompt_bound(size_of(call), context=None),
             output=budgets.output_wanted(asked, cap, min(default, cap)),
             runs=runs_of(call, backend.kind),
         )

@@ -104,11 +104,14 @@ class House:
         given.counted = given.usage = self.usage
         await answer(send, 200, b"fine")
 
-    async def ask(self, max_tokens: int | None = None, **policy: Any) -> Answered:
+    async def ask(self, max_tokens: int | None = None, num_ctx: int | None = None, **policy: Any) -> Answered:
         """One request of a tenant with this policy."""
         self._number += 1
         asked = ChatCall(
-            "m", (Message("user", "Hi"),), stream=False, sampling=Sampling(max_tokens=max_tokens)
+            "m",
+            (Message("user", "Hi"),),
+            stream=False,
+            sampling=Sampling(num_ctx=num_ctx, max_tokens=max_tokens),
         )
         given = exchange(
             request_id=f"r{self._number}",
@@ -158,6 +161,17 @@ async def test_the_output_is_clamped_to_what_was_granted():
 
     assert [one.call.sampling.max_tokens for one in house.seen] == [1000, 7, 1000, 100]
     assert [one.output_allowed for one in house.seen] == [1000, 7, 1000, 100]
+
+
+async def test_a_caller_does_not_name_the_bound_of_its_prompt():
+    """llama.cpp and vLLM know no num_ctx, so a small one would only make the reservation too small."""
+    house = House()
+
+    await house.ask()
+    await house.ask(num_ctx=1)
+
+    plain, small = (one.demand for one in house.seen)
+    assert plain == small
 
 
 async def test_requests_per_minute_are_counted_and_told():
