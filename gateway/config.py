@@ -177,7 +177,10 @@ SETTINGS: Final = (
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(
-        "GATEWAY_DATA_DIR", Path, "data", "where the generated secret, the demo model and locks are kept"
+        "GATEWAY_DATA_DIR",
+        Path,
+        "data",
+        "where the generated secret, the spool, the demo model and locks are kept",
     ),
     Setting(
         "GATEWAY_SECRET",

@@ -162,7 +162,7 @@ class Lifecycle(Protocol):
 
 class Readiness(Protocol):
     def missing(self) -> Sequence[str]:
-        """What this process lacks to serve: of `database`, `backend`, `draining`; empty when it is ready."""
+        """What it lacks to serve: of `draining`, `database`, `backend`, `spool`; empty when it is ready."""
 
 
 class Answer(Protocol):
