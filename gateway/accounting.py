@@ -7,7 +7,7 @@ UTC, unless a name says otherwise; a store's clock is the one that counts.
 from enum import StrEnum
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 # Beyond it a double no longer holds every whole number.
 MAX_TOKENS: Final = 2**53 - 1
@@ -222,6 +222,11 @@ class LedgerEntry:
     completion_tokens: int
     estimated: bool
     evidence: Evidence
+
+
+def charged_in_full(intent: LedgerEntry, evidence: Evidence) -> LedgerEntry:
+    """What is charged when nobody knows how much of a reservation was used."""
+    return evolve(intent, tokens=intent.reserved, estimated=True, evidence=evidence)
 
 
 @frozen

@@ -17,6 +17,7 @@ from attrs import field, frozen
 from dotenv import dotenv_values
 
 from gateway.model import Network
+from gateway.redis_address import RedisAddress, redis_address
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -55,6 +56,8 @@ class Config:
     """The gateway's settings, typed. Durations in seconds, sizes in bytes."""
 
     database_url: str
+    redis: RedisAddress | None
+    """Where limits and budgets are counted for all replicas; None: in this process."""
     backends: tuple[BackendConfig, ...]
     bind: Address
     secret: str | None = field(repr=False)
@@ -105,6 +108,10 @@ def _database(text: str) -> str:
     if not re.fullmatch(r"sqlite:///[^?]+", text):
         raise ValueError("a SQLite URL without a query, such as sqlite:///data/gateway.db")
     return text
+
+
+def _redis(text: str) -> RedisAddress | None:
+    return redis_address(text) if text else None
 
 
 def _positive(unit: type[int] | type[float], expected: str) -> Callable[[str], float]:
@@ -169,6 +176,14 @@ SETTINGS: Final = (
         "where tenants, keys and the audit log are kept",
     ),
     Setting(
+        "REDIS_URL",
+        _redis,
+        "",
+        "where gateways count limits and budgets together: `redis://`, `rediss://`, `redis+sentinel://HOST,"
+        "HOST/SERVICE` or `redis+cluster://HOST,HOST`; empty: one process counts alone",
+        secret=True,
+    ),
+    Setting(
         "OLLAMA_BACKENDS",
         str,
         "http://127.0.0.1:11434",
@@ -186,7 +201,8 @@ SETTINGS: Final = (
         "GATEWAY_SECRET",
         _secret,
         "",
-        "what stored keys are hashed under; empty: made once and kept in GATEWAY_DATA_DIR/secret",
+        "what stored keys are hashed under, the same for all gateways of a fleet; "
+        "empty, where there is no REDIS_URL: made once and kept in GATEWAY_DATA_DIR/secret",
         secret=True,
     ),
     Setting("GATEWAY_MAX_BODY_BYTES", _bytes, str(20 * MIB), "the largest request body"),
@@ -234,11 +250,15 @@ SETTINGS: Final = (
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
 
+_FLEET_WITHOUT_ONE: Final = (
+    "GATEWAY_SECRET is not set: gateways that share a REDIS_URL need the same one, or each would refuse the "
+    "keys that were made by another; `openssl rand -hex 32` prints one."
+)
+
+
 def parse(values: Mapping[str, str]) -> Config:
     """Turn environment-like text into a Config. Raises ConfigError with every mistake at once."""
     mistakes = [_unknown(name) for name in values if name.startswith("GATEWAY_") and name not in _BY_NAME]
-    if values.get("REDIS_URL"):
-        mistakes.append("REDIS_URL is set, but this version keeps its state in one process; unset it.")
     read: dict[str, Any] = {}
     for setting in SETTINGS:
         text = values.get(setting.name, "").strip() or setting.default
@@ -247,6 +267,9 @@ def parse(values: Mapping[str, str]) -> Config:
         except ValueError as error:
             shown = "is" if setting.secret else f"is {text!r}, but"
             mistakes.append(f"{setting.name} {shown} not usable: it takes {error}.")
+    read["redis"] = read.pop("redis_url", None)
+    if read["redis"] is not None and not read.get("secret"):
+        mistakes.append(_FLEET_WITHOUT_ONE)
     read["backends"] = tuple(_backends(read.pop("ollama_backends", ""), values, mistakes))
     if mistakes:
         raise ConfigError(mistakes)

@@ -260,14 +260,15 @@ class StoreUnavailable(GatewayError):
     code = "store_unavailable"
     retry_after_s = 5
 
-    def __init__(self) -> None:
-        super().__init__("The gateway can't reach its database at the moment; try again shortly.")
+    def __init__(
+        self, sentence: str = "The gateway can't reach its database at the moment; try again shortly."
+    ) -> None:
+        super().__init__(sentence)
 
 
-class LimitsUnavailable(GatewayError):
-    """What can't be checked is refused: the store of limits and budgets is not ready."""
+class LimitsUnavailable(StoreUnavailable):
+    """What can't be checked is refused: the store of limits and budgets does not answer, or is not ready."""
 
-    status = 503
     code = "limits_unavailable"
     retry_after_s = 2
 

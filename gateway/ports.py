@@ -122,6 +122,9 @@ class LedgerStore(Protocol):
     async def open_intents(self, tenant_id: str) -> Sequence[LedgerEntry]:
         """Reservations of which nothing better is known than that they were made."""
 
+    async def entry(self, reservation_id: str) -> LedgerEntry | None:
+        """What one reservation has cost, by the best evidence so far."""
+
     async def snapshot(
         self, tenant_id: str, periods: Sequence[str]
     ) -> tuple[Sequence[Sum], Sequence[LedgerEntry]]:
@@ -162,7 +165,7 @@ class Lifecycle(Protocol):
 
 class Readiness(Protocol):
     def missing(self) -> Sequence[str]:
-        """What it lacks to serve: of `draining`, `database`, `backend`, `spool`; empty when it is ready."""
+        """What it lacks to serve: of `draining`, `database`, `redis`, `backend`, `spool`; none when ready."""
 
 
 class Answer(Protocol):

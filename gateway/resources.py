@@ -13,6 +13,7 @@ from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
 from gateway.middleware.settler import LEASE_S, Settler
+from gateway.ports import Counters
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
 from gateway.sinks.recent_refusals import RecentRefusals
@@ -20,8 +21,11 @@ from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
+from gateway.state.redis_client import RedisClient
+from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
 from gateway.state.secret import confirm_secret, load_secret
+from gateway.state.upkeep import Upkeep
 from gateway.storage.audit import AuditLog
 from gateway.storage.database import Database
 from gateway.storage.keys import Keys
@@ -29,6 +33,7 @@ from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
+from gateway.storage.serving import serving
 
 
 class SystemClock:
@@ -69,9 +74,11 @@ class Resources:
         self.spool = Spool(
             config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
         )
-        self.counters = LocalCounters(self.clock)
+        self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None
+        self.counters: Counters = self._redis or LocalCounters(self.clock)
         self.allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
         self.settler = Settler(self.counters, self.spool)
+        self.upkeep = Upkeep(self.counters, self.ledger, self.spool)
         self.refusals = RecentRefusals()
         self.sinks = (self.spool, RequestLog(), self.refusals)
 
@@ -79,6 +86,7 @@ class Resources:
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """Open while the app is served. Raises what the first adapter that does not open raises."""
         async with AsyncExitStack() as opened:
+            opened.enter_context(serving(self.config.database_url, alone=self._redis is None))
             await opened.enter_async_context(self.database)
             await confirm_secret(Meta(self.database), self._secret)
             await self.hasher.start()
@@ -88,6 +96,8 @@ class Resources:
             # What a process that died left behind is in the ledger before anybody is counted by it.
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
+            if self._redis is not None:
+                await opened.enter_async_context(self._redis.opened())
             for backend in self.backends:
                 await backend.open()
                 opened.push_async_callback(backend.close)
@@ -95,6 +105,8 @@ class Resources:
             opened.push_async_callback(self.catalogue.stop)
             await self.settler.start()
             opened.push_async_callback(self.settler.stop)
+            await self.upkeep.start()
+            opened.push_async_callback(self.upkeep.stop)
             yield
 
     def missing(self) -> list[str]:
@@ -102,6 +114,7 @@ class Resources:
         lacks = {
             "draining": self.lifecycle.draining,
             "database": self.keys.watch.is_down,
+            "redis": self._redis is not None and self._redis.is_down,
             "backend": not self.catalogue.is_ready,
             "spool": self.spool.is_full,
         }

@@ -17,6 +17,9 @@ import pytest
 from gateway.demo.engine import Engine
 from tests.doubles import Double
 from tests.engines import wait_until
+from tests.servers import RedisServer
+
+SECRET = "5f" * 16 + "0123456789abcdef"
 
 
 class Gateway:
@@ -31,6 +34,7 @@ class Gateway:
         kept.pop("DATABASE_URL", None)
         kept.pop("REDIS_URL", None)
         self.environment = {**kept, "GATEWAY_BIND": "127.0.0.1:0", **settings}
+        directory.mkdir(exist_ok=True)
         self.log = directory / "gateway.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -163,3 +167,33 @@ def own_gateway(tmp_path: Path, engine_endless: Engine, engine_greeting: Engine)
         yield one.start()
     finally:
         one.stop()
+
+
+@pytest.fixture
+def fleet_settings(
+    tmp_path: Path, redis_server: RedisServer, engine_endless: Engine, engine_greeting: Engine
+) -> dict[str, str]:
+    """What replicas share: a database, a Redis, a secret and backends."""
+    return {
+        "OLLAMA_BACKENDS": f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/gateway.db",
+        "REDIS_URL": redis_server.url,
+        "GATEWAY_SECRET": SECRET,
+    }
+
+
+@pytest.fixture
+def fleet(
+    tmp_path: Path, redis_server: RedisServer, fleet_settings: dict[str, str]
+) -> Iterator[tuple[Gateway, Gateway]]:
+    """Two replicas with a disk each, over one database and one Redis, which is empty."""
+    redis_server.ask("FLUSHALL")
+    replicas = Gateway(tmp_path / "one", **fleet_settings), Gateway(tmp_path / "two", **fleet_settings)
+    replicas[1].key = replicas[0].make_first_key()
+    try:
+        for replica in replicas:
+            replica.start()
+        yield replicas
+    finally:
+        for replica in replicas:
+            replica.stop()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "gateway"
 FLOORS: list[set[str]] = [
     {"errors"},
     {"model", "accounting"},
-    {"rules", "formats", "config", "ports", "patience"},
+    {"rules", "formats", "config", "redis_address", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
     {"app", "resources", "process"},
@@ -25,6 +25,7 @@ FLOORS: list[set[str]] = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
+    "config": {"redis_address"},
     "model": {"accounting"},
     "formats": {"rules"},
     "ports": {"formats", "rules"},
@@ -33,7 +34,7 @@ NEIGHBOURS: dict[str, set[str]] = {
     "app": {"resources"},
     "process": {"app", "resources"},
 }
-PURE_ROOMS = {"errors", "model", "accounting", "rules", "formats", "ports"}
+PURE_ROOMS = {"errors", "model", "accounting", "rules", "formats", "ports", "redis_address"}
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",
     "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis",

@@ -7,6 +7,8 @@ import pytest
 
 from gateway.config import SETTINGS, Address, BackendConfig, ConfigError, load, parse
 
+SECRET = "0123456789abcdef" * 4
+
 
 def mistakes_of(**values: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
@@ -39,6 +41,24 @@ def test_all_mistakes_are_told_at_once():
     )
 
 
+def test_redis_is_read_strictly_and_its_password_never_printed():
+    config = parse({"REDIS_URL": "redis://:hunter2@cache:7000", "GATEWAY_SECRET": SECRET})
+    (mistake,) = mistakes_of(REDIS_URL="redis://:hunter2@a,b", GATEWAY_SECRET=SECRET)
+
+    assert config.redis is not None
+    assert config.redis.hosts == (("cache", 7000),)
+    assert "hunter2" not in repr(config)
+    assert mistake.startswith("REDIS_URL is not usable: it takes one host;")
+    assert "hunter2" not in mistake
+
+
+def test_a_fleet_needs_a_secret_that_all_of_it_knows():
+    """Each gateway would make one of its own, and refuse the keys of the others."""
+    (mistake,) = mistakes_of(REDIS_URL="redis://cache")
+
+    assert mistake.startswith("GATEWAY_SECRET is not set")
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "0", "-1", "ten", ""])
 def test_a_time_is_a_number_above_zero(value: str):
     if value:
@@ -51,7 +71,7 @@ def test_a_secret_is_never_printed():
     """Not when it is refused, and not with the whole configuration."""
     assert mistakes_of(GATEWAY_SECRET="hunter2")[0].startswith("GATEWAY_SECRET is not usable")
     assert "hunter2" not in mistakes_of(GATEWAY_SECRET="hunter2")[0]
-    assert "0123456789abcdef" not in repr(parse({"GATEWAY_SECRET": "0123456789abcdef" * 4}))
+    assert "0123456789abcdef" not in repr(parse({"GATEWAY_SECRET": SECRET}))
 
 
 @pytest.mark.parametrize("sample", ["changeme" * 8, "a" * 64, "your-secret-here-" * 4, "short"])
@@ -94,7 +114,6 @@ def test_networks_and_hosts_are_lists():
 @pytest.mark.parametrize(
     "values",
     [
-        {"REDIS_URL": "redis://localhost"},
         {"DATABASE_URL": "mysql://localhost/x"},
         {"DATABASE_URL": "sqlite:///x.db?mode=ro"},
         {"GATEWAY_TRUSTED_PROXIES": "everyone"},

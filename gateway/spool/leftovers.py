@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, evolve, frozen
 
-from gateway.accounting import Evidence
+from gateway.accounting import Evidence, charged_in_full
 from gateway.model import Outcome
 from gateway.spool.drainer import BATCH_RECORDS, Batch, Drainer, Item, read_batch
 from gateway.spool.folders import Folder
@@ -82,7 +82,7 @@ def _endings(story: _Story) -> list[Record]:
     entry, row = story.intent.entry, story.intent.row
     endings: list[Record] = []
     if not story.is_settled:
-        endings.append(End(evolve(entry, tokens=entry.reserved, estimated=True, evidence=Evidence.RECOVERED)))
+        endings.append(End(charged_in_full(entry, Evidence.RECOVERED)))
     if row is not None and not story.is_audited:
         endings.append(Audited(evolve(row, outcome=Outcome.CUT.value)))
     return endings

@@ -22,8 +22,9 @@ from coredis.exceptions import AuthenticationError, RedisError, ResponseError
 from coredis.retry import NoRetryPolicy
 from loguru import logger
 
-from gateway.errors import StoreUnavailable
-from gateway.state.redis_address import Kind, RedisAddress
+from gateway.errors import LimitsUnavailable
+from gateway.redis_address import Kind, RedisAddress
+from gateway.storage.refusals import RedisUnusable
 
 DEADLINE_S: Final = 0.1
 # How long coredis itself waits; by then a caller has long been told, but the connection is not lost for it.
@@ -51,10 +52,6 @@ _DRIVER_ERRORS: Final = (
 logging.getLogger("coredis").setLevel(logging.CRITICAL + 1)
 
 
-class UnsuitableRedis(Exception):
-    """This Redis would lose what it is told; the sentence says what to change."""
-
-
 @frozen(eq=False)
 class Call(Generic[_T]):
     """A command that was sent, and by which client."""
@@ -64,10 +61,10 @@ class Call(Generic[_T]):
 
 
 class RedisClient:
-    """One client, kept alive. Every call raises StoreUnavailable when Redis does not answer in time."""
+    """One client, kept alive. Every call raises LimitsUnavailable when Redis does not answer in time."""
 
     def __init__(self, address: RedisAddress, *, deadline_s: float = DEADLINE_S) -> None:
-        self._address = address
+        self.address = address
         self._deadline_s = deadline_s
         self._client: Client | None = None
         self._failures = 0
@@ -83,22 +80,22 @@ class RedisClient:
         return self._client is None
 
     async def open(self) -> None:
-        """Connect. Raises StoreUnavailable, or UnsuitableRedis for one that would drop counters."""
+        """Connect. Raises LimitsUnavailable, or RedisUnusable for one that would drop counters."""
         self._owner = asyncio.create_task(self._own())
         try:
             async with asyncio.timeout(OPENING_S):
                 await self._ready.wait()
                 await self._refuse_unsuitable()
-        except (*_DRIVER_ERRORS, UnsuitableRedis) as error:
+        except (*_DRIVER_ERRORS, RedisUnusable) as error:
             await self.close()
             raise self._reason(_cause(error)) from error
 
     def _reason(self, error: BaseException) -> BaseException:
-        if isinstance(error, UnsuitableRedis):
+        if isinstance(error, RedisUnusable):
             return error
         if isinstance(self._last_error, AuthenticationError):
-            return UnsuitableRedis("Redis refuses the user name or password of REDIS_URL.")
-        return StoreUnavailable()
+            return RedisUnusable("Redis refuses the user name or password of REDIS_URL.")
+        return LimitsUnavailable()
 
     async def close(self) -> None:
         self._client = None
@@ -112,10 +109,10 @@ class RedisClient:
         return await self.answer(self.begin(command))
 
     def begin(self, command: Callable[[Client], Awaitable[_T]]) -> "Call[_T]":
-        """Send a command, whether or not anybody waits for its answer. Raises StoreUnavailable while down."""
+        """Send a command, whether or not anybody waits for its answer. Raises LimitsUnavailable when down."""
         client = self._client
         if client is None:
-            raise StoreUnavailable
+            raise LimitsUnavailable
         task = asyncio.create_task(_run(client, command))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -126,13 +123,13 @@ class RedisClient:
         await self._wait_for(call.task)
         if not call.task.done():
             self._failed(call, "no answer within the deadline")
-            raise StoreUnavailable
+            raise LimitsUnavailable
         if call.task.cancelled():
-            raise StoreUnavailable
+            raise LimitsUnavailable
         error = call.task.exception()
         if isinstance(error, _DRIVER_ERRORS):
             self._failed(call, _told(error))
-            raise StoreUnavailable from error
+            raise LimitsUnavailable from error
         self._failures = 0
         return call.task.result()
 
@@ -155,7 +152,7 @@ class RedisClient:
         if call.client is not self._client:
             return  # it was sent to one that is thrown away already
         self._failures += 1
-        if self._failures >= _FAILURES[self._address.kind]:
+        if self._failures >= _FAILURES[self.address.kind]:
             self._give_up(cause)
 
     def _give_up(self, cause: str) -> None:
@@ -169,7 +166,7 @@ class RedisClient:
         for attempt in count():
             next_probe_s = asyncio.get_running_loop().time() + PROBE_S
             try:
-                async with _connected(self._address, attempt) as client:
+                async with _connected(self.address, attempt) as client:
                     await _show_life(client, self._deadline_s)
                     self._serve_with(client, attempt)
                     await self._lost.wait()
@@ -223,12 +220,12 @@ async def _show_life(client: Client, deadline_s: float) -> None:
 async def _refuse_eviction(client: "Redis[Any]") -> None:
     policy = await _eviction_policy(client)
     if policy is None:
-        raise UnsuitableRedis(
+        raise RedisUnusable(
             "Redis does not tell its maxmemory-policy, which must be noeviction: "
             "allow this user the command INFO or CONFIG|GET."
         )
     if policy != "noeviction":
-        raise UnsuitableRedis(
+        raise RedisUnusable(
             f"Redis has the maxmemory-policy {policy} and would drop counters when its memory is full: "
             "set maxmemory-policy to noeviction."
         )

@@ -6,9 +6,9 @@ one hash tag, in five keys, so that a cluster scales by tenant.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
@@ -44,6 +44,7 @@ from gateway.state.accounts import (
 )
 from gateway.state.redis_client import Call, Client, RedisClient
 from gateway.state.redis_scripts import Script, Scripts
+from gateway.storage.refusals import RedisUnusable
 
 # All tenants with work in the last hour, with until when: where to look for leases that ran out.
 _INDEX: Final = "gateway:tenants"
@@ -55,7 +56,7 @@ _VOID_S: Final = 1.0
 
 
 class RedisCounters:
-    """The adapter behind `ports.Counters` over Redis. `client` is opened before, and closed after this."""
+    """The adapter behind `ports.Counters` over Redis. Used while `opened`."""
 
     def __init__(self, client: RedisClient, clock: Clock, scripts: Scripts | None = None) -> None:
         self._client = client
@@ -67,6 +68,23 @@ class RedisCounters:
         self._doubtful: dict[str, asyncio.Task[None]] = {}
         # What was told after the caller had left.
         self._told_late: list[Expired] = []
+
+    @property
+    def is_down(self) -> bool:
+        return self._client.is_down
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Connected. Raises RedisUnusable."""
+        try:
+            await self._client.open()
+        except StoreUnavailable as error:
+            raise RedisUnusable(f"Redis does not answer at {self._client.address}: see REDIS_URL.") from error
+        try:
+            yield self
+        finally:
+            await self.close()
+            await self._client.close()
 
     async def close(self) -> None:
         for void in list(self._doubtful.values()):

@@ -11,6 +11,10 @@ class DatabaseUnusable(Refused):
     """The database can't be used as it is."""
 
 
+class RedisUnusable(Refused):
+    """This Redis does not answer, or would lose what it is told."""
+
+
 class SecretUnusable(Refused):
     """The secret can't be read, or is not the one that the stored keys were made with."""
 

@@ -9,9 +9,9 @@ from attrs import define, field
 
 from gateway.accounting import Cold, Plan, Refused, Standing, Taken
 from gateway.ports import Counters
+from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
 from gateway.state.local_counters import LocalCounters
-from gateway.state.redis_address import redis_address
 from gateway.state.redis_client import Client, RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.redis_scripts import Scripts

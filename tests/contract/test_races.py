@@ -8,9 +8,9 @@ import pytest
 
 from gateway.accounting import Refused, Scope, Taken, Window
 from gateway.ports import Counters
+from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
 from gateway.state.local_counters import LocalCounters
-from gateway.state.redis_address import redis_address
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from tests.contract.plans import TOTAL, budget, plan, slots

@@ -10,8 +10,8 @@ from attrs import frozen
 
 from gateway.accounting import Taken, Window
 from gateway.errors import StoreUnavailable
+from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
-from gateway.state.redis_address import redis_address
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from tests.contract.plans import budget, plan

@@ -68,6 +68,9 @@ class Ledger:
     async def open_intents(self, tenant_id: str) -> Sequence[LedgerEntry]:
         return ()
 
+    async def entry(self, reservation_id: str) -> LedgerEntry | None:
+        return None
+
 
 @define
 class FakeBackend:

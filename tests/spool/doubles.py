@@ -72,6 +72,9 @@ class _Ledger:
     async def open_intents(self, tenant_id: str) -> Sequence[LedgerEntry]:
         raise NotImplementedError
 
+    async def entry(self, reservation_id: str) -> LedgerEntry | None:
+        raise NotImplementedError
+
     async def snapshot(
         self, tenant_id: str, periods: Sequence[str]
     ) -> tuple[Sequence[Sum], Sequence[LedgerEntry]]:

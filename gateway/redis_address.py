@@ -40,19 +40,20 @@ class RedisAddress:
     ca: str | None = None
     """A file of certificates to trust; None: those of the system."""
 
+    def __str__(self) -> str:
+        return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+
 
 def redis_address(url: str) -> RedisAddress:
-    """Read a REDIS_URL. Raise ValueError, with a sentence that holds no password, for what is none."""
+    """Read a REDIS_URL. Raise ValueError for what is none: what it takes instead, without any password."""
     # Its own message may quote the URL: what is raised here says nothing of what was given.
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ValueError("REDIS_URL is no URL; write redis://host:port.") from None
+        raise ValueError("a URL, such as redis://host:port") from None
     form = _FORM.match(parts.scheme)
     if form is None:
-        raise ValueError(
-            "REDIS_URL must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://."
-        )
+        raise ValueError("a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://")
     kind = Kind(form["kind"] or "single")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
@@ -75,7 +76,7 @@ def _hosts(kind: Kind, text: str) -> tuple[tuple[str, int], ...]:
     hosts = tuple(_host(part, _DEFAULT_PORTS[kind]) for part in text.split(","))
     if kind is Kind.SINGLE and len(hosts) > 1:
         raise ValueError(
-            "REDIS_URL names several hosts: that needs redis+sentinel://…/service or redis+cluster://…."
+            "one host; several need redis+sentinel://host,host/service or redis+cluster://host,host"
         )
     return hosts
 
@@ -87,7 +88,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if not host:
-        raise ValueError("REDIS_URL has a host or port that can't be read; write host:port.")
+        raise ValueError("hosts that can be read, as host:port")
     return host, default_port if port is None else port
 
 
@@ -96,19 +97,15 @@ def _path(kind: Kind, path: str) -> tuple[str | None, int]:
     names = [unquote(part) for part in path.split("/") if part]
     service = names.pop(0) if kind is Kind.SENTINEL and names else None
     if kind is Kind.SENTINEL and service is None:
-        raise ValueError(
-            "REDIS_URL lacks the sentinels' name of the service: redis+sentinel://host:port/name."
-        )
+        raise ValueError("the sentinels' name of the service as its path: redis+sentinel://host:port/name")
     db = names.pop(0) if names and kind is not Kind.CLUSTER else "0"
     if names or not db.isdecimal():
-        raise ValueError("REDIS_URL has a path that can't be read; it is at most the number of a database.")
+        raise ValueError("no path but the number of a database")
     return service, int(db)
 
 
 def _options(query: str) -> dict[str, str]:
     options = dict(parse_qsl(query))
     if unknown := sorted(options.keys() - _OPTIONS):
-        raise ValueError(
-            f"REDIS_URL has an unknown option '{unknown[0]}'; known are ca and sentinel_password."
-        )
+        raise ValueError(f"the options ca and sentinel_password only, not '{unknown[0]}'")
     return options

@@ -1,0 +1,111 @@
+"""Several gateways over one Redis: what they allow together is what was allowed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.engines import wait_until
+from tests.gateways import Gateway
+from tests.servers import RedisServer
+
+CHAT = {"model": "greeting", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 20}
+
+
+def ask(gateway: Gateway, key: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=30)
+
+
+def key_of(gateway: Gateway, tenant: str, *policy: str) -> str:
+    gateway.json("create-tenant", "--name", tenant, *policy)
+    return str(gateway.json("create-key", "--tenant", tenant, "--name", "only")["key"])
+
+
+def test_replicas_count_the_same_requests(fleet: tuple[Gateway, Gateway]):
+    key = key_of(fleet[0], "two", "--rpm", "4")
+
+    answers = [ask(fleet[number % 2], key) for number in range(6)]
+
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers[:4]] == list("3210")
+
+
+def test_a_race_over_replicas_never_overspends(fleet: tuple[Gateway, Gateway]):
+    key = key_of(fleet[0], "racers", "--total-tokens", "1000")
+
+    with ThreadPoolExecutor(64) as racers:
+        answers = list(racers.map(lambda number: ask(fleet[number % 2], key), range(64)))
+
+    assert {answer.status_code for answer in answers} == {200, 429}
+    used = sum(answer.json()["usage"]["total_tokens"] for answer in answers if answer.status_code == 200)
+    assert used <= 1000
+
+    def ledger_is_equal() -> bool:
+        shown = fleet[0].json("show-tenant", "--name", "racers")
+        return bool(shown["usage"]["total_tokens"]["tenant"]["used"] == used)
+
+    assert wait_until(ledger_is_equal, 10)
+    assert fleet[1].json("verify-ledger")["equal"]
+
+
+def test_a_key_that_one_replica_revoked_is_refused_by_all(fleet: tuple[Gateway, Gateway]):
+    key = key_of(fleet[0], "former")
+    assert [ask(replica, key).status_code for replica in fleet] == [200, 200]
+
+    (shown,) = fleet[0].json("list-keys", "--tenant", "former")
+    fleet[0].json("revoke-key", "--prefix", shown["prefix"])
+
+    assert wait_until(lambda: [ask(replica, key).status_code for replica in fleet] == [401, 401], 1.0)
+
+
+def test_ready_names_redis(tmp_path: Path, fleet_settings: dict[str, str]):
+    with RedisServer() as server:
+        gateway = Gateway(tmp_path / "one", **{**fleet_settings, "REDIS_URL": server.url})
+        gateway.make_first_key()
+        gateway.start()
+        try:
+            assert ask(gateway, gateway.key).status_code == 200
+            server.kill()
+            assert wait_until(lambda: "redis" in httpx.get(f"{gateway.url}/readyz").text, 5)
+            refused = ask(gateway, gateway.key)
+            server.start()
+            assert wait_until(lambda: ask(gateway, gateway.key).status_code == 200, 10)
+        finally:
+            gateway.stop()
+
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "limits_unavailable"
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ({"GATEWAY_SECRET": ""}, "GATEWAY_SECRET is not set"),
+        ({"REDIS_URL": "redis://127.0.0.1:1"}, "Redis does not answer at 127.0.0.1:1"),
+        ({"REDIS_URL": ""}, "Another gateway serves on the database"),
+    ],
+    ids=["no-secret", "no-redis", "alone"],
+)
+def test_a_fleet_is_not_joined_by_what_would_break_it(
+    fleet: tuple[Gateway, Gateway], missing: dict[str, str], sentence: str
+):
+    fleet[1].environment |= missing
+
+    done = fleet[1].command("serve")
+
+    assert done.returncode in (1, 2)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_redis_that_drops_keys_is_refused(tmp_path: Path, fleet_settings: dict[str, str]):
+    with RedisServer(settings=("maxmemory-policy allkeys-lru",)) as server:
+        gateway = Gateway(tmp_path / "one", **{**fleet_settings, "REDIS_URL": server.url})
+        gateway.make_first_key()
+        done = gateway.command("serve")
+
+    assert done.returncode == 1
+    assert "set maxmemory-policy to noeviction" in done.stderr
