@@ -146,6 +146,32 @@ class Spool(Protocol):
         """Note what became of an intent. Never raises: there is space kept for it."""
 
 
+class Flush(Protocol):
+    async def __call__(self) -> None:
+        """Bring what was spooled before now into the ledger. Raises StoreUnavailable."""
+
+
+class Drainage(Protocol):
+    async def drained(self) -> None:
+        """Return when the ledger has all that was spooled anywhere before now. Raises StoreUnavailable."""
+
+
+class Replicas(Protocol):
+    """Processes that share counters. All raise StoreUnavailable when the database does not answer."""
+
+    async def now(self) -> float:
+        """Seconds since the epoch by the database's clock, which is one for all."""
+
+    async def report(self, name: str, drained_at: float) -> None:
+        """All that this process had spooled at that time, by `now`, is in the ledger."""
+
+    async def behind(self, since: float) -> Sequence[str]:
+        """The live processes of which the ledger may lack something that they had spooled at that time."""
+
+    async def remove(self, name: str) -> None:
+        """This process is gone, and all of it is in the ledger."""
+
+
 class Sink(Protocol):
     """Takes finished requests off the pipeline's hands. Never blocks, never raises."""
 

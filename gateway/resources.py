@@ -17,6 +17,7 @@ from gateway.ports import Counters
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
 from gateway.sinks.recent_refusals import RecentRefusals
+from gateway.spool.fleet import FleetSpools
 from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
@@ -33,6 +34,7 @@ from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
+from gateway.storage.replicas import Replicas
 from gateway.storage.serving import serving
 
 
@@ -74,6 +76,7 @@ class Resources:
         self.spool = Spool(
             config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
         )
+        self._fleet_spools = FleetSpools(Replicas(self.database), self.spool.flush)
         self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None
         self.counters: Counters = self._redis or LocalCounters(self.clock)
         self.allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
@@ -97,6 +100,8 @@ class Resources:
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
             if self._redis is not None:
+                await self._fleet_spools.start()
+                opened.push_async_callback(self._fleet_spools.stop)
                 await opened.enter_async_context(self._redis.opened())
             for backend in self.backends:
                 await backend.open()

@@ -22,6 +22,7 @@ ALL = [
     "0005_meta",
     "0006_policies",
     "0007_ledger",
+    "0008_replicas",
 ]
 
 MIGRATE = """
@@ -114,7 +115,8 @@ def test_all_tables_are_strict(new_url):
 
     tables = {name: sql for name, sql in schema_of(new_url).items() if sql.startswith("CREATE TABLE")}
     assert sorted(tables) == [
-        "audit", "keys", "ledger", "meta", "quarantine", "revision", "sums", "tenants",
+        "audit", "keys", "ledger", "meta", "quarantine", "replicas", "revision", "sums",
+        "tenants",
     ]  # fmt: skip
     assert all(sql.endswith("STRICT") for sql in tables.values())
 
@@ -138,7 +140,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(schema_of(new_url)) == 8 + 6 + 3  # tables, triggers, indexes
+    assert len(schema_of(new_url)) == 9 + 6 + 3  # tables, triggers, indexes
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):
