@@ -1,5 +1,6 @@
 """The app: Starlette around one catch-all endpoint, and the pipeline as one list. The order is the design."""
 
+from random import random
 from typing import Final
 
 from starlette.applications import Starlette
@@ -65,7 +66,7 @@ def pipeline(resources: Resources) -> list[Middleware]:
             allowed_hosts=config.allowed_hosts,
         ),
         # Inside Audit, so that the audited status is the one that the client saw.
-        Middleware(Errors),
+        Middleware(Errors, chance=random),
         # For everyone, before anything is read or looked up.
         Middleware(MutationBlock),
         # Nothing that costs or reveals comes before knowing who asks.

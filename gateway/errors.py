@@ -24,11 +24,18 @@ class GatewayError(Exception):
         self.sentence = sentence
         self.param = param
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that belong to this outcome whatever the dialect."""
+    def headers(self, chance: float = 0.0) -> list[tuple[bytes, bytes]]:
+        """Headers that belong to this outcome whatever the dialect.
+
+        `chance`, from 0 up to 1, is of a 503: whoever is refused by the same outage comes back within
+        Retry-After and as long again, not all in the same second.
+        """
         if self.retry_after_s is None:
             return []
-        return [(b"retry-after", b"%d" % max(1, self.retry_after_s))]
+        wait_s = max(1, self.retry_after_s)
+        if self.status == 503:
+            wait_s += int(chance * (wait_s + 1))
+        return [(b"retry-after", b"%d" % wait_s)]
 
 
 # ── 4xx: the request can't be served as it is ────────────────────────────────────────────
@@ -78,7 +85,7 @@ class Unauthenticated(GatewayError):
             "The key may be missing, mistyped, revoked or expired; ask whoever runs this gateway for one."
         )
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, chance: float = 0.0) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
         return [(b"www-authenticate", b"Bearer")]
 
 
@@ -126,7 +133,7 @@ class MethodNotAllowed(GatewayError):
         super().__init__(f"This path answers {allow} only.")
         self.allow = allow
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, chance: float = 0.0) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
         return [(b"allow", self.allow.encode("ascii"))]
 
 
@@ -195,8 +202,8 @@ class RateLimited(GatewayError):
         self.unit = unit
         self.may_retry = may_retry
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return super().headers() + ([] if self.may_retry else [_DO_NOT_RETRY])
+    def headers(self, chance: float = 0.0) -> list[tuple[bytes, bytes]]:
+        return super().headers(chance) + ([] if self.may_retry else [_DO_NOT_RETRY])
 
 
 class InsufficientQuota(GatewayError):
@@ -209,8 +216,8 @@ class InsufficientQuota(GatewayError):
         super().__init__(sentence)
         self.retry_after_s = retry_after_s
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().headers(), _DO_NOT_RETRY]
+    def headers(self, chance: float = 0.0) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(chance), _DO_NOT_RETRY]
 
 
 # ── 5xx: a backend, or our own fault ─────────────────────────────────────────────────────

@@ -1,5 +1,7 @@
 """Errors: the one place that turns an outcome into an answer, in the caller's dialect."""
 
+from collections.abc import Callable
+
 from loguru import logger
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,10 +12,14 @@ from gateway.model import Exchange
 
 
 class Errors:
-    """Render what the layers below raise. After the first byte only the server can tell, by cutting."""
+    """Render what the layers below raise. After the first byte only the server can tell, by cutting.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `chance` is a random number from 0 up to 1, for `GatewayError.headers`.
+    """
+
+    def __init__(self, app: ASGIApp, *, chance: Callable[[], float]) -> None:
         self.app = app
+        self.chance = chance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,9 +38,9 @@ class Errors:
             if exchange.status is not None:
                 raise
         if exchange.error is not None and exchange.status is None:
-            await _tell(exchange, exchange.error, send)
+            await self._tell(exchange, exchange.error, send)
 
-
-async def _tell(exchange: Exchange, error: GatewayError, send: Send) -> None:
-    body = render(error, exchange.surface, exchange.request_id)
-    await answer(send, error.status, body, headers=[*error.headers(), *exchange.headers])
+    async def _tell(self, exchange: Exchange, error: GatewayError, send: Send) -> None:
+        body = render(error, exchange.surface, exchange.request_id)
+        headers = [*error.headers(self.chance()), *exchange.headers]
+        await answer(send, error.status, body, headers=headers)

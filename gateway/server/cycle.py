@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import secrets
+from typing import Final, Protocol
 
 from gateway.server.asgi import Message, Scope
 from gateway.server.response import (
@@ -17,6 +18,9 @@ from gateway.server.response import (
     error_answer,
 )
 from gateway.server.service import Service
+
+# Where a shutdown ends requests: all of them are told so in one moment, and should not come back in one.
+RETRY_AFTER_S: Final = range(1, 6)
 
 
 class ClientLeft(ConnectionError):
@@ -155,7 +159,12 @@ class RequestCycle:
             pass
         except asyncio.CancelledError:
             # The drain is over. An app that wants to say more has said it before it lets this pass.
-            self._fail(503, "The gateway is shutting down; send the request again.", "shutting_down")
+            self._fail(
+                503,
+                "The gateway is shutting down; send the request again.",
+                "shutting_down",
+                retry_after_s=secrets.choice(RETRY_AFTER_S),
+            )
             raise
         except Exception as error:  # noqa: BLE001 - the app is foreign: whatever it raises is its failure
             try:
@@ -232,7 +241,7 @@ class RequestCycle:
         if self.left or self.wire.lost:
             raise ClientLeft("the client closed the connection or stopped reading")
 
-    def _fail(self, status: int, sentence: str, code: str) -> None:
+    def _fail(self, status: int, sentence: str, code: str, retry_after_s: int | None = None) -> None:
         """Say so if nothing has been said yet; else never let the answer look complete."""
         if self.left or self._answered:
             return
@@ -250,6 +259,7 @@ class RequestCycle:
                 code=code,
                 request_id=self._request_id(),
                 with_body=self.scope["method"] != "HEAD",
+                retry_after_s=retry_after_s,
             )
         )
         self.wire.answered(close=True, body_ended=self.body_ended)

@@ -94,7 +94,14 @@ def answer_head(
 
 
 def error_answer(
-    status: int, sentence: str, *, kind: str, code: str, request_id: str, with_body: bool = True
+    status: int,
+    sentence: str,
+    *,
+    kind: str,
+    code: str,
+    request_id: str,
+    with_body: bool = True,
+    retry_after_s: int | None = None,
 ) -> bytes:
     """A whole answer in OpenAI's error shape that ends the connection; `with_body` is False for HEAD."""
     error = {"message": sentence, "type": kind, "param": None, "code": code}
@@ -107,8 +114,8 @@ def error_answer(
         b"connection: close",
         _date.line(),
     ]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        lines.append(b"retry-after: 1")
+    if retry_after_s is not None:
+        lines.append(b"retry-after: %d" % retry_after_s)
     return _joined(lines) + (body if with_body else b"")
 
 

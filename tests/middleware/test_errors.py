@@ -5,19 +5,28 @@ import json
 import pytest
 from loguru import logger
 
-from gateway.errors import ClientLeft, Draining, InvalidRequest, MethodNotAllowed, Unauthenticated
+from gateway.errors import (
+    ClientLeft,
+    Draining,
+    InvalidRequest,
+    LimitsUnavailable,
+    MethodNotAllowed,
+    RateLimited,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from gateway.middleware.context import open_exchange
 from gateway.middleware.errors import Errors
 from tests.asgi import Answered, call, exchange, nobody, scope_of
 
 
-async def told(error: Exception, path: str = "/api/chat") -> Answered:
+async def told(error: Exception, path: str = "/api/chat", chance: float = 0.0) -> Answered:
     async def app(scope, receive, send):
         raise error
 
     scope = scope_of("POST", path)
     open_exchange(scope, exchange(path=path))
-    return await call(Errors(app), scope=scope)
+    return await call(Errors(app, chance=lambda: chance), scope=scope)
 
 
 async def test_ollama_callers_are_told_in_a_string():
@@ -44,6 +53,27 @@ async def test_openai_callers_are_told_in_an_object():
 )
 async def test_headers_belong_to_the_outcome(error: Exception, name: str, value: str):
     assert (await told(error)).headers[name] == value
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (Draining(), ["5", "7", "8", "10"]),
+        (StoreUnavailable(), ["5", "7", "8", "10"]),
+        (LimitsUnavailable(), ["2", "3", "3", "4"]),
+        (RateLimited("Slow down.", retry_after_s=5), ["5", "5", "5", "5"]),
+    ],
+    ids=["draining", "no-store", "no-limits", "a-limit"],
+)
+async def test_who_is_refused_by_one_outage_does_not_come_back_in_one_second(
+    error: Exception, waits: list[str]
+):
+    """SPEC 3: of a 503. Never sooner, nor later than twice as long; what a limit says is exact."""
+    told_waits = [
+        (await told(error, chance=chance)).headers["retry-after"] for chance in (0.0, 0.34, 0.5, 0.999)
+    ]
+
+    assert told_waits == waits
 
 
 async def test_a_defect_of_ours_is_a_503_without_details():
@@ -75,7 +105,7 @@ async def test_after_the_first_byte_only_the_cut_can_tell():
         started.status = message["status"]
 
     with pytest.raises(ZeroDivisionError):
-        await Errors(app)(scope, nobody, send)
+        await Errors(app, chance=float)(scope, nobody, send)
 
 
 async def test_a_client_that_left_is_told_nothing():
@@ -86,7 +116,7 @@ async def test_a_client_that_left_is_told_nothing():
     open_exchange(scope, exchange())
 
     with pytest.raises(ClientLeft):
-        await Errors(app)(scope, nobody, nobody)
+        await Errors(app, chance=float)(scope, nobody, nobody)
 
 
 async def test_every_error_is_one_line_of_ascii_json():

@@ -125,7 +125,9 @@ def test_an_empty_piece_is_no_chunk():
 
 
 def test_an_error_is_a_whole_answer():
-    data = error_answer(503, "Come back.", kind="server_error", code="shutting_down", request_id="r")
+    data = error_answer(
+        503, "Come back.", kind="server_error", code="shutting_down", request_id="r", retry_after_s=3
+    )
 
     head, body = data.split(b"\r\n\r\n")
     error = {"message": "Come back.", "type": "server_error", "param": None, "code": "shutting_down"}
@@ -136,5 +138,5 @@ def test_an_error_is_a_whole_answer():
         b"content-length: %d" % len(body),
         b"x-request-id: r",
         b"connection: close",
-        b"retry-after: 1",
+        b"retry-after: 3",
     ]
