@@ -135,7 +135,6 @@ class GenerateCall:
     prompt: str
     stream: bool
     system: str | None = None
-    template: str | None = None
     raw: bool = False
     suffix: str = ""
     images: tuple[Image, ...] = ()
@@ -153,12 +152,10 @@ class GenerateCall:
 def as_chat(call: GenerateCall) -> ChatCall:
     """A templated completion as a chat of one turn, for kinds that have no other way to use the template.
 
-    Raise UnsupportedField for a template of the caller's own and for a suffix. `context` is left out:
-    it holds the tokens of another server.
+    Raise UnsupportedField for a suffix. `context` is left out: it holds the tokens of another server.
     """
-    for name, value in (("template", call.template), ("suffix", call.suffix)):
-        if value:
-            raise UnsupportedField(f"'{name}' can't be honoured for this model; leave it out.", param=name)
+    if call.suffix:
+        raise UnsupportedField("'suffix' can't be honoured for this model; leave it out.", param="suffix")
     system = (Message("system", call.system),) if call.system else ()
     return ChatCall(
         model=call.model,

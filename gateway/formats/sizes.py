@@ -12,10 +12,6 @@ import orjson
 from gateway.accounting import PromptSize
 from gateway.formats.chat import ChatCall, Format, GenerateCall, Message, Tool
 
-# A template of the caller's own may repeat the prompt as often as it likes: only the context bounds that.
-# More than any context has, also when several bytes make a token.
-UNBOUNDED_BYTES: Final = 2**26
-
 # `{"type": "function", "function": {"name": "", "description": "", "parameters": }}`, and a line end.
 _TOOL_FRAME_BYTES: Final = 88
 # `<tool_call>\n{"name": "", "arguments": }\n</tool_call>\n`, or a call as OpenAI's templates write it.
@@ -53,7 +49,7 @@ def _size_of_chat(call: ChatCall) -> PromptSize:
 def _size_of_generate(call: GenerateCall) -> PromptSize:
     texts = (call.system or "", call.prompt, call.suffix)
     return PromptSize(
-        text_bytes=UNBOUNDED_BYTES if call.template else _bytes_of_texts(texts),
+        text_bytes=_bytes_of_texts(texts),
         schema_bytes=_bytes_of_format(call.format),
         messages=sum(map(bool, texts)),
         images=len(call.images),

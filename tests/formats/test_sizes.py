@@ -17,7 +17,7 @@ from gateway.formats.chat import (
     Tool,
     ToolCall,
 )
-from gateway.formats.sizes import UNBOUNDED_BYTES, runs_of, size_of
+from gateway.formats.sizes import runs_of, size_of
 
 IMAGE = Image("iVBORw0KGgo=", "image/png")
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -91,11 +91,6 @@ def generate(prompt: str = "", **fields) -> GenerateCall:
             generate("And?", context=(1, 2, 3), images=(IMAGE,)),
             PromptSize(text_bytes=4, messages=1, images=1, tokens=3),
             id="generate: tokens of a former answer",
-        ),
-        pytest.param(
-            generate("Hello!", template="{{ .Prompt }}{{ .Prompt }}"),
-            PromptSize(text_bytes=UNBOUNDED_BYTES, messages=1),
-            id="generate: a template can repeat the prompt without end",
         ),
         pytest.param(
             generate(format=Format(WEATHER)),

@@ -62,22 +62,27 @@ def read_generate(body: JsonObject) -> GenerateCall:
     """Read the body of POST /api/generate. Raise InvalidRequest naming the field that is wrong.
 
     An empty prompt is a command to load or unload the model: read like any other, answered elsewhere.
-    Clients send "" for a system, template or suffix that they don't have.
+    Clients send "" for a system, template or suffix that they don't have. Raise UnsupportedField for a
+    template: a few letters of Go's template language write gigabytes, in the memory of the model's server.
     """
     fields = Fields(body)
     fields.refuse_look_alikes(_GENERATE)
+    if fields.text("template"):
+        raise UnsupportedField(
+            "'template' can't be honoured here: write the whole prompt yourself and send it with 'raw'.",
+            param="template",
+        )
     call = GenerateCall(
         prompt=fields.text("prompt"),
         system=fields.text("system") or None,
-        template=fields.text("template") or None,
         raw=fields.boolean("raw") or False,
         suffix=fields.text("suffix"),
         images=read_images(fields.array("images"), fields.path("images")),
         context=_read_context(fields),
         **_read_common(fields),
     )
-    if call.raw and (call.template or call.system or call.context):
-        raise InvalidRequest("'raw' mode does not support template, system, or context.", param="raw")
+    if call.raw and (call.system or call.context):
+        raise InvalidRequest("'raw' mode does not support system or context.", param="raw")
     return call
 
 
@@ -175,7 +180,6 @@ def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
     optional = {
         "suffix": call.suffix,
         "system": call.system,
-        "template": call.template,
         "raw": call.raw,
         "images": [image.base64 for image in call.images],
         "context": list(call.context),

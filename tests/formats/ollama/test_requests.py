@@ -209,11 +209,19 @@ def test_a_wrong_field_is_named(change, path):
     assert raised.value.param == path
 
 
-@pytest.mark.parametrize("name", ["template", "system"])
-def test_a_raw_prompt_has_nothing_around_it(name):
+@pytest.mark.parametrize("change", [{"system": "x"}, {"context": [1]}])
+def test_a_raw_prompt_has_nothing_around_it(change):
     """Ollama refuses the same."""
-    with pytest.raises(InvalidRequest, match="does not support template, system, or context"):
-        read_generate({"model": "tiny", "prompt": "Hi", "raw": True, name: "x"})
+    with pytest.raises(InvalidRequest, match="does not support system or context"):
+        read_generate({"model": "tiny", "prompt": "Hi", "raw": True, **change})
+
+
+def test_a_template_of_the_callers_own_is_refused():
+    """This one would have the model's server write a gigabyte; what it is for, 'raw' can do."""
+    with pytest.raises(UnsupportedField, match="'raw'") as raised:
+        read_generate({"model": "tiny", "prompt": "Hi", "template": '{{ printf "%999999999d" 1 }}'})
+
+    assert raised.value.param == "template"
 
 
 @pytest.mark.parametrize("context", [["1"], [True], [1.5], {}])
@@ -403,7 +411,6 @@ generate_calls = st.builds(
     GenerateCall,
     prompt=texts,
     system=maybe | names,
-    template=maybe | names,
     suffix=texts,
     images=st.lists(images, max_size=2).map(tuple),
     context=st.lists(st.integers(0, 99_999), max_size=4).map(tuple),
