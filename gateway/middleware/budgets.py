@@ -8,11 +8,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.accounting import BucketTake, BudgetTake, Plan, Take
 from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
+from gateway.middleware.zones import zone_for
 from gateway.model import Demand, Exchange
 from gateway.ports import Clock
 from gateway.rules import budgets
 from gateway.rules.limits import limit_of
-from gateway.rules.windows import zone_of
 
 
 @frozen
@@ -51,7 +51,7 @@ class Budgets:
             principal.tenant_id,
             principal.key_id,
             now=self.clock.now(),
-            zone=zone_of(principal.time_zone),
+            zone=zone_for(principal),
         )
         exchange.demand = demand = self._demand(exchange)
         exchange.plan = Plan(

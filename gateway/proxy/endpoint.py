@@ -15,6 +15,7 @@ from gateway.formats.openai.models import write_model, write_models
 from gateway.formats.translation import SURFACES, Call, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
 from gateway.middleware.intake import worked_on
+from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy.client_watch import ClientWatch
@@ -22,7 +23,6 @@ from gateway.proxy.relay import Job, Relay
 from gateway.rules import budgets, limits
 from gateway.rules.model_names import canonical
 from gateway.rules.quota_headers import usage_document
-from gateway.rules.windows import zone_of
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -114,7 +114,7 @@ class Endpoint:
         ids = principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
         takes = (
             *limits.takes(*ids),
-            *budgets.takes(*ids, now=now, zone=zone_of(principal.time_zone)),
+            *budgets.takes(*ids, now=now, zone=zone_for(principal)),
         )
         plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0)
         document = usage_document(

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from loguru import logger
 
 from gateway.accounting import Evidence, LedgerEntry, Policy, Scope, Sum
 from gateway.errors import (
     AuditUnavailable,
     GatewayError,
     InsufficientQuota,
+    LimitsUnavailable,
     RateLimited,
     RequestTooExpensive,
     StoreUnavailable,
@@ -88,6 +90,7 @@ class House:
     seen: list[Exchange] = field(factory=list)
     usage: Usage | None = field(factory=lambda: Usage(10, 5))
     key_policy: Policy = field(factory=Policy)
+    time_zone: str = "UTC"
     error: BaseException | None = None
     counters: Any = None
     settler: Any = None
@@ -118,7 +121,12 @@ class House:
         )
         given = exchange(
             request_id=f"r{self._number}",
-            principal=evolve(PRINCIPAL, tenant_policy=Policy(**policy), key_policy=self.key_policy),
+            principal=evolve(
+                PRINCIPAL,
+                tenant_policy=Policy(**policy),
+                key_policy=self.key_policy,
+                time_zone=self.time_zone,
+            ),
             call=asked,
             target=(FakeBackend(), ModelCard("m")),
             model="m:latest",
@@ -224,6 +232,21 @@ async def test_what_can_never_fit_is_no_429():
     """A client that obeys Retry-After would come back for ever."""
     with pytest.raises(RequestTooExpensive):
         await House().ask(daily_tokens=5)
+
+
+async def test_a_time_zone_that_this_machine_lacks_refuses():
+    """Set on a newer machine: its days can't be told here. The operator's log says so."""
+    lines: list[str] = []
+    handler = logger.add(lines.append, level="ERROR", format="{message} {extra}")
+    try:
+        with pytest.raises(LimitsUnavailable):
+            await House(time_zone="Europe/Atlantis").ask()
+    finally:
+        logger.remove(handler)
+
+    (line,) = lines
+    assert "no time zone 'Europe/Atlantis'" in line
+    assert PRINCIPAL.tenant in line
 
 
 async def test_a_zero_denies():
