@@ -4,8 +4,6 @@ Only named fields are read, and only known ones are written: these servers take 
 asks (`chat_template`, `lora`, `id_slot`, `kv_transfer_params`, …), and no tenant is to reach those.
 """
 
-import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.errors import UnsupportedField
@@ -13,6 +11,7 @@ from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest
 from gateway.formats.durations import read_keep_alive
 from gateway.formats.fields import Fields
 from gateway.formats.openai.messages import read_messages, write_messages
+from gateway.formats.openai.other_fields import HARMLESS, dropped, refuse_unsupported
 from gateway.formats.openai.parameters import (
     SAMPLING_FIELDS,
     THINK_FIELDS,
@@ -38,21 +37,6 @@ READ: Final = (
     | frozenset({"model", "messages", "stream", "stream_options", "response_format", "n"})
     | frozenset({"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"})
     | frozenset({"logprobs", "top_logprobs", "keep_alive"})
-)
-
-# Accepted and ignored: who asks, where and for how much; hints that change no answer, or only its style.
-HARMLESS: Final = frozenset(
-    {
-        "metadata",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "user",
-        "verbosity",
-    }
 )
 
 # They would change the answer, or promise what isn't kept. Beside each, the values that ask for nothing.
@@ -96,23 +80,7 @@ UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "system": ("",),
     "template": ("",),
 }
-_INSTEAD: Final = {
-    "format": "use 'response_format' instead",
-    "grammar": "use 'response_format' instead",
-    "guided_json": "use 'response_format' instead",
-    "images": "send them as parts of a message",
-    "json_schema": "use 'response_format' instead",
-    "num_predict": "use 'max_completion_tokens' instead",
-    "options": "send num_ctx, top_k, min_p and the like beside 'model'",
-    "structured_outputs": "use 'response_format' instead",
-    "system": "send it as the first message",
-}
-
 KNOWN: Final = READ | HARMLESS | frozenset(UNSUPPORTED)
-
-# Names of dropped fields go into a header: none that could not stand there, and no more than this.
-MAX_DROPPED: Final = 32
-_PRINTABLE_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 # ── from callers ─────────────────────────────────────────────────────────────────────────
 
@@ -126,7 +94,8 @@ def read_chat(body: JsonObject) -> ChatCall:
     """
     fields = Fields(body)
     fields.refuse_look_alikes(KNOWN)
-    _refuse_unsupported(fields)
+    refuse_unsupported(fields, UNSUPPORTED)
+    _read_n(fields)
     tools, tool_choice = read_tools(fields)
     stream = fields.boolean("stream") or False
     return ChatCall(
@@ -142,17 +111,15 @@ def read_chat(body: JsonObject) -> ChatCall:
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
         include_usage=_read_include_usage(fields, stream),
-        dropped=tuple(_dropped(fields)),
+        dropped=dropped(fields, KNOWN),
     )
 
 
-def _refuse_unsupported(fields: Fields) -> None:
-    for name in fields.names():
-        if name in UNSUPPORTED and fields.has(name) and fields.raw(name) not in UNSUPPORTED[name]:
-            advice = _INSTEAD.get(name, "leave it out")
-            raise UnsupportedField(f"'{name}' can't be honoured here; {advice}.", param=name)
-    if (fields.integer("n", 1, 128) or 1) > 1:
+def _read_n(fields: Fields) -> int:
+    n = fields.integer("n", 1, 128) or 1
+    if n > 1:
         raise UnsupportedField("'n' must be 1: one answer to each request. Send it several times.", param="n")
+    return n
 
 
 def _read_include_usage(fields: Fields, stream: bool) -> bool:
@@ -162,12 +129,6 @@ def _read_include_usage(fields: Fields, stream: bool) -> bool:
     if not stream:
         raise fields.refuse("stream_options", "left out unless 'stream' is true")
     return options.boolean("include_usage") or False
-
-
-def _dropped(fields: Fields) -> Iterator[str]:
-    names = (name for name in fields.names() if name not in KNOWN and _PRINTABLE_NAME.fullmatch(name))
-    for _, name in zip(range(MAX_DROPPED), names, strict=False):
-        yield name
 
 
 # ── to backends ──────────────────────────────────────────────────────────────────────────

@@ -21,8 +21,8 @@ from gateway.formats.chat import (
     UpstreamRequest,
     as_chat,
 )
+from gateway.formats.openai.other_fields import HARMLESS
 from gateway.formats.openai.requests import (
-    HARMLESS,
     KNOWN,
     UNSUPPORTED,
     is_completion,
