@@ -45,10 +45,11 @@ class Policy:
 
 @frozen
 class PromptSize:
-    """How big a prompt is, by what can be measured without its tokenizer; see `formats.sizes`.
+    """How big a call's prompts are, by what can be measured without a tokenizer; see `formats.sizes`.
 
     `schema_bytes` is JSON that a template writes anew: tools, calls, output schemas. `tokens` are those
-    that were given as such, by number.
+    that were given as such, by number. `prompts` is how many there are, each with a context of its own, and
+    `templates` how often the model's template is put around them.
     """
 
     text_bytes: int = 0
@@ -56,6 +57,8 @@ class PromptSize:
     messages: int = 0
     images: int = 0
     tokens: int = 0
+    prompts: int = 1
+    templates: int = 1
 
 
 @frozen

@@ -4,7 +4,7 @@ import ipaddress
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import astuple, define, field, frozen
 
 from gateway.accounting import Plan, Policy, Take
 from gateway.errors import GatewayError
@@ -31,7 +31,10 @@ class Operation(Enum):
     TAGS = "tags"
     CHAT = "chat"
     GENERATE = "generate"
+    EMBED = "embed"
+    LEGACY_EMBEDDINGS = "legacy_embeddings"
     CHAT_COMPLETIONS = "chat_completions"
+    EMBEDDINGS = "embeddings"
     MODELS = "models"
     MODEL = "model"
     USAGE = "usage"
@@ -50,7 +53,16 @@ class Operation(Enum):
 
 
 _PUBLIC: Final = frozenset({Operation.ROOT, Operation.HEALTH, Operation.READINESS})
-_INFERENCE: Final = frozenset({Operation.CHAT, Operation.GENERATE, Operation.CHAT_COMPLETIONS})
+_INFERENCE: Final = frozenset(
+    {
+        Operation.CHAT,
+        Operation.GENERATE,
+        Operation.EMBED,
+        Operation.LEGACY_EMBEDDINGS,
+        Operation.CHAT_COMPLETIONS,
+        Operation.EMBEDDINGS,
+    }
+)
 
 
 @frozen
@@ -146,6 +158,14 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """Of several answers to one request."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            estimated=self.estimated or other.estimated,
+        )
+
 
 @frozen
 class Timings:
@@ -155,6 +175,14 @@ class Timings:
     load_ns: int | None = None
     prompt_ns: int | None = None
     generation_ns: int | None = None
+
+    def __add__(self, other: "Timings") -> "Timings":
+        """Of several answers, one after another."""
+        return Timings(*(_plus(one, two) for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+
+def _plus(one: int | None, two: int | None) -> int | None:
+    return one if two is None else two + (one or 0)
 
 
 @frozen

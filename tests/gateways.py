@@ -143,11 +143,16 @@ def double() -> Iterator[Double]:
 
 @pytest.fixture(scope="session")
 def gateway(
-    tmp_path_factory: pytest.TempPathFactory, engine_greeting: Engine, engine_endless: Engine, double: Double
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_greeting: Engine,
+    engine_endless: Engine,
+    engine_embed: Engine,
+    double: Double,
 ) -> Iterator[Gateway]:
-    """One gateway for all tests that leave it as it was: two real engines and the double behind it."""
+    """One gateway for all tests that leave it as it was: three real engines and the double behind it."""
     backends = (
-        f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,double={double.url}"
+        f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,"
+        f"vectors={engine_embed.url};kind=openai,double={double.url}"
     )
     one = Gateway(tmp_path_factory.mktemp("the gateway"), OLLAMA_BACKENDS=backends)
     one.make_first_key()

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from gateway.errors import ContextLengthExceeded
+from gateway.errors import ContextLengthExceeded, InvalidRequest
 
 _MAX_READ_CHARACTERS: Final = 2_000
 _MAX_SENTENCE_CHARACTERS: Final = 300
@@ -25,6 +25,10 @@ _INSIDES: Final = (
     # Digests of blobs, and pointers.
     (re.compile(r"\b(?:sha256[:-])?[0-9a-fA-F]{40,}\b|\b0x[0-9a-fA-F]+\b"), "…"),
 )
+
+# Ollama: this model does not support embeddings. llama.cpp: This server does not support embeddings.
+# vLLM: The model does not support Embeddings API.
+_NO_EMBEDDINGS: Final = re.compile(r"does not support embeddings?\b", re.IGNORECASE)
 
 
 @frozen
@@ -62,6 +66,13 @@ def context_exceeded(complaint: Complaint) -> ContextLengthExceeded:
     return ContextLengthExceeded(
         f"The prompt is longer than the model's context{counts}; shorten it.", param="messages"
     )
+
+
+def no_embeddings(complaint: Complaint) -> InvalidRequest | None:
+    """Some answer 501, which it is not: the request is wrong for the model."""
+    if not _NO_EMBEDDINGS.search(complaint.message):
+        return None
+    return InvalidRequest("This model makes no embeddings; ask one that does.", param="model")
 
 
 def sentence_of(what: str, complaint: Complaint) -> str:

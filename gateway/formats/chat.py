@@ -1,6 +1,6 @@
-"""What every chat surface can say, in one set of words.
+"""What every surface can say, in one set of words.
 
-A surface reads its request into a `ChatCall` or a `GenerateCall`; a backend kind writes that as its own.
+A surface reads its request into a call, such as a `ChatCall`; a backend kind writes that as its own.
 The backend's answer comes back as `Event`s; the surface writes those in its own frames. So two surfaces
 and two kinds need four translators, not four pairs, and a new one meets all others at once.
 """
@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from attrs import evolve, field, frozen
 
 from gateway.errors import GatewayError, UnsupportedField
+from gateway.formats.vectors import Vector
 from gateway.model import JsonObject, Timings, Usage
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -149,6 +150,30 @@ class GenerateCall:
     dropped: tuple[str, ...] = ()
 
 
+@frozen
+class EmbedCall:
+    """Inputs, each to be made a vector: texts, or tokens of the model's, by number. Fields as in `ChatCall`.
+
+    `dimensions`: only so many numbers of each vector, None for all. `truncate`: an input beyond the context
+    is cut, instead of refused. `base64`: vectors as base64 of little-endian float32, where the surface has
+    that. Of the sampling only `num_ctx` counts.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    truncate: bool = False
+    base64: bool = False
+    sampling: Sampling = Sampling()
+    keep_alive: float | None = None
+    dropped: tuple[str, ...] = ()
+    stream: bool = field(default=False, init=False)
+    """Never: a vector is no use in pieces."""
+
+
+Call = ChatCall | GenerateCall | EmbedCall
+
+
 def as_chat(call: GenerateCall) -> ChatCall:
     """A templated completion as a chat of one turn, for kinds that have no other way to use the template.
 
@@ -262,13 +287,15 @@ class ToolCalls:
 class Finish:
     """The regular end, exactly once and last. `reason` is stop, length or tool_calls.
 
-    `usage` is None where the backend did not count. `context` is /api/generate's.
+    `usage` is None where the backend did not count. `context` is /api/generate's. `vectors` are all that an
+    `EmbedCall` is answered by, one for each input.
     """
 
     reason: str
     usage: Usage | None = None
     timings: Timings = field(factory=Timings)
     context: tuple[int, ...] = ()
+    vectors: tuple[Vector, ...] = ()
 
 
 @frozen

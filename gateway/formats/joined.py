@@ -1,12 +1,28 @@
 """The events of an answer, joined: for callers who want it whole, on either surface."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from attrs import frozen
 
-from gateway.errors import BackendFailed
-from gateway.formats.chat import ChatCall, Delta, Event, Failure, Finish, GenerateCall, ToolCall, ToolCalls
-from gateway.model import JsonObject
+from gateway.errors import BackendFailed, InvalidRequest
+from gateway.formats.chat import (
+    Call,
+    ChatCall,
+    Delta,
+    EmbedCall,
+    Event,
+    Failure,
+    Finish,
+    GenerateCall,
+    ToolCall,
+    ToolCalls,
+)
+from gateway.formats.vectors import Vector, shortened
+from gateway.model import JsonObject, Timings, Usage
+
+# An answer is held until it is complete: as text, so many numbers are some 80 MB.
+MAX_NUMBERS: Final = 4 * 1024 * 1024
 
 
 @frozen
@@ -48,3 +64,41 @@ def joined(events: Iterable[Event], call: ChatCall | GenerateCall) -> Joined:
         calls=tuple(calls),
         logprobs=tuple(item for delta in deltas if wanted for item in delta.logprobs),
     )
+
+
+# ── vectors ──────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Embedded:
+    """The answer to an `EmbedCall`: a vector for each input, in their order, of the asked `dimensions`."""
+
+    vectors: tuple[Vector, ...]
+    usage: Usage
+    timings: Timings
+
+
+def embedded(events: Iterable[Event], call: EmbedCall) -> Embedded:
+    """The vectors of all parts of a call. Raise BackendFailed where there is not one for each input."""
+    finishes = [event for event in events if isinstance(event, Finish)]
+    vectors = tuple(shortened(vector, call.dimensions) for finish in finishes for vector in finish.vectors)
+    if len(vectors) != len(call.inputs):
+        raise BackendFailed("The model's server did not send one vector for each input.")
+    return Embedded(
+        vectors,
+        usage=sum((finish.usage for finish in finishes if finish.usage), Usage(0, 0)),
+        timings=sum((finish.timings for finish in finishes), Timings()),
+    )
+
+
+def refuse_what_is_too_large(events: Sequence[Event], call: Call) -> None:
+    """Raise InvalidRequest when the whole answer, by what has come of it, will be larger than can be held."""
+    if not isinstance(call, EmbedCall):
+        return
+    vectors = [vector for event in events if isinstance(event, Finish) for vector in event.vectors]
+    if vectors and len(vectors[0]) * len(call.inputs) > MAX_NUMBERS:
+        raise InvalidRequest(
+            f"The vectors of this model have {len(vectors[0])} numbers: send at most "
+            f"{MAX_NUMBERS // len(vectors[0])} inputs at once.",
+            param="input",
+        )

@@ -4,31 +4,42 @@ What is counted is what a template can put before the model; pictures are counte
 template writes anew is measured as compact JSON: the rule that makes tokens of it allows for how.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
 
 from gateway.accounting import PromptSize
-from gateway.formats.chat import ChatCall, Format, GenerateCall, Message, Tool
+from gateway.formats.chat import Call, ChatCall, EmbedCall, Format, GenerateCall, Message, Tool
 
 # `{"type": "function", "function": {"name": "", "description": "", "parameters": }}`, and a line end.
 _TOOL_FRAME_BYTES: Final = 88
 # `<tool_call>\n{"name": "", "arguments": }\n</tool_call>\n`, or a call as OpenAI's templates write it.
 _CALL_FRAME_BYTES: Final = 88
+# What stands around an input that has no template: a token that begins it and one that ends it.
+_MARKS: Final = 2
 
 
-def size_of(call: ChatCall | GenerateCall) -> PromptSize:
+def size_of(call: Call) -> PromptSize:
     """What a call gives a model to read."""
-    return _size_of_chat(call) if isinstance(call, ChatCall) else _size_of_generate(call)
+    match call:
+        case ChatCall():
+            return _size_of_chat(call)
+        case GenerateCall():
+            return _size_of_generate(call)
+        case EmbedCall():
+            return _size_of_inputs(call.inputs)
 
 
-def runs_of(call: ChatCall | GenerateCall, kind: str) -> int:
+def runs_of(call: Call, kind: str) -> int:
     """How often a backend of this kind generates up to the bound of the output for one call.
 
+    Never for vectors: no token of theirs is written.
     Ollama's chat runs twice where a format is asked of a model that thinks: the first run's thinking goes
     into the second one's prompt and is counted there. Which models think is not known here.
     """
+    if isinstance(call, EmbedCall):
+        return 0
     thinks = call.format is not None and call.think is not False
     return 2 if kind == "ollama" and isinstance(call, ChatCall) and thinks else 1
 
@@ -54,6 +65,16 @@ def _size_of_generate(call: GenerateCall) -> PromptSize:
         messages=sum(map(bool, texts)),
         images=len(call.images),
         tokens=len(call.context),
+    )
+
+
+def _size_of_inputs(inputs: Sequence[str | tuple[int, ...]]) -> PromptSize:
+    tokens = sum(len(one) for one in inputs if isinstance(one, tuple))
+    return PromptSize(
+        text_bytes=_bytes_of_texts(one for one in inputs if isinstance(one, str)),
+        tokens=tokens + _MARKS * len(inputs),
+        prompts=len(inputs),
+        templates=0,
     )
 
 

@@ -11,7 +11,9 @@ from gateway.formats.chat import (
     AnswerReader,
     AnswerStamp,
     AnswerWriter,
+    Call,
     ChatCall,
+    EmbedCall,
     Event,
     GenerateCall,
     UpstreamRequest,
@@ -19,18 +21,20 @@ from gateway.formats.chat import (
 )
 from gateway.model import JsonObject, Operation
 
-Call = ChatCall | GenerateCall
-
 
 @frozen
 class SurfaceFormat:
-    """How callers of one operation speak. `heartbeat` is a comment that keeps a silent stream open."""
+    """How callers of one operation speak. `heartbeat` is a comment that keeps a silent stream open.
+
+    `prompt` is the field of the body that has what the model reads. Without a `writer` nothing is streamed.
+    """
 
     read: Callable[[JsonObject], Call]
     # Any: each is given what its own `read` made.
-    writer: Callable[[AnswerStamp, Any], AnswerWriter]
+    writer: Callable[[AnswerStamp, Any], AnswerWriter] | None
     write_whole: Callable[[Iterable[Event], AnswerStamp, Any], bytes]
     heartbeat: bytes | None = None
+    prompt: str = "messages"
 
 
 @frozen
@@ -41,7 +45,7 @@ class Upstream:
     """
 
     request: UpstreamRequest
-    reader: Callable[[], AnswerReader]
+    reader: Callable[[], AnswerReader] | None
     read_error: Callable[[int, bytes], GatewayError]
     read_whole: Callable[[bytes], list[Event]] | None = None
 
@@ -49,16 +53,26 @@ class Upstream:
 SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     Operation.CHAT: SurfaceFormat(ollama.read_chat, ollama.ChatWriter, ollama.write_chat_answer),
     Operation.GENERATE: SurfaceFormat(
-        ollama.read_generate, ollama.GenerateWriter, ollama.write_generate_answer
+        ollama.read_generate, ollama.GenerateWriter, ollama.write_generate_answer, prompt="prompt"
+    ),
+    Operation.EMBED: SurfaceFormat(ollama.read_embed, None, ollama.write_embed_answer, prompt="input"),
+    Operation.LEGACY_EMBEDDINGS: SurfaceFormat(
+        ollama.read_embeddings, None, ollama.write_embeddings_answer, prompt="prompt"
     ),
     Operation.CHAT_COMPLETIONS: SurfaceFormat(
         openai.read_chat, openai.ChatWriter, openai.write_chat_answer, heartbeat=sse.COMMENT
+    ),
+    Operation.EMBEDDINGS: SurfaceFormat(
+        openai.read_embeddings, None, openai.write_embeddings_answer, prompt="input"
     ),
 }
 
 
 def upstream_of(kind: str, call: Call, model: str) -> Upstream:
-    """The call for a backend of this kind; `model` as that backend writes it. Raises UnsupportedField."""
+    """One part of a call (`parts_of`), for a backend of this kind; `model` as that backend writes it.
+
+    Raises UnsupportedField.
+    """
     return _TO[kind](call, model)
 
 
@@ -67,12 +81,17 @@ def _to_ollama(call: Call, model: str) -> Upstream:
     if isinstance(call, ChatCall):
         whole = None if call.stream else ollama.read_chat_answer
         return Upstream(ollama.write_chat(call, model), ollama.ChatReader, ollama.read_error, whole)
+    if isinstance(call, EmbedCall):
+        return Upstream(ollama.write_embed(call, model), None, ollama.read_error, ollama.read_embed_answer)
     whole = None if call.stream else ollama.read_generate_answer
     return Upstream(ollama.write_generate(call, model), ollama.GenerateReader, ollama.read_error, whole)
 
 
 def _to_openai(call: Call, model: str) -> Upstream:
-    """Always a stream: llama.cpp notices that its client has left only when it writes (measured)."""
+    """A stream where there is one: llama.cpp notices only when it writes that its client left (measured)."""
+    if isinstance(call, EmbedCall):
+        request = openai.write_embeddings(call, model)
+        return Upstream(request, None, openai.read_error, openai.read_embeddings_answer)
     call = evolve(call, stream=True)
     if isinstance(call, GenerateCall) and openai.is_completion(call):
         return Upstream(openai.write_completion(call, model), openai.CompletionReader, openai.read_error)

@@ -4,7 +4,8 @@ from attrs import evolve
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
-from gateway.formats.translation import SURFACES, Call
+from gateway.formats.chat import Call
+from gateway.formats.translation import SURFACES
 from gateway.middleware.context import exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.ports import Catalogue

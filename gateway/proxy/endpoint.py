@@ -1,5 +1,6 @@
 """The one catch-all route: what each operation does, once the layers above have let it through."""
 
+from functools import partial
 from typing import Final
 
 import orjson
@@ -9,12 +10,11 @@ from starlette.types import Receive, Scope, Send
 from gateway.accounting import Plan
 from gateway.errors import ModelNotFound
 from gateway.formats import ollama
-from gateway.formats.chat import AnswerStamp, ChatCall
+from gateway.formats.chat import AnswerStamp, Call, ChatCall, GenerateCall
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
-from gateway.formats.translation import SURFACES, Call, SurfaceFormat, upstream_of
+from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
-from gateway.middleware.intake import worked_on
 from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
@@ -129,13 +129,13 @@ class Endpoint:
     async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
         call, (backend, card) = exchange.call, exchange.target
         stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
-        if _is_load(call):
+        if isinstance(call, ChatCall | GenerateCall) and _is_load(call):
             # Answered as Ollama does, and not done: models come and go by use and by the operator's settings.
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
         exchange.backend = backend.name
-        upstream = await worked_on(exchange.bytes_in, upstream_of, backend.kind, call, card.name)
-        job = Job(call, surface, upstream, backend, stamp, _dropped(call))
+        to_upstream = partial(upstream_of, backend.kind, model=card.name)
+        job = Job(call, surface, to_upstream, backend, stamp, _dropped(call))
         async with ClientWatch(receive) as watch:
             relay = Relay(
                 job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone
@@ -143,7 +143,7 @@ class Endpoint:
             await (relay.stream(send) if call.stream else relay.whole(send))
 
 
-def _is_load(call: Call) -> bool:
+def _is_load(call: ChatCall | GenerateCall) -> bool:
     """Ollama's way to load or unload a model: a request without a prompt."""
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
 

@@ -1,5 +1,6 @@
 """The relay: an answer on its way from a backend to a caller, streamed or whole, counted as it passes.
 
+A call of several parts is sent one part after another; their events are one answer.
 Frames of one read go out in one write. When the caller stops reading, `send` waits, so nothing more is
 read from the backend. A stream that breaks ends with an error frame: it never looks complete.
 """
@@ -9,13 +10,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 from starlette.types import Send
 
-from gateway.errors import BackendFailed, ClientLeft, Draining, GatewayError, ModelNotFound
-from gateway.formats.chat import AnswerStamp, Event, Failure, Finish
-from gateway.formats.translation import Call, SurfaceFormat, Upstream
+from gateway.errors import (
+    BackendFailed,
+    ClientLeft,
+    ContextLengthExceeded,
+    Draining,
+    GatewayError,
+    ModelNotFound,
+)
+from gateway.formats.chat import AnswerStamp, Call, Event, Failure, Finish
+from gateway.formats.joined import refuse_what_is_too_large
+from gateway.formats.parts import parts_of
+from gateway.formats.translation import SurfaceFormat, Upstream
 from gateway.middleware.context import Header, answer
+from gateway.middleware.intake import worked_on
 from gateway.model import Exchange, Outcome, Usage
 from gateway.patience import Patience
 from gateway.ports import Answer, Backend, Clock
@@ -36,14 +47,24 @@ _BYTES_PER_TOKEN: Final = 4
 
 @frozen
 class Job:
-    """What is to be relayed: the caller's call, its surface, and the same call in the backend's words."""
+    """What is to be relayed: the caller's call, its surface, and how to say a part of it to the backend."""
 
     call: Call
     surface: SurfaceFormat
-    upstream: Upstream
+    to_upstream: Callable[[Call], Upstream]
     backend: Backend
     stamp: AnswerStamp
     headers: tuple[Header, ...] = ()
+
+
+@define
+class _Part:
+    """How far one part of the call has come."""
+
+    is_dispatched: bool = False
+    is_answered: bool = False
+    is_finished: bool = False
+    pieces: int = 0
 
 
 class Relay:
@@ -63,7 +84,9 @@ class Relay:
         self._exchange = exchange
         self._clock = clock
         self._heartbeat_s = heartbeat_s
-        self._is_answered = False
+        self._parts = parts_of(job.call)
+        self._part = _Part()
+        self._received_bytes = 0
 
     async def whole(self, send: Send) -> None:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
@@ -74,14 +97,17 @@ class Relay:
                 async with aclosing(self._batches()) as batches:
                     async for batch in batches:
                         events += batch
+                        refuse_what_is_too_large(events, job.call)
         finally:
             self._note_unfinished()
-        data = job.surface.write_whole(events, job.stamp, job.call)
+        data = await worked_on(self._received_bytes, job.surface.write_whole, events, job.stamp, job.call)
         await answer(send, 200, data, headers=list(job.headers))
 
     async def stream(self, send: Send) -> None:
         """Answer in frames. What fails before the first one is raised; after it, it is the last frame."""
         job = self._job
+        if job.surface.writer is None:
+            raise RuntimeError("this surface is never streamed")
         writer = job.surface.writer(job.stamp, job.call)
         out = _Out(send, [(b"content-type", writer.content_type), *_STREAM_HEADERS, *job.headers])
         heartbeat = _Heartbeat(out, job.surface.heartbeat, self._heartbeat_s)
@@ -103,39 +129,39 @@ class Relay:
 
     async def _batches(self) -> AsyncGenerator[list[Event], None]:
         """The events of each read, noted. Raises the backend's failure, behind what came before it."""
-        async with aclosing(self._read()) as read:
-            async for events in read:
-                yield self._noted(events)
-                for event in events:
-                    if isinstance(event, Failure):
-                        raise event.error
-                if self._is_too_long():
-                    yield self._noted([Finish("length")])
-                    return
+        for part in self._parts:
+            self._part = _Part()
+            upstream = await worked_on(self._exchange.bytes_in, self._job.to_upstream, part)
+            async with aclosing(self._read(upstream)) as read:
+                async for events in read:
+                    yield self._noted(events)
+                    for event in events:
+                        if isinstance(event, Failure):
+                            raise self._own(event.error)
+                    if self._is_too_long():
+                        yield self._noted([Finish("length")])
+                        break
 
     def _is_too_long(self) -> bool:
         """The backend does not heed the bound that it was sent: a piece is a token at least."""
         allowed = self._exchange.output_allowed
-        return allowed is not None and self._exchange.usage is None and self._exchange.pieces > allowed
+        return allowed is not None and not self._part.is_finished and self._part.pieces > allowed
 
-    async def _read(self) -> AsyncGenerator[list[Event], None]:
-        job, exchange = self._job, self._exchange
-        exchange.is_dispatched = True
-        async with self._sent() as upstream:
-            if upstream.status != 200:
+    async def _read(self, upstream: Upstream) -> AsyncGenerator[list[Event], None]:
+        async with self._sent(upstream) as answering:
+            if answering.status != 200:
                 # Refused before any work: an error costs nothing.
-                exchange.is_dispatched = False
-                raise await self._error_of(upstream)
-            self._is_answered = True
-            if job.upstream.read_whole is not None:
-                yield job.upstream.read_whole(await upstream.body())
+                self._take_back_dispatch()
+                raise self._own(upstream.read_error(answering.status, await answering.body()))
+            self._part.is_answered = True
+            if upstream.reader is None or upstream.read_whole is not None:
+                yield await self._whole(upstream, await answering.body())
                 return
-            reader = job.upstream.reader()
-            size = 0
-            async with aclosing(upstream.chunks()) as pieces:
+            reader = upstream.reader()
+            async with aclosing(answering.chunks()) as pieces:
                 async for data in pieces:
-                    size += len(data)
-                    if size > MAX_WHOLE_BYTES and not job.call.stream:
+                    self._received_bytes += len(data)
+                    if self._received_bytes > MAX_WHOLE_BYTES and not self._job.call.stream:
                         raise BackendFailed("The model backend sent an answer that is too large.")
                     events = reader.feed(data)
                     yield events
@@ -144,23 +170,38 @@ class Relay:
                         return
             yield reader.end()
 
+    async def _whole(self, upstream: Upstream, body: bytes) -> list[Event]:
+        self._received_bytes += len(body)
+        if upstream.read_whole is None:
+            raise RuntimeError("nobody reads this answer")
+        return await worked_on(len(body), upstream.read_whole, body)
+
     @asynccontextmanager
-    async def _sent(self) -> AsyncIterator[Answer]:
+    async def _sent(self, upstream: Upstream) -> AsyncIterator[Answer]:
         """The answer, once its head has come. A backend that was not reached has done no work."""
         job, exchange = self._job, self._exchange
-        answering = job.backend.send(job.upstream.request, request_id=exchange.request_id)
+        exchange.is_dispatched = self._part.is_dispatched = True
+        answering = job.backend.send(upstream.request, request_id=exchange.request_id)
         async with AsyncExitStack() as stack:
             try:
                 answer_of_backend = await stack.enter_async_context(answering)
             except BackendFailed:
-                exchange.is_dispatched = False
+                self._take_back_dispatch()
                 raise
             yield answer_of_backend
 
-    async def _error_of(self, upstream: Answer) -> GatewayError:
-        error = self._job.upstream.read_error(upstream.status, await upstream.body())
-        # The backend names the model in its own way, which may be a path.
-        return ModelNotFound(self._job.call.model) if isinstance(error, ModelNotFound) else error
+    def _take_back_dispatch(self) -> None:
+        """This part costs nothing; those before it do."""
+        self._part.is_dispatched = False
+        self._exchange.is_dispatched = self._exchange.usage is not None
+
+    def _own(self, error: GatewayError) -> GatewayError:
+        """The same error in the caller's terms: a backend names the model in its own way, maybe by a path."""
+        if isinstance(error, ModelNotFound):
+            return ModelNotFound(self._job.call.model)
+        if isinstance(error, ContextLengthExceeded):
+            return ContextLengthExceeded(error.sentence, param=self._job.surface.prompt)
+        return error
 
     @contextmanager
     def _cut_as_draining(self) -> Iterator[None]:
@@ -183,11 +224,23 @@ class Relay:
     def _note(self, event: Event) -> Event:
         if not isinstance(event, Finish):
             self._exchange.pieces += 1
+            self._part.pieces += 1
             return event
+        self._part.is_finished = True
         usage = event.usage or self._estimate()
-        self._exchange.counted = event.usage
-        self._exchange.usage, self._exchange.timings = usage, event.timings
+        self._count(event.usage, usage)
+        self._exchange.timings += event.timings
         return event if event.usage else evolve(event, usage=usage)
+
+    def _count(self, counted: Usage | None, told: Usage) -> None:
+        """Add up what a part cost, as the backend counted it and as the caller is told.
+
+        Of several parts, one that was not counted is charged its share of the bound: the others are counted.
+        """
+        if counted is None and len(self._parts) > 1:
+            counted = Usage(self._share(self._prompt_bound), self._part.pieces, estimated=True)
+        self._exchange.counted = _plus(self._exchange.counted, counted)
+        self._exchange.usage = _plus(self._exchange.usage, told)
 
     def _note_broken(self, error: GatewayError) -> None:
         self._exchange.error = error
@@ -195,11 +248,27 @@ class Relay:
 
     def _note_unfinished(self) -> None:
         # No backend sends counts when an answer is cut, so the pieces are counted.
-        if self._is_answered and self._exchange.usage is None:
-            self._exchange.usage = self._estimate()
+        part = self._part
+        if part.is_finished or not part.is_dispatched:
+            return
+        if part.is_answered or len(self._parts) > 1:
+            self._count(None, self._estimate())
 
     def _estimate(self) -> Usage:
-        return Usage(self._exchange.bytes_in // _BYTES_PER_TOKEN, self._exchange.pieces, estimated=True)
+        prompt_tokens = self._share(self._exchange.bytes_in) // _BYTES_PER_TOKEN
+        return Usage(prompt_tokens, self._part.pieces, estimated=True)
+
+    @property
+    def _prompt_bound(self) -> int:
+        return self._exchange.demand.prompt_bound if self._exchange.demand else 0
+
+    def _share(self, whole: int) -> int:
+        """Of what all parts have together, what one of them has; rounded up."""
+        return -(-whole // len(self._parts))
+
+
+def _plus(one: Usage | None, two: Usage | None) -> Usage | None:
+    return one + two if one and two else one or two
 
 
 class _Out:

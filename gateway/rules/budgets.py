@@ -93,13 +93,13 @@ NOTHING_LEARNED: Final = Learned()
 
 
 def prompt_bound(size: PromptSize, context: int | None, learned: Learned = NOTHING_LEARNED) -> int:
-    """More tokens than this the prompt can't have; `context` is the model's, None where unknown.
+    """More tokens than this the prompts can't have; `context` is the model's, None where unknown.
 
-    A prompt beyond the context is cut or refused by the backend, so that bounds it too.
+    A prompt beyond the context is cut or refused by the backend, so that bounds each of them too.
     """
     of_bytes = ceil(_bytes_of(size) / learned.bytes_per_token)
     bound = of_bytes + _beside_the_bytes(size, learned)
-    return bound if context is None else min(bound, context)
+    return bound if context is None else min(bound, size.prompts * context)
 
 
 def learn(learned: Learned, size: PromptSize, prompt_tokens: int, context: int | None) -> Learned:
@@ -114,7 +114,7 @@ def learn(learned: Learned, size: PromptSize, prompt_tokens: int, context: int |
         return learned
     above = prompt_tokens - prompt_bound(size, None, evolve(learned, bytes_per_token=1.0))
     if above > 0:
-        return _with_more_beside(learned, size.images, above)
+        return _with_more_beside(learned, size, above)
     # What the allowances do not explain came of the bytes: no floor may ever forget it.
     of_bytes = prompt_tokens - _beside_the_bytes(size, learned)
     lowest = min(learned.lowest, _bytes_of(size) / of_bytes) if of_bytes > 0 else learned.lowest
@@ -130,18 +130,19 @@ def _bytes_of(size: PromptSize) -> int:
 def _beside_the_bytes(size: PromptSize, learned: Learned) -> int:
     """Tokens that come with no byte of the caller's."""
     by_number = MESSAGE_TOKENS * size.messages + learned.image_tokens * size.images
-    return learned.template_tokens + size.tokens + by_number
+    return size.templates * learned.template_tokens + size.tokens + by_number
 
 
-def _with_more_beside(learned: Learned, images: int, above: int) -> Learned:
-    if images:
-        image_tokens = learned.image_tokens + ceil(above / images)
+def _with_more_beside(learned: Learned, size: PromptSize, above: int) -> Learned:
+    if size.images:
+        image_tokens = learned.image_tokens + ceil(above / size.images)
         return evolve(learned, image_tokens=min(image_tokens, _MAX_IMAGE_TOKENS))
-    return evolve(learned, template_tokens=min(learned.template_tokens + above, _MAX_TEMPLATE_TOKENS))
+    template_tokens = learned.template_tokens + ceil(above / max(1, size.templates))
+    return evolve(learned, template_tokens=min(template_tokens, _MAX_TEMPLATE_TOKENS))
 
 
 def _is_sample(size: PromptSize, context: int | None) -> bool:
-    is_text = not (size.schema_bytes or size.images or size.tokens)
+    is_text = size.prompts == 1 and not (size.schema_bytes or size.images or size.tokens)
     return is_text and context is not None and _MIN_SAMPLE_BYTES <= size.text_bytes <= context
 
 
@@ -176,7 +177,7 @@ def tokens_needed(prompt_bound: int, output: int, minimum_output: int, runs: int
 
 def clamped_output(granted: int, prompt_bound: int, output: int, runs: int = 1) -> int:
     """How long the output may be with what was granted: what is sent upstream, and cut at."""
-    return max(0, min(output, (granted - prompt_bound) // runs))
+    return max(0, min(output, (granted - prompt_bound) // max(1, runs)))
 
 
 # ── the end: what it did cost ────────────────────────────────────────────────────────────

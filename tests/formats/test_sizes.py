@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.accounting import PromptSize
 from gateway.formats.chat import (
     ChatCall,
+    EmbedCall,
     Format,
     GenerateCall,
     Image,
@@ -97,6 +98,11 @@ def generate(prompt: str = "", **fields) -> GenerateCall:
             PromptSize(schema_bytes=len(json.dumps(WEATHER, separators=(",", ":")))),
             id="generate: a schema of the output",
         ),
+        pytest.param(
+            EmbedCall("tiny", ("Grüße", "x", (1, 2, 3))),
+            PromptSize(text_bytes=8, tokens=3 + 3 * 2, prompts=3, templates=0),
+            id="inputs: no template, but a token before and behind each",
+        ),
     ],
 )
 def test_the_size_of_a_prompt(call, size):
@@ -142,6 +148,7 @@ def test_go_and_python_write_a_call_in_twice_its_size(arguments):
         pytest.param(chat(format=Format(), think=False), "ollama", 1, id="told not to think"),
         pytest.param(chat(format=Format(), think=True), "openai", 1, id="OpenAI-like servers run once"),
         pytest.param(generate(format=Format()), "ollama", 1, id="generate runs once"),
+        pytest.param(EmbedCall("tiny", ("x",)), "ollama", 0, id="vectors are not written token by token"),
     ],
 )
 def test_how_often_a_backend_generates(call, kind, runs):

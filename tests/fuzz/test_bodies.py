@@ -102,10 +102,25 @@ GENERATE = {
     "model": "m", "prompt": "x", "suffix": "", "system": "s", "template": "", "raw": False, "context": [1, 2],
     "images": [IMAGE], "stream": True, "format": "json", "options": OPTIONS, "keep_alive": 9, "think": False,
 }  # fmt: skip
+EMBED = {
+    "model": "m", "input": ["x", "y"], "truncate": True, "dimensions": 5, "options": OPTIONS,
+    "keep_alive": "5m",
+}  # fmt: skip
+EMBEDDINGS = {
+    "model": "m", "input": ["x", "y"], "encoding_format": "base64", "dimensions": 5, "user": "u",
+    "truncate": True, "num_ctx": 2048, "keep_alive": "5m",
+}  # fmt: skip
 BODIES: dict[Operation, dict[str, Any]] = {
     Operation.CHAT_COMPLETIONS: CHAT_COMPLETIONS,
     Operation.CHAT: CHAT,
     Operation.GENERATE: GENERATE,
+    Operation.EMBED: EMBED,
+    Operation.LEGACY_EMBEDDINGS: {"model": "m", "prompt": "x", "options": OPTIONS, "keep_alive": "5m"},
+    Operation.EMBEDDINGS: EMBEDDINGS,
+}
+PATHS = {
+    *("/api/chat", "/api/generate", "/api/embed"),
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
 }
 # Whatever stands below these is the caller's own: a schema, the arguments of a call.
 FREE = {"parameters", "arguments", "format", "schema", "json_schema"}
@@ -139,7 +154,7 @@ def test_any_body_is_refused_or_sent_as_it_was_decided(operation: Operation, kin
         except Exception as error:
             raise AssertionError(f"example {number}: {data[:2000]!r}") from error
         served += 1
-        assert sent.path in ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions")
+        assert sent.path in PATHS
         assert sent.body["model"] == "the model:latest"
         assert orjson.loads(written) == json.loads(written)
         assert not folded_twice(sent.body), written[:2000]

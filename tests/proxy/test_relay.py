@@ -1,19 +1,39 @@
 """The relay, with a backend made of values: what the caller gets, and what the exchange notes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
-from gateway.errors import BackendFailed, BackendTimeout, ClientLeft, Draining, GatewayError, ModelNotFound
+from gateway.errors import (
+    BackendFailed,
+    BackendTimeout,
+    ClientLeft,
+    ContextLengthExceeded,
+    Draining,
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+)
 from gateway.formats import sse
-from gateway.formats.chat import AnswerStamp, ChatCall, Message, UpstreamRequest
-from gateway.formats.translation import SURFACES, upstream_of
-from gateway.model import Exchange, ModelCard, Operation, Outcome, Usage
+from gateway.formats.chat import (
+    AnswerStamp,
+    Call,
+    ChatCall,
+    EmbedCall,
+    Event,
+    Finish,
+    Message,
+    UpstreamRequest,
+)
+from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
+from gateway.model import Demand, Exchange, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
 
@@ -51,8 +71,16 @@ class FakeBackend:
     name: str = "b"
     kind: str = "ollama"
     left: list[bool] = field(factory=list)
+    sent: list[UpstreamRequest] = field(factory=list)
+    later: list[FakeAnswer] = field(factory=list)
+    """What it answers from the second request on."""
+    sent_twice: asyncio.Event = field(factory=asyncio.Event)
 
     def send(self, request: UpstreamRequest, *, request_id: str) -> AbstractAsyncContextManager[FakeAnswer]:
+        if self.sent:
+            self.answer = self.later.pop(0)
+            self.sent_twice.set()
+        self.sent.append(request)
         return self._sent()
 
     @asynccontextmanager
@@ -91,7 +119,7 @@ class Caller:
 
 def relay_of(
     pieces: Sequence[bytes | GatewayError | asyncio.Event],
-    call: ChatCall = CALL,
+    call: Call = CALL,
     operation: Operation = Operation.CHAT,
     *,
     status: int = 200,
@@ -102,7 +130,8 @@ def relay_of(
     given = exchange(bytes_in=40)
     backend = FakeBackend(FakeAnswer(pieces, status))
     stamp = AnswerStamp("r1", call.model, 0.0, lambda: 0.0)
-    job = Job(call, SURFACES[operation], upstream_of(kind, call, "m:latest"), backend, stamp)
+    to_upstream = partial(upstream_of, kind, model="m:latest")
+    job = Job(call, SURFACES[operation], to_upstream, backend, stamp)
     return Relay(job, given, FakeClock(), is_cut=is_cut, heartbeat_s=heartbeat_s), given, backend
 
 
@@ -307,3 +336,115 @@ async def test_a_plain_answer_has_a_bound(monkeypatch):
 
     assert noted.usage is not None
     assert noted.usage.estimated
+
+
+# ── calls of several parts ───────────────────────────────────────────────────────────────
+
+INPUTS = tuple(f"text {number}" for number in range(200))
+
+
+def vectors(count: int, counted: int | None = None) -> bytes:
+    """What Ollama answers to so many inputs."""
+    return orjson.dumps({"embeddings": [[1.0, 0.0]] * count, "prompt_eval_count": counted})
+
+
+def embedding_of(*answers: FakeAnswer) -> tuple[Relay, Exchange, FakeBackend]:
+    """200 inputs, which are sent in two parts; their prompts have at most 1000 tokens."""
+    relay, noted, backend = relay_of((), EmbedCall("m", INPUTS), Operation.EMBED)
+    backend.answer, backend.later = answers[0], list(answers[1:])
+    noted.demand = Demand(prompt_bound=1000, output=0, runs=0)
+    return relay, noted, backend
+
+
+async def test_the_parts_of_a_call_are_one_answer():
+    """In their order, one after another; what the backend counted is added up."""
+    relay, noted, backend = embedding_of(FakeAnswer([vectors(128, 300)]), FakeAnswer([vectors(72, 150)]))
+    caller = Caller()
+
+    await relay.whole(caller.send)
+
+    answer = orjson.loads(caller.pieces[0])
+    assert (len(answer["embeddings"]), answer["prompt_eval_count"]) == (200, 450)
+    assert [sent.body["input"] for sent in backend.sent] == [list(INPUTS[:128]), list(INPUTS[128:])]
+    assert noted.counted == noted.usage == Usage(450, 0)
+    assert noted.pieces == 0
+
+
+async def test_a_part_that_nobody_counted_is_charged_its_share():
+    """The parts that were counted are charged by their counts."""
+    relay, noted, _ = embedding_of(FakeAnswer([vectors(128, 300)]), FakeAnswer([vectors(72)]))
+
+    await relay.whole(Caller().send)
+
+    assert noted.counted == Usage(300 + 500, 0, estimated=True)
+
+
+@pytest.mark.parametrize("size", [1, 300_000], ids=["small", "large"])
+async def test_large_bodies_are_read_and_written_beside_the_loop(size: int):
+    """Megabytes of vectors would make all other callers wait."""
+    threads: list[threading.Thread] = []
+
+    def read_whole(body: bytes) -> list[Event]:
+        threads.append(threading.current_thread())
+        return [Finish("stop", Usage(1, 0))]
+
+    def write_whole(events: Iterable[Event], stamp: AnswerStamp, call: Call) -> bytes:
+        threads.append(threading.current_thread())
+        return b"{}"
+
+    relay, _, _ = relay_of([b"x" * size], EmbedCall("m", ("x",)), Operation.EMBED)
+    upstream = Upstream(UpstreamRequest("/", {}), None, lambda status, body: BackendFailed(""), read_whole)
+    surface = SurfaceFormat(lambda body: CALL, None, write_whole)
+    relay._job = evolve(relay._job, surface=surface, to_upstream=lambda part: upstream)
+
+    await relay.whole(Caller().send)
+
+    assert [thread is threading.main_thread() for thread in threads] == [size == 1] * 2
+
+
+async def test_what_failed_later_is_charged_for_what_was_done():
+    """A part that was refused cost nothing, and the whole answer is its error."""
+    refused = FakeAnswer([b'{"error":"the input length exceeds the context length"}'], status=400)
+    relay, noted, _ = embedding_of(FakeAnswer([vectors(128, 300)]), refused)
+
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await relay.whole(Caller().send)
+
+    assert caught.value.param == "input"
+    assert noted.is_dispatched
+    assert noted.counted == Usage(300, 0)
+
+
+async def test_what_was_refused_at_once_costs_nothing():
+    relay, noted, backend = embedding_of(FakeAnswer([b'{"error":"no"}'], status=400))
+
+    with pytest.raises(InvalidRequest):
+        await relay.whole(Caller().send)
+
+    assert (noted.is_dispatched, noted.counted, len(backend.sent)) == (False, None, 1)
+
+
+async def test_a_client_that_leaves_stops_the_parts_that_are_left():
+    """The one that runs is charged its share: nobody will say what it cost."""
+    relay, noted, backend = embedding_of(FakeAnswer([vectors(128, 300)]), FakeAnswer([asyncio.Event()]))
+    task = asyncio.create_task(relay.whole(Caller().send))
+    await backend.sent_twice.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert backend.left == [True, True]
+    assert noted.counted == Usage(300 + 500, 0, estimated=True)
+
+
+async def test_an_answer_that_would_be_too_large_is_refused_after_its_first_part(monkeypatch):
+    """What is held in memory has a bound; the caller is told how many inputs fit."""
+    monkeypatch.setattr("gateway.formats.joined.MAX_NUMBERS", 300)
+    relay, noted, backend = embedding_of(FakeAnswer([vectors(128, 300)]))
+
+    with pytest.raises(InvalidRequest, match="at most 150 inputs"):
+        await relay.whole(Caller().send)
+
+    assert len(backend.sent) == 1
+    assert noted.counted == Usage(300, 0)

@@ -101,6 +101,11 @@ def test_windows_turn_in_the_tenants_zone():
         pytest.param(PromptSize(tokens=7), None, TEMPLATE_TOKENS + 7, id="tokens as such"),
         pytest.param(PromptSize(text_bytes=40_000), 4_096, 4_096, id="never above the context"),
         pytest.param(PromptSize(text_bytes=400), 4_096, TEMPLATE_TOKENS + 400, id="within the context"),
+        pytest.param(PromptSize(text_bytes=9, templates=0), None, 9, id="no template"),
+        pytest.param(
+            PromptSize(templates=3), None, 3 * TEMPLATE_TOKENS, id="the template around each prompt"
+        ),
+        pytest.param(PromptSize(text_bytes=40_000, prompts=3), 4_096, 3 * 4_096, id="each has a context"),
     ],
 )
 def test_the_bound_of_a_prompt(size, context, bound):
@@ -271,6 +276,13 @@ def test_a_default_above_the_cap_is_the_cap():
 def test_the_output_is_clamped_to_what_was_granted(granted, output):
     """The prompt comes first."""
     assert clamped_output(granted, prompt_bound=1_000, output=500) == output
+
+
+def test_what_generates_nothing_reserves_its_prompt_alone():
+    """Vectors are not written token by token."""
+    assert tokens_needed(1_000, output=500, minimum_output=64, runs=0) == 1_000
+    assert tokens_wanted(1_000, output=500, runs=0) == 1_000
+    assert clamped_output(1_000, 1_000, output=500, runs=0) == 0
 
 
 def test_a_caller_that_wants_little_needs_little():

@@ -19,6 +19,7 @@ from gateway.formats.backend_errors import (
     Complaint,
     complaint_of,
     context_exceeded,
+    no_embeddings,
     sentence_of,
 )
 
@@ -27,7 +28,7 @@ _MAX_NESTING: Final = 4
 _NO_MODEL: Final = re.compile(r"""model ['"]([^'"]{1,200})['"] not found""")
 _TOO_LONG: Final = re.compile(
     r"exceed(?:s|ed)?\b.{0,40}\bcontext|context (?:length|size|window).{0,40}\bexceed"
-    r"|prompt (?:is )?too long",
+    r"|prompt (?:is )?too long|input .{0,40}\btoo large to process",
     re.IGNORECASE,
 )
 
@@ -44,6 +45,8 @@ def read_error(status: int, body: bytes) -> GatewayError:
     missing = _NO_MODEL.search(complaint.message)
     if status == 404 and missing:
         return ModelNotFound(missing[1])
+    if refused := no_embeddings(complaint):
+        return refused
     if status == 400:
         return InvalidRequest(sentence_of("The model's server refused the request", complaint))
     if status == 503:

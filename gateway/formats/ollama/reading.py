@@ -55,7 +55,7 @@ class _Reader:
     def _read(self, line: bytes, events: list[Event]) -> None:
         if self._is_over:
             return
-        frame = _frame_of(line)
+        frame = frame_of(line)
         if frame.get("error"):
             self._is_over = True
             events.append(Failure(read_failure(frame["error"])))
@@ -77,10 +77,10 @@ class _Reader:
             reason=self._reason(frame.get("done_reason")),
             usage=self._usage(frame),
             timings=Timings(
-                total_ns=_count(frame, "total_duration"),
-                load_ns=_count(frame, "load_duration"),
-                prompt_ns=_count(frame, "prompt_eval_duration"),
-                generation_ns=_count(frame, "eval_duration"),
+                total_ns=count_in(frame, "total_duration"),
+                load_ns=count_in(frame, "load_duration"),
+                prompt_ns=count_in(frame, "prompt_eval_duration"),
+                generation_ns=count_in(frame, "eval_duration"),
             ),
             context=_integers(frame.get("context")),
         )
@@ -94,7 +94,7 @@ class _Reader:
         """Counts are left out when they are 0, and when they are unknown: those cases are told apart here."""
         if frame.get("done_reason") in _NOTHING_COMPUTED:
             return Usage(0, 0)
-        prompt, completion = _count(frame, "prompt_eval_count"), _count(frame, "eval_count")
+        prompt, completion = count_in(frame, "prompt_eval_count"), count_in(frame, "eval_count")
         if completion is None and not self._has_text and not self._has_calls:
             completion = 0
         # No prompt is empty: old servers leave its count out when they had it in their cache.
@@ -132,7 +132,7 @@ def _read_whole(reader: _Reader, body: bytes) -> list[Event]:
     return events + reader.end()
 
 
-def _frame_of(line: bytes) -> JsonObject:
+def frame_of(line: bytes) -> JsonObject:
     try:
         frame = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -158,7 +158,7 @@ def _text(frame: JsonObject, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _count(frame: JsonObject, name: str) -> int | None:
+def count_in(frame: JsonObject, name: str) -> int | None:
     """A count beyond 2^53 counts nothing: whoever reads it would round it, or fail."""
     value = frame.get(name)
     return value if type(value) is int and 0 <= value <= MAX_INTEGER else None

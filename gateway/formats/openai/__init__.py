@@ -1,5 +1,11 @@
 """OpenAI's protocol, from both ends: the surface that callers speak, and the kind that backends speak."""
 
+from gateway.formats.openai.embeddings import (
+    read_embeddings,
+    read_embeddings_answer,
+    write_embeddings,
+    write_embeddings_answer,
+)
 from gateway.formats.openai.errors import read_error
 from gateway.formats.openai.reading import ChatReader, CompletionReader
 from gateway.formats.openai.requests import is_completion, read_chat, write_chat, write_completion
@@ -11,8 +17,12 @@ __all__ = [
     "CompletionReader",
     "is_completion",
     "read_chat",
+    "read_embeddings",
+    "read_embeddings_answer",
     "read_error",
     "write_chat",
     "write_chat_answer",
     "write_completion",
+    "write_embeddings",
+    "write_embeddings_answer",
 ]

@@ -13,13 +13,21 @@ from gateway.errors import (
     InvalidRequest,
     ModelNotFound,
 )
-from gateway.formats.backend_errors import Complaint, complaint_of, context_exceeded, sentence_of
+from gateway.formats.backend_errors import (
+    Complaint,
+    complaint_of,
+    context_exceeded,
+    no_embeddings,
+    sentence_of,
+)
 
 # The former is llama.cpp's type, the latter OpenAI's code; vLLM says it in its message alone.
 _TOO_LONG_WORDS: Final = frozenset({"exceed_context_size_error", "context_length_exceeded"})
 _TOO_LONG: Final = re.compile(
     r"maximum context length|maximum model length|context (?:size|length|window).{0,40}\bexceed"
-    r"|exceed(?:s|ed)?\b.{0,40}\bcontext|prompt (?:is )?too long",
+    r"|exceed(?:s|ed)?\b.{0,40}\bcontext|prompt (?:is )?too long"
+    # llama.cpp, of what is to become a vector: its batch is the bound there.
+    r"|input .{0,40}\btoo large to process",
     re.IGNORECASE,
 )
 # The model 'x' does not exist. / The model `x` does not exist.
@@ -63,8 +71,8 @@ def read_failure(error: Any) -> GatewayError:
 def _meaning(status: int, complaint: Complaint, failure: str) -> GatewayError:
     if status >= 400 and _is_too_long(complaint):
         return context_exceeded(complaint)
-    if _NO_MEDIA.search(complaint.message):
-        return InvalidRequest("This model takes text only: leave out images.", param="messages")
+    if unfit := _unfit(complaint):
+        return unfit
     missing = _NO_MODEL.search(complaint.message)
     if status == 404 and missing:
         return ModelNotFound(missing[1])
@@ -74,6 +82,13 @@ def _meaning(status: int, complaint: Complaint, failure: str) -> GatewayError:
         kind, sentence = _PLAIN[status]
         return kind(sentence)
     return BackendFailed(sentence_of(failure, complaint))
+
+
+def _unfit(complaint: Complaint) -> InvalidRequest | None:
+    """What this model can't do, whatever the status says."""
+    if _NO_MEDIA.search(complaint.message):
+        return InvalidRequest("This model takes text only: leave out images.", param="messages")
+    return no_embeddings(complaint)
 
 
 def _parsed(body: bytes) -> Any:

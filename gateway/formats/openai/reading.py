@@ -258,11 +258,11 @@ def _reason(reason: str, has_calls: bool) -> str:
 
 def _usage_of(usage: Any) -> Usage | None:
     counts = _dict_of(usage)
-    prompt, completion = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    prompt, completion = count_of(counts.get("prompt_tokens")), count_of(counts.get("completion_tokens"))
     return None if prompt is None or completion is None else Usage(prompt, completion)
 
 
-def _count(value: Any) -> int | None:
+def count_of(value: Any) -> int | None:
     """A count beyond 2^53 counts nothing: whoever reads it would round it, or fail."""
     return value if type(value) is int and 0 <= value <= MAX_INTEGER else None
 
