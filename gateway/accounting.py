@@ -177,6 +177,17 @@ Verdict = Taken | Refused | Cold
 
 
 @frozen
+class Outlook:
+    """What `take` would answer now. Nothing was taken."""
+
+    now: float
+    standings: tuple[Standing, ...]
+    """Where each take of the plan stands."""
+    answer: int | Refused
+    """The tokens that would be reserved, or what is in the way."""
+
+
+@frozen
 class Expired:
     """A lease that nobody renewed: its whole reservation was charged, until better evidence comes."""
 

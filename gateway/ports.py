@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Refused, Standing, Sum, Taken, Verdict
+from gateway.accounting import Cold, Expired, LedgerEntry, Outlook, Plan, Refused, Sum, Taken, Verdict
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, ModelCard, Principal
 from gateway.rules.quota_headers import PastRefusal
@@ -79,8 +79,8 @@ class Counters(Protocol):
     async def forget(self, tenant_id: str) -> None:
         """Drop all that is counted for a tenant: the next `take` finds it Cold. For repairs."""
 
-    async def standings(self, plan: Plan) -> Sequence[Standing] | Cold:
-        """Where the takes of a plan stand now. Takes nothing."""
+    async def look(self, plan: Plan) -> Outlook | Cold:
+        """Where the takes of a plan stand now, and what `take` would answer. Takes nothing."""
 
 
 class Allowances(Protocol):
@@ -91,7 +91,7 @@ class Allowances(Protocol):
 
     async def take(self, plan: Plan) -> Taken | Refused: ...
 
-    async def standings(self, plan: Plan) -> Sequence[Standing]: ...
+    async def look(self, plan: Plan) -> Outlook: ...
 
 
 class RefusalLog(Protocol):

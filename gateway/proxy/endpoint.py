@@ -117,8 +117,9 @@ class Endpoint:
             *budgets.takes(*ids, now=now, zone=zone_for(principal)),
         )
         plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0)
+        outlook = await self._allowances.look(plan)
         document = usage_document(
-            await self._allowances.standings(plan),
+            outlook.standings,
             self._refusals.of(principal.key_id),
             key=principal.key,
             tenant=principal.tenant,

@@ -5,7 +5,7 @@ No call waits for anything, so each is atomic.
 
 from collections.abc import Sequence
 
-from gateway.accounting import Cold, Expired, LedgerEntry, Plan, Standing, Sum, Taken, Verdict
+from gateway.accounting import Cold, Expired, LedgerEntry, Outlook, Plan, Sum, Taken, Verdict
 from gateway.ports import Clock
 from gateway.state.accounts import to_us
 from gateway.state.local_tenant import Tenant
@@ -58,9 +58,9 @@ class LocalCounters:
         self._tenants.pop(tenant_id, None)
         self._busy.pop(tenant_id, None)
 
-    async def standings(self, plan: Plan) -> list[Standing] | Cold:
+    async def look(self, plan: Plan) -> Outlook | Cold:
         tenant = self._tenants.get(plan.tenant_id)
-        return Cold() if tenant is None else tenant.look(plan.takes, self._time_us())
+        return Cold() if tenant is None else tenant.look(plan, self._time_us())
 
     def _time_us(self) -> int:
         return to_us(self._clock.now())

@@ -16,6 +16,7 @@ from gateway.accounting import (
     BucketTake,
     BudgetTake,
     LedgerEntry,
+    Outlook,
     Plan,
     RateTake,
     Refused,
@@ -72,8 +73,13 @@ def _refusal(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> Refused 
     return None
 
 
-def _standings(accounts: Iterable[_Measured]) -> Iterator[Standing]:
-    return (each.account.standing(each.take) for each in accounts)
+def _granted(plan: Plan, accounts: Iterable[_Measured]) -> int:
+    bounds = (each.account.free for each in accounts if isinstance(each.take, BucketTake | BudgetTake))
+    return max(0, min((plan.tokens_wanted, *bounds)))
+
+
+def _standings(accounts: Iterable[_Measured]) -> tuple[Standing, ...]:
+    return tuple(each.account.standing(each.take) for each in accounts)
 
 
 @define
@@ -105,7 +111,7 @@ class Tenant:
             held = self._hold(plan, accounts, now_us)
             self._tidy(now_us)
         periods = tuple(period for _, period in held.puts if period is not None)
-        return Taken(held.tokens, now_us / SECOND_US, tuple(_standings(accounts)), periods)
+        return Taken(held.tokens, now_us / SECOND_US, _standings(accounts), periods)
 
     def settle(self, reservation_id: str, used: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -143,10 +149,12 @@ class Tenant:
         for entry in intents:
             self._hold_again(entry, now_us + lease_us, now_us)
 
-    def look(self, takes: Iterable[Take], time_us: int) -> list[Standing]:
+    def look(self, plan: Plan, time_us: int) -> Outlook:
         now_us = self._tick(time_us)
         self._expire(now_us, MAX_EXPIRED)
-        return list(_standings(self._measured(takes, now_us)))
+        accounts = self._measured(plan.takes, now_us)
+        answer = _refusal(plan, accounts, now_us) or _granted(plan, accounts)
+        return Outlook(now_us / SECOND_US, _standings(accounts), answer)
 
     def _tick(self, time_us: int) -> int:
         """Now; never goes back, unless the clock had run ahead by more than a minute."""
@@ -169,8 +177,7 @@ class Tenant:
                 self._accounts[each.name] = each.account
 
     def _hold(self, plan: Plan, accounts: Iterable[_Measured], now_us: int) -> _Held:
-        bounds = (each.account.free for each in accounts if isinstance(each.take, BucketTake | BudgetTake))
-        held = _Held(max(0, min((plan.tokens_wanted, *bounds))), [])
+        held = _Held(_granted(plan, accounts), [])
         for each in accounts:
             each.account = each.account.plus(amount_of(each.take, held.tokens))
             self._accounts[each.name] = each.account

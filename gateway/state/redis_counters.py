@@ -18,6 +18,7 @@ from gateway.accounting import (
     Cold,
     Expired,
     LedgerEntry,
+    Outlook,
     Period,
     Plan,
     RateTake,
@@ -145,11 +146,15 @@ class RedisCounters:
         keys = _keys(tenant_id)
         await self._client.run(lambda client: client.delete(keys))
 
-    async def standings(self, plan: Plan) -> list[Standing] | Cold:
+    async def look(self, plan: Plan) -> Outlook | Cold:
         answer = await self._run(self._scripts.take, plan.tenant_id, _plan_as_json(plan, look=True))
-        if answer[0] == b"cold":
-            return Cold()
-        return [_standing(take, *row) for take, row in zip(plan.takes, answer[2], strict=True)]
+        match answer:
+            case [b"looked", now_us, standings, [*refused]]:
+                return Outlook(now_us / SECOND_US, _standings(plan, standings), _refused(plan, *refused))
+            case [b"looked", now_us, standings, tokens]:
+                return Outlook(now_us / SECOND_US, _standings(plan, standings), tokens)
+            case _:
+                return Cold()
 
     # ── calls ────────────────────────────────────────────────────────────────────────────
 
@@ -283,13 +288,21 @@ def _verdict(plan: Plan, answer: list[Any]) -> Verdict:
             return Taken(
                 tokens,
                 now_us / SECOND_US,
-                tuple(_standing(take, *row) for take, row in zip(plan.takes, standings, strict=True)),
+                _standings(plan, standings),
                 tuple(period.decode() for period in periods),
             )
-        case [b"refused", now_us, index, standing, retry_us]:
-            return Refused(_standing(plan.takes[index], *standing), now_us / SECOND_US, _time(retry_us))
+        case [b"refused", *refused]:
+            return _refused(plan, *refused)
         case _:
             return Cold()
+
+
+def _refused(plan: Plan, now_us: int, index: int, standing: list[int], retry_us: int) -> Refused:
+    return Refused(_standing(plan.takes[index], *standing), now_us / SECOND_US, _time(retry_us))
+
+
+def _standings(plan: Plan, rows: Iterable[list[int]]) -> tuple[Standing, ...]:
+    return tuple(_standing(take, *row) for take, row in zip(plan.takes, rows, strict=True))
 
 
 def _standing(take: Take, used: int, reserved: int, resets_us: int) -> Standing:

@@ -1,16 +1,15 @@
 """Counters that ask the ledger about tenants that they do not know: it is the truth, they are a view."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 
-from gateway.accounting import BudgetTake, Cold, Plan, Refused, Standing, Taken
+from gateway.accounting import BudgetTake, Cold, Outlook, Plan, Refused, Taken
 from gateway.errors import LimitsUnavailable
 from gateway.ports import Counters, LedgerStore
 
 
 class RestoredCounters:
-    """`take` and `standings` of a store that may be empty: after a restart, or when it lost its memory."""
+    """`take` and `look` of a store that may be empty: after a restart, or when it lost its memory."""
 
     def __init__(self, counters: Counters, ledger: LedgerStore, lease_s: float) -> None:
         self._counters = counters
@@ -28,15 +27,15 @@ class RestoredCounters:
             raise LimitsUnavailable
         return verdict
 
-    async def standings(self, plan: Plan) -> Sequence[Standing]:
-        """As `ports.Counters.standings`. Raises as `take` does."""
-        standings = await self._counters.standings(plan)
-        if isinstance(standings, Cold):
+    async def look(self, plan: Plan) -> Outlook:
+        """As `ports.Counters.look`. Raises as `take` does."""
+        outlook = await self._counters.look(plan)
+        if isinstance(outlook, Cold):
             await self._restore(plan)
-            standings = await self._counters.standings(plan)
-        if isinstance(standings, Cold):
+            outlook = await self._counters.look(plan)
+        if isinstance(outlook, Cold):
             raise LimitsUnavailable
-        return standings
+        return outlook
 
     async def _restore(self, plan: Plan) -> None:
         """Once for all who ask about the same tenant at the same time."""

@@ -124,9 +124,9 @@ async def refusal(store: Store, plan: Plan) -> Refused:
 
 
 async def standings(store: Store, plan: Plan) -> Sequence[Standing]:
-    found = await store.counters.standings(plan)
+    found = await store.counters.look(plan)
     assert not isinstance(found, Cold)
-    return found
+    return found.standings
 
 
 async def used(store: Store, plan: Plan) -> list[tuple[int, int]]:

@@ -53,8 +53,11 @@ class Replica:
 
     async def used(self) -> tuple[int, int]:
         """What is used and reserved of `ONE`; nothing by a store that was emptied."""
-        found = await self.counters.standings(plan("r", ONE))
-        return (0, 0) if isinstance(found, Cold) else (found[0].used, found[0].reserved)
+        found = await self.counters.look(plan("r", ONE))
+        if isinstance(found, Cold):
+            return 0, 0
+        (standing,) = found.standings
+        return standing.used, standing.reserved
 
 
 @asynccontextmanager
@@ -238,10 +241,10 @@ async def test_a_take_whose_answer_came_too_late_is_given_back(proxy: FaultProxy
     proxy.delay_s = 0.0
     await asyncio.sleep(0.3)
 
-    found = await replica.counters.standings(plan("r", ONE, slots(1)))
+    found = await replica.counters.look(plan("r", ONE, slots(1)))
 
     assert not isinstance(found, Cold)
-    assert [(each.used, each.reserved) for each in found] == [(0, 7), (0, 0)]
+    assert [(each.used, each.reserved) for each in found.standings] == [(0, 7), (0, 0)]
 
 
 async def test_a_take_whose_answer_was_lost_is_given_back(

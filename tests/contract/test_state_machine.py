@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -127,7 +128,10 @@ class Machine(RuleBasedStateMachine):
     @rule(asked=plans())
     def take(self, asked: Plan) -> None:
         self.tick()
+        foreseen = self.run(self.store.other.look(evolve(asked, reservation_id="another")))
         verdict = self.run(self.store.counters.take(asked))
+        if asked.reservation_id not in self.model.held:
+            assert getattr(foreseen, "answer", foreseen) == getattr(verdict, "tokens", verdict)
         match self.model.take(asked):
             case Cold():
                 assert verdict == Cold()
@@ -224,12 +228,14 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def they_stand_alike(self) -> None:
         self.tick()
-        found = self.run(self.store.counters.standings(ALL))
+        found = self.run(self.store.counters.look(ALL))
         if self.model.is_cold:
             assert found == Cold()
             return
         self.model.expire()
-        assert [(each.used, each.reserved) for each in found] == [self._expected(each) for each in found]
+        assert [(each.used, each.reserved) for each in found.standings] == [
+            self._expected(each) for each in found.standings
+        ]
 
     def _expected(self, standing: Standing) -> tuple[int, int]:
         take = standing.take

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.accounting import MAX_TOKENS, Cold, Plan, Refused, Scope, Standing, Take, Taken, Window
+from gateway.accounting import MAX_TOKENS, Cold, Outlook, Plan, Refused, Scope, Standing, Take, Taken, Window
 from tests.contract.plans import JANUARY, MIDNIGHT, MONDAY, NOW, TOTAL, bucket, budget, plan, rate, slots
 from tests.contract.stores import Store, refusal, standings, take, used
 
@@ -22,7 +22,7 @@ async def test_a_tenant_that_the_store_was_not_told_of_is_cold(cold_store: Store
     await cold_store.set_time(NOW)
 
     assert await cold_store.counters.take(plan("r1", rate(60))) == Cold()
-    assert await cold_store.counters.standings(plan("r1", rate(60))) == Cold()
+    assert await cold_store.counters.look(plan("r1", rate(60))) == Cold()
 
 
 async def test_a_take_tells_where_everything_stands(store: Store):
@@ -242,8 +242,39 @@ async def test_a_reserved_budget_may_come_back_at_any_time(store: Store):
     assert (await refusal(store, plan("r2", budget(10, Window.TOTAL)))).retry_at == NOW + 1
 
 
-async def test_standings_take_nothing(store: Store):
+async def test_a_look_takes_nothing(store: Store):
     """Asked as often as one likes."""
     asked: Plan = plan("r1", rate(60), bucket(600), slots(4), budget(1000))
 
     assert await used(store, asked) == await used(store, asked) == [(0, 0)] * 4
+
+
+async def test_a_look_tells_what_would_be_granted(store: Store):
+    """And where everything stands before; whole answer."""
+    takes = (rate(60), bucket(600), slots(4), budget(1000), budget(None, Window.TOTAL))
+    await take(store, plan("r1", *takes, needed=500))
+
+    foreseen = await store.other.look(plan("r2", *takes, needed=10, wanted=300))
+
+    assert foreseen == Outlook(
+        now=NOW,
+        standings=(
+            Standing(takes[0], used=1, reserved=0, resets_at=NOW + 1),
+            Standing(takes[1], used=500, reserved=0, resets_at=NOW + 50),
+            Standing(takes[2], used=1, reserved=0, resets_at=None),
+            Standing(takes[3], used=0, reserved=500, resets_at=MIDNIGHT),
+            Standing(takes[4], used=0, reserved=500, resets_at=None),
+        ),
+        answer=100,
+    )
+    assert (await take(store, plan("r2", *takes, needed=10, wanted=300))).tokens == 100
+
+
+@pytest.mark.parametrize("full", FULL_AFTER_ONE)
+async def test_a_look_tells_what_would_be_refused(store: Store, full: Take):
+    await take(store, plan("r1", full))
+
+    foreseen = await store.other.look(plan("r2", full))
+
+    assert isinstance(foreseen, Outlook)
+    assert foreseen.answer == await refusal(store, plan("r2", full))

@@ -3,7 +3,7 @@
 import pytest
 from attrs import define, evolve, field
 
-from gateway.accounting import Evidence, LedgerEntry, Window
+from gateway.accounting import Evidence, LedgerEntry, Outlook, Window
 from gateway.state.local_counters import LocalCounters
 from gateway.state.upkeep import Upkeep
 from gateway.storage.database import Database
@@ -46,8 +46,9 @@ async def overdue(clock: SetClock) -> LocalCounters:
 
 
 async def used(counters: LocalCounters) -> int:
-    (standing,) = await counters.standings(plan("r2", DAY))  # type: ignore[misc]
-    return standing.used
+    found = await counters.look(plan("r2", DAY))
+    assert isinstance(found, Outlook)
+    return found.standings[0].used
 
 
 async def test_an_intent_without_an_end_is_charged_in_full(ledger: Ledger):

@@ -1,4 +1,4 @@
--- Take everything that a plan wants, or nothing; with `look`, only tell where it stands.
+-- Take everything that a plan wants, or nothing; with `look`, only tell where it stands and what would be taken.
 --
 -- ARGV[1]: {id, needed, wanted, lease, look, takes: [[kind, account, limit, periods?], …]}, times in µs; a limit
 -- of -1 is none; periods are [id, ends], ends 0 for never.
@@ -120,7 +120,7 @@ local function refusal(plan, measured, now)
     local amount = amount_of(take, plan.needed)
     if take[3] == 0 or math.max(0, measured[i].free) < amount then
       local retry = retry_at(take, measured[i], amount, now)
-      return {'refused', now, i - 1, standing(measured[i]), retry}
+      return {now, i - 1, standing(measured[i]), retry}
     end
   end
 end
@@ -226,7 +226,7 @@ local function run(plan)
   expire(now, MAX_EXPIRED)
   local measured, texts = load(plan.takes, now)
   if plan.look then
-    return {'standings', now, standings(measured)}
+    return {'looked', now, standings(measured), refusal(plan, measured, now) or granted(plan, measured)}
   end
   local known = redis.call('HGET', OPEN, plan.id)
   if known and not redis.call('ZSCORE', CHARGED, plan.id) then
@@ -235,7 +235,7 @@ local function run(plan)
   local refused = refusal(plan, measured, now)
   if refused then
     mend(plan.takes, measured, texts, now)
-    return refused
+    return {'refused', unpack(refused)}
   end
   local record = consume(plan, measured, granted(plan, measured), now)
   tidy(now)
