@@ -1,7 +1,6 @@
 """The app: Starlette around one catch-all endpoint, and the pipeline as one list. The order is the design."""
 
 from random import random
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -10,7 +9,7 @@ from starlette.routing import Route
 from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
 from gateway.middleware.auth import Auth
-from gateway.middleware.budgets import Budgets, OutputBounds
+from gateway.middleware.budgets import Budgets
 from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.limits import Limits
@@ -20,9 +19,7 @@ from gateway.middleware.target import Target
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
-
-# Less is no answer: a request that can't even have this much is refused.
-MIN_OUTPUT_TOKENS: Final = 16
+from gateway.rules.plans import OutputBounds
 
 
 def build(resources: Resources) -> Starlette:
@@ -84,7 +81,7 @@ def pipeline(resources: Resources) -> list[Middleware]:
         Middleware(
             Budgets,
             clock=resources.clock,
-            outputs=OutputBounds(config.max_output_tokens, config.default_output_tokens, MIN_OUTPUT_TOKENS),
+            outputs=OutputBounds(config.max_output_tokens, config.default_output_tokens),
             lease_s=LEASE_S,
         ),
         # One atomic call takes all or nothing; the settler ends it, whatever becomes of the request.

@@ -20,8 +20,8 @@ from gateway.model import Exchange, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
-from gateway.rules import budgets, limits
 from gateway.rules.model_names import canonical
+from gateway.rules.plans import takes_of
 from gateway.rules.quota_headers import usage_document
 
 _TEXT: Final = b"text/plain; charset=utf-8"
@@ -112,10 +112,7 @@ class Endpoint:
         if principal is None:
             raise RuntimeError("usage was asked past Auth")
         ids = principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
-        takes = (
-            *limits.takes(*ids),
-            *budgets.takes(*ids, now=now, zone=zone_for(principal)),
-        )
+        takes = takes_of(*ids, now=now, zone=zone_for(principal))
         plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0)
         outlook = await self._allowances.look(plan)
         document = usage_document(

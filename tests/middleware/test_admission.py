@@ -20,11 +20,12 @@ from gateway.errors import (
 )
 from gateway.formats.chat import ChatCall, Message, Sampling
 from gateway.middleware.admission import Admission
-from gateway.middleware.budgets import Budgets, OutputBounds
+from gateway.middleware.budgets import Budgets
 from gateway.middleware.context import answer, exchange_of, open_exchange
 from gateway.middleware.limits import Limits
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.model import AuditRow, Exchange, ModelCard, Usage
+from gateway.rules.plans import OutputBounds
 from gateway.state.local_counters import LocalCounters
 from gateway.state.restored_counters import RestoredCounters
 from tests.asgi import PRINCIPAL, Answered, FakeClock, call, exchange, scope_of

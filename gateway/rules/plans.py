@@ -1,0 +1,69 @@
+"""Plans: all that a request takes, by who asks and by what it asks for."""
+
+from collections.abc import Iterable
+from datetime import tzinfo
+from typing import Final
+
+from attrs import frozen
+
+from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, Take
+from gateway.model import Demand
+from gateway.rules import budgets, limits
+
+# Less is no answer: a request that can't even have this much is refused.
+MIN_OUTPUT_TOKENS: Final = 16
+
+
+@frozen
+class OutputBounds:
+    """Tokens of output: the most, what is reserved unless the caller says, and the least worth having."""
+
+    cap: int
+    default: int
+    """Only where tokens are limited: an unbounded caller has no reason to ask for less than the cap."""
+    minimum: int = MIN_OUTPUT_TOKENS
+
+
+def takes_of(
+    tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo
+) -> tuple[Take, ...]:
+    """What a request takes of limits and budgets, in the order in which they refuse."""
+    return (
+        *limits.takes(tenant, key, tenant_id, key_id),
+        *budgets.takes(tenant, key, tenant_id, key_id, now=now, zone=zone),
+    )
+
+
+def demand_of(
+    prompt_bound: int, asked_max_tokens: int | None, runs: int, takes: Iterable[Take], outputs: OutputBounds
+) -> Demand:
+    """What is asked for; without `asked_max_tokens`, the cap or, where a take limits tokens, the default."""
+    default = min(outputs.default, outputs.cap) if _limit_tokens(takes) else outputs.cap
+    return Demand(prompt_bound, budgets.output_wanted(asked_max_tokens, outputs.cap, default), runs)
+
+
+def plan_of(
+    tenant_id: str,
+    reservation_id: str,
+    takes: tuple[Take, ...],
+    demand: Demand,
+    *,
+    minimum_output: int,
+    lease_s: float,
+) -> Plan:
+    """Reserve all that is wanted where nothing is short, else down to the least that makes sense."""
+    bound, output, runs = demand.prompt_bound, demand.output, demand.runs
+    return Plan(
+        tenant_id=tenant_id,
+        reservation_id=reservation_id,
+        takes=takes,
+        tokens_needed=budgets.tokens_needed(bound, output, minimum_output, runs),
+        tokens_wanted=budgets.tokens_wanted(bound, output, runs),
+        lease_s=lease_s,
+    )
+
+
+def _limit_tokens(takes: Iterable[Take]) -> bool:
+    return any(
+        limits.limit_of(take) is not None for take in takes if isinstance(take, BucketTake | BudgetTake)
+    )
