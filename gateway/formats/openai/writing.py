@@ -4,11 +4,9 @@ The text of a content chunk is put together by hand: it is written once for ever
 """
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final
 
 import orjson
-from attrs import evolve
 
 from gateway.errors import GatewayError
 from gateway.formats import sse
@@ -26,12 +24,14 @@ from gateway.formats.dialects import openai_error
 from gateway.formats.joined import Joined, joined
 from gateway.formats.logprobs import complete
 from gateway.formats.openai.tools import write_call
+from gateway.formats.told_calls import ToldCalls
 from gateway.model import JsonObject, Usage
 
 JSON_CONTENT_TYPE: Final = b"application/json"
 # Which configuration of a backend answered is not told; clients only look whether it changes.
 FINGERPRINT: Final = "fp_neuronetz"
 _ID_PREFIX: Final = "chatcmpl-"
+_CALL_PREFIX: Final = "call_"
 
 
 class ChatWriter:
@@ -44,7 +44,7 @@ class ChatWriter:
     content_type = sse.CONTENT_TYPE
 
     def __init__(self, stamp: AnswerStamp, call: ChatCall) -> None:
-        self._calls = _Calls(stamp, call)
+        self._calls = ToldCalls(stamp, call, _CALL_PREFIX)
         self._top_logprobs = call.top_logprobs
         self._include_usage = call.include_usage
         head = orjson.dumps(
@@ -102,7 +102,10 @@ class ChatWriter:
         return chunk[:start] + self._tail.replace(b'"logprobs":null', b'"logprobs":' + logprobs, 1)
 
     def _tool_calls(self, calls: tuple[ToolCall, ...]) -> bytes:
-        told = self._calls.told(calls)
+        first = self._calls.count
+        told = [
+            {"index": index} | write_call(call) for index, call in enumerate(self._calls.told(calls), first)
+        ]
         return self._chunk(b'"content":"","tool_calls":' + orjson.dumps(told)) if told else b""
 
     def _finish(self, finish: Finish) -> bytes:
@@ -123,7 +126,7 @@ class ChatWriter:
 def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
     """The whole chat.completion. Raise the error of a Failure, and BackendFailed without a Finish."""
     answer = joined(events, call)
-    calls = _Calls(stamp, call)
+    calls = ToldCalls(stamp, call, _CALL_PREFIX)
     told = calls.told(answer.calls)
     choice = {
         "index": 0,
@@ -151,33 +154,6 @@ def answer_id(stamp: AnswerStamp) -> str:
 # ── pieces of an answer ──────────────────────────────────────────────────────────────────
 
 
-class _Calls:
-    """The calls of one answer, numbered through it; each with an id, derived where the backend gave none."""
-
-    def __init__(self, stamp: AnswerStamp, call: ChatCall) -> None:
-        self._stamp = stamp
-        self._most = 1 if call.parallel_tool_calls is False else None
-        self._count = 0
-
-    def told(self, calls: tuple[ToolCall, ...]) -> list[JsonObject]:
-        """The calls that the caller is to see, in the shape of a chunk."""
-        left = None if self._most is None else self._most - self._count
-        written = [self._written(call, index) for index, call in enumerate(calls[:left], self._count)]
-        self._count += len(written)
-        return written
-
-    def reason(self, reason: str) -> str:
-        """Clients look for calls only where the reason says so."""
-        return "tool_calls" if self._count and reason == "stop" else reason
-
-    def _written(self, call: ToolCall, index: int) -> JsonObject:
-        with_id = call if call.id else evolve(call, id=self._derived_id(index))
-        return {"index": index} | write_call(with_id)
-
-    def _derived_id(self, index: int) -> str:
-        return "call_" + sha256(f"{self._stamp.id}/{index}".encode()).hexdigest()[:24]
-
-
 def _logprobs(items: Iterable[JsonObject], top: int | None) -> JsonObject:
     return {"content": [complete(item, top) for item in items], "refusal": None}
 
@@ -193,7 +169,7 @@ def _usage(usage: Usage) -> JsonObject:
 # ── whole answers ────────────────────────────────────────────────────────────────────────
 
 
-def _message(answer: Joined, told: list[JsonObject]) -> JsonObject:
+def _message(answer: Joined, told: tuple[ToolCall, ...]) -> JsonObject:
     """`content` is null where the model only calls; thinking goes by both names that clients know."""
     message: JsonObject = {
         "role": "assistant",
@@ -203,8 +179,5 @@ def _message(answer: Joined, told: list[JsonObject]) -> JsonObject:
     if answer.thinking:
         message |= {"reasoning": answer.thinking, "reasoning_content": answer.thinking}
     if told:
-        # Only chunks number their calls.
-        message["tool_calls"] = [
-            {name: value for name, value in call.items() if name != "index"} for call in told
-        ]
+        message["tool_calls"] = [write_call(call) for call in told]
     return message
