@@ -7,7 +7,7 @@ Ollama and in OpenAI's clients. All raise InvalidRequest, whose `param` is the p
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, UnsupportedField
 from gateway.model import JsonObject
 
 # Integers beyond 2^53 are rounded by parsers that read numbers as doubles; no field of ours needs more.
@@ -87,6 +87,12 @@ class Fields:
             return value
         raise self.refuse(name, "one of " + ", ".join(allowed))
 
+    def required_choice(self, name: str, *allowed: str) -> str:
+        value = self.choice(name, *allowed)
+        if value is None:
+            raise self.refuse(name, "given: one of " + ", ".join(allowed))
+        return value
+
     def array(self, name: str, at_most: int | None = None) -> list[Any]:
         """A list, or an empty one where there is none."""
         value = self._object.get(name)
@@ -108,6 +114,12 @@ class Fields:
         value = self._object.get(name)
         return None if value is None else Fields(value, self.path(name))
 
+    def required_object(self, name: str) -> "Fields":
+        child = self.object(name)
+        if child is None:
+            raise self.refuse(name, "given: an object")
+        return child
+
     def objects(self, name: str, at_most: int | None = None) -> list["Fields"]:
         path = self.path(name)
         return [Fields(value, f"{path}[{index}]") for index, value in enumerate(self.array(name, at_most))]
@@ -124,6 +136,14 @@ class Fields:
                 raise InvalidRequest(
                     f"'{path}' is not a field, and too close to '{meant}' to be ignored.", param=path
                 )
+
+    def refuse_unknown(self, known: frozenset[str]) -> None:
+        """Refuse every field that is not one of these, look-alikes with a better hint."""
+        self.refuse_look_alikes(known)
+        for name in self._object:
+            if name not in known and self.has(name):
+                path = self.path(name)
+                raise UnsupportedField(f"'{path}' is not taken here; leave it out.", param=path)
 
 
 def _range(what: str, lowest: float, highest: float) -> str:

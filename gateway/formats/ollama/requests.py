@@ -21,6 +21,7 @@ from gateway.formats.fields import Fields
 from gateway.formats.images import read_images
 from gateway.formats.ollama.messages import read_messages, write_message
 from gateway.formats.ollama.options import read_options, write_options
+from gateway.formats.thinking import read_think
 from gateway.model import JsonObject
 
 CHAT_PATH: Final = "/api/chat"
@@ -29,7 +30,6 @@ GENERATE_PATH: Final = "/api/generate"
 MAX_TOOLS: Final = 512
 # Ollama's own bound.
 MAX_TOP_LOGPROBS: Final = 20
-THINKING_LEVELS: Final = ("low", "medium", "high", "max")
 
 _COMMON: Final = frozenset(
     {"model", "stream", "format", "keep_alive", "options", "think", "truncate", "shift"}
@@ -98,7 +98,7 @@ def _read_common(fields: Fields) -> dict[str, Any]:
         "stream": True if stream is None else stream,
         "sampling": sampling,
         "format": _read_format(fields),
-        "think": _read_think(fields),
+        "think": read_think(fields),
         "top_logprobs": _read_top_logprobs(fields),
         "keep_alive": read_keep_alive(fields),
         "truncate": fields.boolean("truncate"),
@@ -115,13 +115,6 @@ def _read_format(fields: Fields) -> Format | None:
     if isinstance(value, dict):
         return Format(schema=value)
     raise fields.refuse("format", '"json" or a JSON Schema as an object')
-
-
-def _read_think(fields: Fields) -> bool | str | None:
-    value = fields.raw("think")
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in THINKING_LEVELS):
-        return value
-    raise fields.refuse("think", "true, false, or one of " + ", ".join(THINKING_LEVELS))
 
 
 def _read_top_logprobs(fields: Fields) -> int | None:

@@ -45,9 +45,7 @@ def read_messages(body: Fields) -> tuple[Message, ...]:
 
 def _read_message(message: Fields) -> Message:
     message.refuse_look_alikes(_FIELDS)
-    role = message.choice("role", *_ROLES)
-    if role is None:
-        raise message.refuse("role", "given: one of " + ", ".join(_ROLES))
+    role = message.required_choice("role", *_ROLES)
     if role in ("tool", "function"):
         return _read_answer(message)
     if role == "assistant":

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from gateway.errors import InvalidRequest
 from gateway.formats.chat import Format, Sampling
 from gateway.formats.fields import Fields
+from gateway.formats.thinking import read_think
 from gateway.model import JsonObject
 
 MAX_STOPS: Final = 4
@@ -114,9 +114,7 @@ def read_format(body: Fields) -> Format | None:
     response_format = body.object("response_format")
     if response_format is None:
         return None
-    kind = response_format.choice("type", "text", "json_object", "json_schema")
-    if kind is None:
-        raise response_format.refuse("type", "given: text, json_object or json_schema")
+    kind = response_format.required_choice("type", "text", "json_object", "json_schema")
     if kind == "text":
         return None
     if kind == "json_object":
@@ -149,7 +147,6 @@ def _read_schema(parent: Fields) -> JsonObject | None:
 # ── thinking ─────────────────────────────────────────────────────────────────────────────
 
 THINK_FIELDS: Final = frozenset({"think", "reasoning", "reasoning_effort", "chat_template_kwargs"})
-_LEVELS: Final = ("low", "medium", "high", "max")
 _EFFORTS: Final[dict[str, bool | str]] = {
     "none": False,
     "minimal": "low",
@@ -162,10 +159,10 @@ _EFFORTS: Final[dict[str, bool | str]] = {
 }
 
 
-def read_think(body: Fields) -> bool | str | None:
+def read_thinking(body: Fields) -> bool | str | None:
     """`think` as Ollama has it, else the effort of `reasoning` or `reasoning_effort`, else vLLM's switch."""
     if body.has("think"):
-        return _read_native_think(body)
+        return read_think(body)
     reasoning = body.object("reasoning")
     for name, fields in (("effort", reasoning), ("reasoning_effort", body)):
         effort = fields.choice(name, *_EFFORTS) if fields else None
@@ -183,10 +180,3 @@ def write_think(think: bool | str | None) -> JsonObject:
     if think is not True:
         written["reasoning_effort"] = think or "none"
     return written
-
-
-def _read_native_think(body: Fields) -> bool | str:
-    think = body.raw("think")
-    if isinstance(think, bool) or (isinstance(think, str) and think in _LEVELS):
-        return think
-    raise InvalidRequest("'think' must be true, false or one of " + ", ".join(_LEVELS), param="think")

@@ -74,7 +74,7 @@ def read_tool_calls(message: Fields) -> tuple[ToolCall, ...]:
 def _read_tool(tool: Fields) -> Tool:
     tool.refuse_look_alikes(_TOOL_FIELDS)
     _refuse_other_types(tool)
-    return _read_function(_required_object(tool, "function"))
+    return _read_function(tool.required_object("function"))
 
 
 def _read_function(function: Fields) -> Tool:
@@ -92,7 +92,7 @@ def _read_function(function: Fields) -> Tool:
 
 def _read_call(call: Fields) -> ToolCall:
     _refuse_other_types(call)
-    function = _required_object(call, "function")
+    function = call.required_object("function")
     return ToolCall(
         id=call.text("id"), name=function.required_string("name"), arguments=_read_arguments(function)
     )
@@ -111,13 +111,6 @@ def _refuse_other_types(tool: Fields) -> None:
         raise UnsupportedField(
             f"'{param}' must be function: this gateway runs no tools of its own.", param=param
         )
-
-
-def _required_object(parent: Fields, name: str) -> Fields:
-    child = parent.object(name)
-    if child is None:
-        raise parent.refuse(name, "given: an object")
-    return child
 
 
 # ── the choice ───────────────────────────────────────────────────────────────────────────
@@ -141,7 +134,7 @@ def _chosen_by_name(choice: Fields, tools: tuple[Tool, ...]) -> tuple[tuple[Tool
     """`{"type": "function", "function": {"name"}}`, the elder `{"name"}`, or allowed_tools."""
     kind = choice.choice("type", "function", "allowed_tools") or "function"
     if kind == "allowed_tools":
-        return _allowed(_required_object(choice, "allowed_tools"), tools)
+        return _allowed(choice.required_object("allowed_tools"), tools)
     name = _name_of(choice, tools)
     return tools, ToolChoice("required", name)
 

@@ -10,7 +10,7 @@ from gateway.formats.fields import Fields
 from gateway.formats.openai.parameters import (
     read_format,
     read_sampling,
-    read_think,
+    read_thinking,
     read_top_logprobs,
     write_format,
     write_sampling,
@@ -247,7 +247,7 @@ def test_formats_are_written(format: Format | None, written: dict[str, Any]) -> 
 )
 def test_thinking_is_read(wire: dict[str, Any], think: bool | str | None) -> None:
     """`think`, then `reasoning.effort`, then `reasoning_effort`, then the switch of the templates."""
-    assert read_think(Fields(wire)) == think
+    assert read_thinking(Fields(wire)) == think
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_thinking_is_read(wire: dict[str, Any], think: bool | str | None) -> Non
 def test_unknown_efforts_are_refused(wire: dict[str, Any]) -> None:
     """The error lists what can be asked for."""
     with pytest.raises(InvalidRequest, match=r"low, medium, high|a string"):
-        read_think(Fields(wire))
+        read_thinking(Fields(wire))
 
 
 @pytest.mark.parametrize(
