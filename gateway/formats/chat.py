@@ -105,7 +105,8 @@ class Sampling:
 class ChatCall:
     """A chat, whichever surface it came by. `model` is as the caller wrote it.
 
-    `think` is None (the model's default), a bool, or a level: low, medium, high, max.
+    `think` is None (the model's default), a bool, or a level: low, medium, high, max. With `think_if_able`
+    a model that is known not to think just answers. `omit_thinking`: it is not to be shown.
     `top_logprobs` is None when log probabilities were not asked for, else 0 to 20.
     `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream.
     `dropped` names fields that were read and will not be honoured; they are told in a header.
@@ -120,6 +121,8 @@ class ChatCall:
     parallel_tool_calls: bool | None = None
     format: Format | None = None
     think: bool | str | None = None
+    think_if_able: bool = False
+    omit_thinking: bool = False
     top_logprobs: int | None = None
     keep_alive: float | None = None
     truncate: bool | None = None
@@ -285,10 +288,11 @@ class ToolCalls:
 
 @frozen
 class Finish:
-    """The regular end, exactly once and last. `reason` is stop, length or tool_calls.
+    """The regular end, exactly once and last. `reason` is stop, length, tool_calls or content_filter.
 
     `usage` is None where the backend did not count. `context` is /api/generate's. `vectors` are all that an
-    `EmbedCall` is answered by, one for each input.
+    `EmbedCall` is answered by, one for each input. `stop_sequence` is the text that ended the answer, "" where
+    there was none or the backend does not say.
     """
 
     reason: str
@@ -296,6 +300,7 @@ class Finish:
     timings: Timings = field(factory=Timings)
     context: tuple[int, ...] = ()
     vectors: tuple[Vector, ...] = ()
+    stop_sequence: str = ""
 
 
 @frozen

@@ -27,7 +27,7 @@ _REASONS: Final = {
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
-    "content_filter": "stop",
+    "content_filter": "content_filter",
 }
 # vLLM's words for an answer that it gave up.
 _GIVEN_UP: Final = frozenset({"abort", "error"})
@@ -40,6 +40,7 @@ class _Reader:
     def __init__(self) -> None:
         self._splitter = EventSplitter()
         self._reason: str | None = None
+        self._stop_sequence = ""
         self._usage: Usage | None = None
         self._timings = Timings()
         self._is_over = False
@@ -94,6 +95,8 @@ class _Reader:
             self._fail(None, events)
         elif reason:
             self._reason = _REASONS.get(reason, "stop")
+            # vLLM's: the text that matched, the number of a token, or null.
+            self._stop_sequence = _text(choice.get("stop_reason"))
 
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         raise NotImplementedError
@@ -115,7 +118,8 @@ class _Reader:
         self._is_over = True
         if calls := self._calls():
             events.append(ToolCalls(calls))
-        events.append(Finish(_reason(self._reason, bool(calls)), self._usage, self._timings))
+        reason = _reason(self._reason, bool(calls))
+        events.append(Finish(reason, self._usage, self._timings, stop_sequence=self._stop_sequence))
 
 
 class ChatReader(_Reader):
@@ -250,8 +254,8 @@ def _text(value: Any) -> str:
 
 
 def _reason(reason: str, has_calls: bool) -> str:
-    """OpenAI's word for an answer with calls, which some servers leave at stop; length stays length."""
-    if reason == "length":
+    """OpenAI's word for an answer with calls, which some servers leave at stop; what was cut stays cut."""
+    if reason in ("length", "content_filter"):
         return reason
     return "tool_calls" if has_calls else "stop"
 

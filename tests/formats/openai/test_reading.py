@@ -199,7 +199,19 @@ def test_a_stream_that_is_cut_never_looks_complete(name: str, data: st.DataObjec
         ),
         pytest.param(chunk({"content": "Hi"}, "length") + DONE, [Delta("Hi"), Finish("length")], id="length"),
         pytest.param(
-            chunk({"content": "Hi"}, "content_filter") + DONE, [Delta("Hi"), Finish("stop")], id="filter"
+            chunk({"content": "Hi"}, "content_filter") + DONE,
+            [Delta("Hi"), Finish("content_filter")],
+            id="filter",
+        ),
+        pytest.param(
+            chunk({"content": "Hi"}, "stop", choice={"stop_reason": "\n"}) + DONE,
+            [Delta("Hi"), Finish("stop", stop_sequence="\n")],
+            id="the text that vLLM stopped at",
+        ),
+        pytest.param(
+            chunk({"content": "Hi"}, "stop", choice={"stop_reason": 128001}) + DONE,
+            [Delta("Hi"), Finish("stop")],
+            id="the token that vLLM stopped at is no text",
         ),
         pytest.param(chunk({}, "tool_calls") + DONE, [Finish("stop")], id="a reason of calls without any"),
         pytest.param(
