@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ClientLeft, MalformedRequest
 from gateway.middleware.context import open_exchange
-from gateway.model import Exchange, Network, Outcome, Route
+from gateway.model import Exchange, Network, Outcome, Route, Surface
 from gateway.ports import Clock, NewId, Sink
 from gateway.rules.audit import row_of
 from gateway.rules.endpoints import route_of, surface_of
@@ -97,7 +97,11 @@ class _Watched:
         if message["type"] == "http.response.start":
             self.exchange.status = message["status"]
             headers: list[Any] = message["headers"]
-            headers.append((b"x-request-id", self.exchange.request_id.encode("ascii")))
+            request_id = self.exchange.request_id.encode("ascii")
+            headers.append((b"x-request-id", request_id))
+            if self.exchange.surface is Surface.ANTHROPIC:
+                # Under this name Anthropic's clients look for it.
+                headers.append((b"request-id", request_id))
         elif message["type"] == "http.response.body":
             self.exchange.bytes_out += len(message.get("body", b""))
         try:

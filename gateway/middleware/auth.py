@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import Unauthenticated
+from gateway.errors import MalformedRequest, Unauthenticated
 from gateway.middleware.context import exchange_of
 from gateway.ports import Authenticator
 from gateway.rules.request_head import token_of
@@ -19,7 +19,9 @@ class Auth:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.operation is None or not exchange.operation.is_public:
-                token = token_of(exchange.head)
+                token = token_of(exchange.head, exchange.surface)
+                if isinstance(token, MalformedRequest):
+                    raise token
                 exchange.principal = await self.authenticator.principal_of(token) if token else None
                 if exchange.principal is None:
                     raise Unauthenticated

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError, MalformedRequest, MisdirectedRequest
-from gateway.model import Network, RequestHead
+from gateway.model import Network, RequestHead, Surface
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -30,6 +30,7 @@ _NAMED: Final = _ONCE | {b"user-agent", b"x-request-id", b"x-forwarded-for"}
 # RFC 9110 7.2: host and port alone; user information, a path or white space would be another authority.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _BEARER: Final = re.compile(r"(?i:bearer) ([!-~]+)")
+_TOKEN: Final = re.compile(r"[!-~]+")
 
 
 def head_of(headers: Headers) -> RequestHead:
@@ -64,8 +65,16 @@ def refusal_of(head: RequestHead, http_version: str, allowed_hosts: frozenset[st
     return None
 
 
-def token_of(head: RequestHead) -> str | None:
-    """What stands behind `Authorization: Bearer`, unchecked; None for anything else."""
+def token_of(head: RequestHead, surface: Surface) -> str | MalformedRequest | None:
+    """What stands behind `Authorization: Bearer`, unchecked; None for anything else.
+
+    Anthropic's callers may send it as `x-api-key` instead. Not both: they may be of two different callers.
+    """
+    if surface is Surface.ANTHROPIC and b"x-api-key" in head.fields:
+        if b"authorization" in head.fields:
+            return MalformedRequest("Authorization and x-api-key came together; send one of them.")
+        key = head.text(b"x-api-key") or ""
+        return key if _TOKEN.fullmatch(key) else None
     match = _BEARER.fullmatch(head.text(b"authorization") or "")
     return match[1] if match else None
 

@@ -40,6 +40,14 @@ async def test_a_served_request_leaves_one_row():
     assert row.received_at_us == 1_800_000_000_000_000
 
 
+@pytest.mark.parametrize(("path", "is_told"), [("/v1/messages", True), ("/v1/models", False)])
+async def test_anthropics_clients_find_the_request_id_under_their_own_name(path: str, is_told: bool):
+    answered = await call(audited(ok, Rows()), "POST", path)
+
+    assert answered.headers["x-request-id"] == "r1"
+    assert answered.headers.get("request-id") == ("r1" if is_told else None)
+
+
 async def test_the_target_is_classified_once_for_all_layers():
     """What the layers below decide on is the table's verdict on the raw target."""
     seen = []

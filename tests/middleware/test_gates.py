@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.errors import MutationBlocked, RouteNotFound, StoreUnavailable, Unauthenticated
+from gateway.errors import MalformedRequest, MutationBlocked, RouteNotFound, StoreUnavailable, Unauthenticated
 from gateway.middleware.auth import Auth
 from gateway.middleware.context import open_exchange
 from gateway.middleware.mutation_block import MutationBlock
@@ -85,6 +85,27 @@ async def test_anything_else_is_unauthenticated_alike(value: bytes | None):
 
     assert not below.reached
     assert str(caught.value) == str(Unauthenticated())
+
+
+async def test_anthropics_callers_may_send_the_key_alone():
+    below = Passed()
+    given = exchange(path="/v1/messages", head=RequestHead({b"x-api-key": b"nz_good"}))
+
+    await passed(Auth(below, authenticator=Keys()), given)
+
+    assert below.reached
+    assert given.principal == PRINCIPAL
+
+
+async def test_two_credentials_at_once_are_malformed():
+    """Before either of them is looked up."""
+    keys = Keys()
+    both = RequestHead({b"x-api-key": b"nz_good", b"authorization": b"Bearer nz_good"})
+
+    with pytest.raises(MalformedRequest):
+        await passed(Auth(Passed(), authenticator=keys), exchange(path="/v1/messages", head=both))
+
+    assert keys.asked == []
 
 
 async def test_a_store_that_is_down_is_never_a_401():

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from gateway.errors import MalformedRequest, MisdirectedRequest
-from gateway.model import RequestHead
+from gateway.model import RequestHead, Surface
 from gateway.rules.request_head import head_of, peer_of, refusal_of, token_of
 
 HOST = (b"host", b"gateway.example")
@@ -66,7 +66,7 @@ def test_only_allowed_hosts_are_served():
 @pytest.mark.parametrize("value", [b"Bearer nz_x", b"bearer nz_x", b"BEARER nz_x"])
 def test_the_scheme_is_read_without_regard_to_case(value: bytes):
     """RFC 9110 11.1."""
-    assert token_of(head_of([(b"authorization", value)])) == "nz_x"
+    assert token_of(head_of([(b"authorization", value)]), Surface.OPENAI) == "nz_x"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,37 @@ def test_the_scheme_is_read_without_regard_to_case(value: bytes):
               b"Bearer nz_x y", b"Bearer nz_x ", b"Bearer nz_\xe4", b" Bearer nz_x"],
 )  # fmt: skip
 def test_anything_else_is_no_token(value: bytes):
-    assert token_of(head_of([(b"authorization", value)])) is None
+    assert token_of(head_of([(b"authorization", value)]), Surface.ANTHROPIC) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "surface", "token"),
+    [
+        pytest.param([(b"x-api-key", b"nz_x")], Surface.ANTHROPIC, "nz_x", id="Anthropic's own"),
+        pytest.param([(b"authorization", b"Bearer nz_x")], Surface.ANTHROPIC, "nz_x", id="bearer there too"),
+        pytest.param([(b"x-api-key", b"nz_x")], Surface.OPENAI, None, id="nowhere else"),
+        pytest.param(
+            [(b"x-api-key", b"nz_y"), (b"authorization", b"Bearer nz_x")],
+            Surface.OPENAI,
+            "nz_x",
+            id="elsewhere it is no credential",
+        ),
+        pytest.param([(b"x-api-key", b"")], Surface.ANTHROPIC, None, id="an empty one"),
+        pytest.param([(b"x-api-key", b"nz_x y")], Surface.ANTHROPIC, None, id="more than a key"),
+        pytest.param([(b"x-api-key", b"Bearer nz_x")], Surface.ANTHROPIC, None, id="a scheme"),
+    ],
+)
+def test_anthropics_callers_may_send_the_key_alone(
+    headers: list[tuple[bytes, bytes]], surface: Surface, token: str | None
+):
+    assert token_of(head_of(headers), surface) == token
+
+
+def test_two_credentials_are_refused_where_both_are_known():
+    """They may be of two different callers, also when one is empty or the other's twin."""
+    head = head_of([(b"x-api-key", b"nz_x"), (b"authorization", b"Bearer nz_x")])
+
+    assert isinstance(token_of(head, Surface.ANTHROPIC), MalformedRequest)
 
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
