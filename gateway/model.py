@@ -35,6 +35,7 @@ class Operation(Enum):
     LEGACY_EMBEDDINGS = "legacy_embeddings"
     CHAT_COMPLETIONS = "chat_completions"
     EMBEDDINGS = "embeddings"
+    MESSAGES = "messages"
     MODELS = "models"
     MODEL = "model"
     USAGE = "usage"
@@ -61,6 +62,7 @@ _INFERENCE: Final = frozenset(
         Operation.LEGACY_EMBEDDINGS,
         Operation.CHAT_COMPLETIONS,
         Operation.EMBEDDINGS,
+        Operation.MESSAGES,
     }
 )
 
@@ -190,7 +192,8 @@ class ModelCard:
     """A model as a backend lists it. `name` is as the backend writes it: what is sent upstream.
 
     `modified_at` is seconds since the epoch, or None where the backend does not say. `digest` is 64
-    hexadecimal digits, or "". `details` has Ollama's six keys, all of them.
+    hexadecimal digits, or "". `details` has Ollama's six keys, all of them. `capabilities` are Ollama's words
+    (`tools`, `thinking`, `vision`, …), or None where the backend does not say.
     """
 
     name: str
@@ -199,6 +202,7 @@ class ModelCard:
     digest: str = ""
     details: JsonObject = field(factory=dict)
     owned_by: str = "library"
+    capabilities: frozenset[str] | None = None
 
 
 class Outcome(StrEnum):

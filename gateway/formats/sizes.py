@@ -5,12 +5,17 @@ template writes anew is measured as compact JSON: the rule that makes tokens of 
 """
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Any, Final
 
 import orjson
 
 from gateway.accounting import PromptSize
 from gateway.formats.chat import Call, ChatCall, EmbedCall, Format, GenerateCall, Message, Tool
+from gateway.rules.budgets import IMAGE_TOKENS
+
+# English text has about four bytes to a token.
+_BYTES_PER_TOKEN: Final = 4
 
 # `{"type": "function", "function": {"name": "", "description": "", "parameters": }}`, and a line end.
 _TOOL_FRAME_BYTES: Final = 88
@@ -29,6 +34,12 @@ def size_of(call: Call) -> PromptSize:
             return _size_of_generate(call)
         case EmbedCall():
             return _size_of_inputs(call.inputs)
+
+
+def likely_tokens(call: ChatCall) -> int:
+    """About how many tokens the prompt has, for telling callers; `rules.budgets` bounds what is reserved."""
+    size = size_of(call)
+    return ceil((size.text_bytes + size.schema_bytes) / _BYTES_PER_TOKEN) + IMAGE_TOKENS * size.images
 
 
 def runs_of(call: Call, kind: str) -> int:

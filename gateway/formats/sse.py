@@ -1,8 +1,8 @@
 """Server-sent events: bytes in any cut → the `data` of each event, and back.
 
 Only `data` matters to the protocols spoken here; `event:`, `id:`, `retry:` and comments are read and
-left out. What is written is `data:` alone: an `id:` line or an event without data makes OpenAI's
-clients raise.
+left out. What is written is `data:`, named by `event:` only for Anthropic's clients, who go by the name:
+an `id:` line or an event without data makes OpenAI's clients raise.
 """
 
 from typing import Final
@@ -23,6 +23,11 @@ DONE: Final = b"data: [DONE]\n\n"
 def frame(data: bytes) -> bytes:
     """One event with this data; a line feed in it begins another `data` line."""
     return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def named(name: str, data: bytes) -> bytes:
+    """One event with this name and this data."""
+    return b"event: " + name.encode("ascii") + b"\n" + frame(data)
 
 
 class EventSplitter:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from gateway.errors import GatewayError
-from gateway.formats import ollama, openai, sse
+from gateway.formats import anthropic, ollama, openai, sse
 from gateway.formats.chat import (
     AnswerReader,
     AnswerStamp,
@@ -24,7 +24,7 @@ from gateway.model import JsonObject, Operation
 
 @frozen
 class SurfaceFormat:
-    """How callers of one operation speak. `heartbeat` is a comment that keeps a silent stream open.
+    """How callers of one operation speak. `heartbeat` says nothing, and keeps a silent stream open.
 
     `prompt` is the field of the body that has what the model reads. Without a `writer` nothing is streamed.
     """
@@ -64,6 +64,9 @@ SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     ),
     Operation.EMBEDDINGS: SurfaceFormat(
         openai.read_embeddings, None, openai.write_embeddings_answer, prompt="input"
+    ),
+    Operation.MESSAGES: SurfaceFormat(
+        anthropic.read_chat, anthropic.ChatWriter, anthropic.write_chat_answer, heartbeat=anthropic.PING
     ),
 }
 

@@ -4,10 +4,11 @@ from attrs import evolve
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
-from gateway.formats.chat import Call
+from gateway.formats.chat import Call, ChatCall
 from gateway.formats.translation import SURFACES
 from gateway.middleware.context import exchange_of
 from gateway.middleware.intake import worked_on
+from gateway.model import ModelCard
 from gateway.ports import Catalogue
 from gateway.rules.model_names import canonical
 from gateway.rules.options import OptionBounds
@@ -36,8 +37,18 @@ class Target:
                 exchange.target = await self.catalogue.find(call.model)
                 if exchange.target is None:
                     raise ModelNotFound(call.model)
-                exchange.call = _bounded(call, self.bounds)
+                _, card = exchange.target
+                exchange.call = _able(_bounded(call, self.bounds), card)
         await self.app(scope, receive, send)
+
+
+def _able(call: Call, card: ModelCard) -> Call:
+    """The call without the thinking that it would like, where the model is known to have none."""
+    if not isinstance(call, ChatCall) or not call.think_if_able:
+        return call
+    if card.capabilities is None or "thinking" in card.capabilities:
+        return call
+    return evolve(call, think=None, dropped=(*call.dropped, "thinking"))
 
 
 def _bounded(call: Call, bounds: OptionBounds) -> Call:

@@ -110,6 +110,55 @@ EMBEDDINGS = {
     "model": "m", "input": ["x", "y"], "encoding_format": "base64", "dimensions": 5, "user": "u",
     "truncate": True, "num_ctx": 2048, "keep_alive": "5m",
 }  # fmt: skip
+CACHED = {"cache_control": {"type": "ephemeral"}}
+MESSAGES = {
+    "model": "m",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "s", **CACHED}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "x"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": IMAGE}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "y"},
+                {"type": "redacted_thinking", "data": "z"},
+                {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": [1]}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "c1",
+                    "content": [{"type": "text", "text": "sunny"}],
+                    "is_error": True,
+                }
+            ],
+        },
+        {"role": "system", "content": "s"},
+    ],
+    "stream": True,
+    "tools": [{"name": "f", "description": "d", "input_schema": SCHEMA, "strict": True, **CACHED}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "top_k": 5,
+    "stop_sequences": ["a"],
+    "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+    "metadata": {"user_id": "u"},
+    "context_management": {"edits": []},
+    "num_ctx": 2048,
+    "keep_alive": "5m",
+    "think": True,
+}
 BODIES: dict[Operation, dict[str, Any]] = {
     Operation.CHAT_COMPLETIONS: CHAT_COMPLETIONS,
     Operation.CHAT: CHAT,
@@ -117,6 +166,7 @@ BODIES: dict[Operation, dict[str, Any]] = {
     Operation.EMBED: EMBED,
     Operation.LEGACY_EMBEDDINGS: {"model": "m", "prompt": "x", "options": OPTIONS, "keep_alive": "5m"},
     Operation.EMBEDDINGS: EMBEDDINGS,
+    Operation.MESSAGES: MESSAGES,
 }
 PATHS = {
     *("/api/chat", "/api/generate", "/api/embed"),

@@ -18,6 +18,7 @@ CHAT = ChatCall("m", (), stream=True, top_logprobs=2, include_usage=True)
 CALLS: dict[Operation, Call] = {
     Operation.CHAT: CHAT,
     Operation.CHAT_COMPLETIONS: CHAT,
+    Operation.MESSAGES: CHAT,
     Operation.GENERATE: GenerateCall("m", "x", stream=True, top_logprobs=2),
     Operation.EMBED: EmbedCall("m", ("x", "y"), dimensions=2),
     Operation.LEGACY_EMBEDDINGS: EmbedCall("m", ("x", "y")),
@@ -90,7 +91,12 @@ DATES = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "9999-
 def relayed(surface: SurfaceFormat, call: Call, events: list[Event]) -> list[Any]:
     """What the caller gets, streamed and whole; each frame and each body must be JSON."""
     frames = surface.writer(STAMP, call).write(events).splitlines() if surface.writer else []
-    texts = [frame.removeprefix(b"data: ") for frame in frames if frame and frame != b"data: [DONE]"]
+    silent = (b"", b"data: [DONE]")
+    texts = [
+        frame.removeprefix(b"data: ")
+        for frame in frames
+        if frame not in silent and not frame.startswith(b"event: ")
+    ]
     texts.append(surface.write_whole(events, STAMP, call))
     return [json.loads(text) for text in texts]
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -56,7 +56,13 @@ def _card(model: JsonObject) -> ModelCard | None:
         digest=digest[1] if digest else "",
         details=details(model.get("details")),
         owned_by=namespace(name),
+        capabilities=_capabilities(model.get("capabilities")),
     )
+
+
+def _capabilities(value: Any) -> frozenset[str] | None:
+    """Ollama tells them since 0.30."""
+    return frozenset(map(text_of, value)) if isinstance(value, list) else None
 
 
 def _entry(card: ModelCard) -> JsonObject:

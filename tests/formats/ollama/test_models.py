@@ -4,6 +4,7 @@ import json
 from hashlib import sha256
 
 import pytest
+from attrs import evolve
 from ollama._types import ListResponse
 
 from gateway.errors import BackendFailed
@@ -26,7 +27,7 @@ TINY = ModelCard("tiny:latest", 1_795_421_763.565756, 1_234_567, DIGEST, LLAMA, 
 
 def test_a_backends_models_are_read():
     """Cloud models and remote ones are left out: another machine would answer."""
-    assert read_tags(of_ollama("tags.json")) == (TINY,)
+    assert read_tags(of_ollama("tags.json")) == (evolve(TINY, capabilities=frozenset({"completion"})),)
 
 
 ENTRIES = [
@@ -45,6 +46,11 @@ ENTRIES = [
         {"name": "x", "size": "1", "digest": 1, "modified_at": "", "details": []},
         (ModelCard("x", details=NO_DETAILS),),
         id="fields of wrong types",
+    ),
+    pytest.param(
+        {"name": "x", "capabilities": ["completion", "thinking", 1]},
+        (ModelCard("x", details=NO_DETAILS, capabilities=frozenset({"completion", "thinking", ""})),),
+        id="capabilities",
     ),
     pytest.param({"name": "m:cloud"}, (), id="a cloud model"),
     pytest.param({"name": "m", "remote_model": "n"}, (), id="a remote model"),

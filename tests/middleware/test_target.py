@@ -1,0 +1,81 @@
+"""Target: a caller's call becomes one for the model that is there."""
+
+from typing import Any
+
+import pytest
+from attrs import define
+
+from gateway.errors import ModelNotFound
+from gateway.middleware.context import open_exchange
+from gateway.middleware.target import Target
+from gateway.model import Exchange, ModelCard
+from gateway.rules.options import OptionBounds
+from tests.asgi import exchange, scope_of
+
+ASKED = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@define
+class OneModel:
+    """A Catalogue with one model, `m`, of which this much is known."""
+
+    capabilities: frozenset[str] | None = None
+
+    async def find(self, model: str) -> Any:
+        return (None, ModelCard("m:latest", capabilities=self.capabilities)) if model == "m" else None
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        return ()
+
+    is_ready = True
+
+
+async def below(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def targeted(catalogue: OneModel, body: dict[str, Any], path: str = "/v1/messages") -> Exchange:
+    given = exchange(path=path, body=body)
+    scope = scope_of("POST", path)
+    open_exchange(scope, given)
+    bounds = OptionBounds(max_keep_alive_s=600, max_num_ctx=4096)
+    await Target(below, catalogue=catalogue, bounds=bounds)(scope, None, None)  # type: ignore[arg-type]
+    return given
+
+
+async def test_a_model_that_is_not_there_is_refused():
+    """Before anything is taken for it."""
+    with pytest.raises(ModelNotFound):
+        await targeted(OneModel(), ASKED | {"model": "other"})
+
+
+async def test_what_is_not_granted_as_asked_is_named():
+    given = await targeted(OneModel(), ASKED | {"num_ctx": 8192, "keep_alive": -1})
+
+    assert (given.call.sampling.num_ctx, given.call.keep_alive) == (4096, None)
+    assert given.call.dropped == ("keep_alive", "num_ctx")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "think", "dropped"),
+    [
+        pytest.param({"completion"}, None, ("thinking",), id="none"),
+        pytest.param({"completion", "thinking"}, True, (), id="it has"),
+        pytest.param(None, True, (), id="nobody knows"),
+    ],
+)
+async def test_a_model_that_cannot_think_is_not_asked_to(
+    capabilities: set[str] | None, think: bool | None, dropped: tuple[str, ...]
+):
+    """Anthropic's clients ask every model, and Ollama refuses for those without. It is told in a header."""
+    known = None if capabilities is None else frozenset(capabilities)
+
+    given = await targeted(OneModel(known), ASKED | {"thinking": {"type": "enabled"}})
+
+    assert (given.call.think, given.call.dropped) == (think, dropped)
+
+
+async def test_who_insists_on_thinking_is_not_silently_let_down():
+    """Ollama's own word for it: then Ollama says that the model has none."""
+    given = await targeted(OneModel(frozenset()), ASKED | {"think": True})
+
+    assert given.call.think is True
