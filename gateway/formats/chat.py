@@ -291,8 +291,8 @@ class Finish:
     """The regular end, exactly once and last. `reason` is stop, length, tool_calls or content_filter.
 
     `usage` is None where the backend did not count. `context` is /api/generate's. `vectors` are all that an
-    `EmbedCall` is answered by, one for each input. `stop_sequence` is the text that ended the answer, "" where
-    there was none or the backend does not say.
+    `EmbedCall` is answered by, one for each input. `stop_sequence` is the text that ended the answer, ""
+    where there was none or the backend does not say.
     """
 
     reason: str

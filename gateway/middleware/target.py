@@ -44,7 +44,7 @@ class Target:
 
 def _able(call: Call, card: ModelCard) -> Call:
     """The call without the thinking that it would like, where the model is known to have none."""
-    if not isinstance(call, ChatCall) or not call.think_if_able:
+    if not isinstance(call, ChatCall) or not (call.think and call.think_if_able):
         return call
     if card.capabilities is None or "thinking" in card.capabilities:
         return call

@@ -28,6 +28,7 @@ from tests.gateways import Gateway
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO},
+    "/v1/messages": {"messages": HELLO, "max_tokens": 9000},
     "/api/chat": {"messages": HELLO},
     "/api/generate": {"prompt": "x"},
 }

@@ -22,6 +22,7 @@ from gateway.errors import (
     ModelNotFound,
 )
 from gateway.formats import sse
+from gateway.formats.anthropic import PING
 from gateway.formats.chat import (
     AnswerStamp,
     Call,
@@ -271,12 +272,17 @@ async def test_any_other_cancellation_stays_one():
     assert backend.left == [True]
 
 
-async def test_a_silent_stream_gets_comments_where_frames_have_them():
-    """While a model loads: SSE has comments, NDJSON has none, and a client would choke on a blank line."""
+@pytest.mark.parametrize(
+    ("operation", "beat", "end"),
+    [(Operation.CHAT_COMPLETIONS, sse.COMMENT, sse.DONE), (Operation.MESSAGES, PING, b'"message_stop"}\n\n')],
+    ids=["a comment", "Anthropic's ping"],
+)
+async def test_a_silent_stream_gets_heartbeats_where_frames_have_them(
+    operation: Operation, beat: bytes, end: bytes
+):
+    """While a model loads: SSE has them, NDJSON has none, and a client would choke on a blank line."""
     loaded = asyncio.Event()
-    relay, noted, _ = relay_of(
-        [loaded, frame("a"), DONE], operation=Operation.CHAT_COMPLETIONS, heartbeat_s=0.01
-    )
+    relay, noted, _ = relay_of([loaded, frame("a"), DONE], operation=operation, heartbeat_s=0.01)
     caller = Caller()
 
     task = asyncio.create_task(relay.stream(caller.send))
@@ -285,8 +291,8 @@ async def test_a_silent_stream_gets_comments_where_frames_have_them():
     loaded.set()
     await task
 
-    assert caller.pieces[0] == sse.COMMENT
-    assert caller.pieces[-1].endswith(sse.DONE)
+    assert caller.pieces[0] == beat
+    assert caller.pieces[-1].endswith(end)
     assert caller.headers[b"x-accel-buffering"] == b"no"
 
 

@@ -217,7 +217,7 @@ def _chosen(tools: tuple[Tool, ...], choice: ToolChoice | None) -> tuple[Tool, .
         raise InvalidRequest("'tool_choice' names a function that is not in 'tools'.", param="tool_choice")
     if len(wanted) > 1:
         raise UnsupportedField(
-            "'tool_choice' can't be 'required' with several tools here: name the one function to call.",
+            "'tool_choice' can't demand a call of any of several tools here: name the one to call.",
             param="tool_choice",
         )
     return wanted
