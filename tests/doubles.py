@@ -69,7 +69,7 @@ def raw(*pieces: bytes, gap_s: float = 0.0) -> Script:
 def answer(status: int, body: object, **headers: str) -> Script:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return raw(
-        _head(status, {"Content-Length": str(len(data)), "Content-Type": "application/json", **headers})
+        head_of(status, {"Content-Length": str(len(data)), "Content-Type": "application/json", **headers})
         + data
     )
 
@@ -77,7 +77,7 @@ def answer(status: int, body: object, **headers: str) -> Script:
 def stream(*frames: object, gap_s: float = 0.0, complete: bool = True) -> Script:
     """Send JSON lines as chunks; not `complete`: close without the last chunk."""
     lines = [json.dumps(frame).encode() + b"\n" for frame in frames]
-    head = _head(200, {"Transfer-Encoding": "chunked", "Content-Type": "application/x-ndjson"})
+    head = head_of(200, {"Transfer-Encoding": "chunked", "Content-Type": "application/x-ndjson"})
     chunks = [b"%x\r\n%b\r\n" % (len(line), line) for line in lines]
     return raw(head, *chunks, *([b"0\r\n\r\n"] if complete else []), gap_s=gap_s)
 
@@ -111,7 +111,7 @@ def hang(*pieces: bytes) -> Script:
 def zipped(body: bytes) -> Script:
     """An answer compressed without having been asked for."""
     data = gzip.compress(body)
-    return raw(_head(200, {"Content-Length": str(len(data)), "Content-Encoding": "gzip"}) + data)
+    return raw(head_of(200, {"Content-Length": str(len(data)), "Content-Encoding": "gzip"}) + data)
 
 
 def chat_frame(content: str = "", *, done: bool = False, **extra: object) -> dict[str, object]:
@@ -148,17 +148,14 @@ def chunk(frame: object) -> bytes:
 # ── the double ───────────────────────────────────────────────────────────────────────────
 
 
-@define
-class Double:
-    """`scripts` by path; what has none is 404. `/api/tags` lists one model, `double:latest`."""
+@define(kw_only=True)
+class SocketServer:
+    """Gives each connection to `answer`, in a thread of its own. On the port that it is given, or any."""
 
-    scripts: dict[str, Script] = field(factory=lambda: {"/api/tags": answer(200, TAGS)})
-    received: list[Received] = field(factory=list)
-    closed_early: threading.Event = field(factory=threading.Event)
-    """Set when a caller closed before a `hang` or a stream was over."""
-    url: str = ""
+    port: int = 0
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
+    _stop: asyncio.Event = field(factory=asyncio.Event)
 
     def __enter__(self) -> Self:
         ready = threading.Event()
@@ -174,23 +171,38 @@ class Double:
         self._thread.join(5)
 
     @property
-    def inference(self) -> list[Received]:
-        """What it was asked beside the list of its models."""
-        return [one for one in self.received if one.target not in ("/api/tags", "/v1/models")]
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
-    _stop: asyncio.Event = field(factory=asyncio.Event)
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(self.answer, "127.0.0.1", self.port, backlog=1000)
+        self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._stop.wait()
         server.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+@define
+class Double(SocketServer):
+    """`scripts` by path; what has none is 404. `/api/tags` lists one model, `double:latest`."""
+
+    scripts: dict[str, Script] = field(factory=lambda: {"/api/tags": answer(200, TAGS)})
+    received: list[Received] = field(factory=list)
+    closed_early: threading.Event = field(factory=threading.Event)
+    """Set when a caller closed before a `hang` or a stream was over."""
+
+    @property
+    def inference(self) -> list[Received]:
+        """What it was asked beside the list of its models."""
+        return [one for one in self.received if one.target not in ("/api/tags", "/v1/models")]
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = await _read(reader)
+            request = await read_request(reader)
             self.received.append(request)
             await self.scripts.get(request.target, answer(404, {"error": "not found"}))(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -202,7 +214,7 @@ class Double:
             writer.close()
 
 
-async def _read(reader: asyncio.StreamReader) -> Received:
+async def read_request(reader: asyncio.StreamReader) -> Received:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, target, _ = head[0].split(" ")
     headers = {
@@ -212,6 +224,6 @@ async def _read(reader: asyncio.StreamReader) -> Received:
     return Received(method, target, headers, body)
 
 
-def _head(status: int, headers: dict[str, str]) -> bytes:
+def head_of(status: int, headers: dict[str, str]) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {status} Scripted\r\n{lines}Connection: close\r\n\r\n".encode()
