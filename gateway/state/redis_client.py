@@ -34,8 +34,9 @@ OPENING_S: Final = 5.0
 # Failures in a row until the client is thrown away. A single slow answer is no outage, and of a cluster one
 # part may be down while the others serve.
 _FAILURES: Final = {Kind.SINGLE: 3, Kind.SENTINEL: 3, Kind.CLUSTER: 12}
-# This event loop was blocked, when it is so late for a timer.
-_LAG_S: Final = 0.02
+# A deadline passes in so many parts, each at least a turn of this event loop: an answer needs some ten of
+# them, with a new connection twenty. So a loop that is busy, or was blocked, is no outage of Redis.
+_PARTS: Final = 25
 # It sends many commands over one connection at the same time.
 _MAX_CONNECTIONS: Final = 16
 
@@ -134,12 +135,10 @@ class RedisClient:
         return call.task.result()
 
     async def _wait_for(self, task: "asyncio.Task[Any]") -> None:
-        loop = asyncio.get_running_loop()
-        due_s = loop.time() + self._deadline_s
-        await asyncio.wait([task], timeout=self._deadline_s)
-        if not task.done() and loop.time() > due_s + _LAG_S:
-            # It was us who came late: the answer may lie in the socket.
-            await asyncio.wait([task], timeout=self._deadline_s)
+        for _ in range(_PARTS):
+            await asyncio.wait([task], timeout=self._deadline_s / _PARTS)
+            if task.done():
+                return
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

@@ -287,6 +287,24 @@ async def test_a_blocked_event_loop_is_no_outage(replica: Replica):
         assert isinstance(await asking, Taken)
 
 
+async def test_a_busy_event_loop_is_no_outage(replica: Replica):
+    """It is never blocked for long, but an answer needs many of its turns."""
+
+    async def others() -> None:
+        while True:
+            sleep(0.015)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    try:
+        asked = (replica.counters.take(plan(f"r{number}", ONE)) for number in range(20))
+        verdicts = await asyncio.gather(*asked)
+    finally:
+        busy.cancel()
+
+    assert {type(verdict) for verdict in verdicts} == {Taken}
+
+
 async def test_cancelled_callers_cross_no_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch):
     """Hundreds leave at any moment: whoever stays gets the answer to what was asked."""
     monkeypatch.setattr(replica.client, "_deadline_s", 5.0)  # so many at once, on a busy machine
