@@ -1,7 +1,9 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +16,9 @@ from gateway.ports import Allowances
 from gateway.rules import budgets, limits
 from gateway.rules.audit import row_of
 from gateway.rules.quota_headers import headers_of
+
+# How long the end of an answer waits for the counters: no longer than they are waited for at its beginning.
+SETTLING_S: Final = 0.1
 
 
 class Admission:
@@ -51,34 +56,43 @@ class Admission:
 
 
 class _Told:
-    """The `send` of an admitted request: its head says what is left, and before its last byte it is settled.
+    """The `send` of an admitted request: its head says what is left, and before its end it is settled.
 
-    So a caller that has the whole answer finds what it did not use given back.
+    So a caller that has the whole answer, or the last frame of a stream, finds what it did not use given
+    back and its slot free, at every replica.
     """
 
-    __slots__ = ("end", "exchange", "is_settled", "send", "taken")
+    __slots__ = ("end", "exchange", "send", "settling", "taken")
 
     def __init__(
-        self, send: Send, exchange: Exchange, taken: Taken, end: Callable[[budgets.Settlement], None]
+        self,
+        send: Send,
+        exchange: Exchange,
+        taken: Taken,
+        end: Callable[[budgets.Settlement], asyncio.Task[None]],
     ) -> None:
         self.send = send
         self.exchange = exchange
         self.taken = taken
         self.end = end
-        self.is_settled = False
+        self.settling: asyncio.Task[None] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
-        elif not message.get("more_body", False):
-            self.settle()
+        elif self.settling is None and self._is_counted(message):
+            await asyncio.wait([self.settle()], timeout=SETTLING_S)
         await self.send(message)
 
-    def settle(self) -> None:
+    def settle(self) -> asyncio.Task[None]:
         """Settle by what the exchange knows; once."""
-        if not self.is_settled:
-            self.is_settled = True
-            self.end(_settlement(self.exchange, self.taken.tokens))
+        if self.settling is None:
+            self.settling = self.end(_settlement(self.exchange, self.taken.tokens))
+        return self.settling
+
+    def _is_counted(self, message: Message) -> bool:
+        """Whether nothing can come any more that costs; of a stream also before the frame that says so."""
+        return self.exchange.usage is not None or not message.get("more_body", False)
 
     def _given_back(self) -> int:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""

@@ -59,8 +59,11 @@ class Settler:
             raise
         self._running[intent.reservation_id] = intent
 
-    def end(self, intent: LedgerEntry, settlement: Settlement) -> None:
-        """Write down what it cost, and tell the counters in a task of our own. Never awaits, never raises."""
+    def end(self, intent: LedgerEntry, settlement: Settlement) -> asyncio.Task[None]:
+        """Write down what it cost, and tell the counters in a task of our own. Never awaits, never raises.
+
+        The task that is returned ends when they know, however long that takes.
+        """
         self._running.pop(intent.reservation_id, None)
         self._spool.settled(
             evolve(
@@ -75,6 +78,7 @@ class Settler:
         task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+        return task
 
     async def _settle(self, intent: LedgerEntry, tokens: int) -> None:
         while True:
