@@ -68,7 +68,7 @@ class Gateway:
                 env=self.environment,
                 stderr=log,
             )
-        assert wait_until(self._is_listening, 20), self.log.read_text()
+        assert wait_until(self._is_listening, 60), self.log.read_text()
         return self
 
     def _is_listening(self) -> bool:
@@ -91,13 +91,17 @@ class Gateway:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def wait(self, within_s: float = 20) -> int:
         """Its exit code, once it has ended."""
         assert self.process is not None
         return self.process.wait(within_s)
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.is_running:
             self.process.terminate()
             try:
                 self.process.wait(20)

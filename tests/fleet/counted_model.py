@@ -1,0 +1,106 @@
+"""A model whose every token is known: an Ollama that does what each prompt orders, and remembers it by id.
+
+So what a request has truly cost is counted here, at the backend, and nowhere in the gateway.
+"""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from attrs import asdict, define, evolve, field, frozen
+
+from tests.doubles import HEAD_OF_STREAM, TAGS, SocketServer, chat_frame, chunk, head_of, read_request
+
+MODEL: Final = "double:latest"
+
+
+@frozen
+class Order:
+    """What a prompt asks the model for: it is the prompt, as JSON."""
+
+    tokens: int = 8
+    """Of output; fewer when the gateway sends a smaller bound."""
+    gap_s: float = 0.0
+    """Before each of them."""
+    hold: int | None = None
+    """After so many it says nothing more, until its caller has gone; -1: not even that it answers."""
+
+    @property
+    def prompt(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@define
+class Work:
+    """What the model did for one request. `tokens` are those that it wrote to the socket."""
+
+    prompt_tokens: int
+    tokens: int = 0
+    is_held: bool = False
+    is_done: bool = False
+
+
+@define
+class CountedModel(SocketServer):
+    """`works` is what was done, by the id that the gateway gave the request."""
+
+    works: dict[str, Work] = field(factory=dict)
+    repeated: list[str] = field(factory=list)
+    """Ids that came more than once: none, or somebody pays twice."""
+
+    def cost_of(self, request_id: str) -> int:
+        """Tokens, prompt and output; nothing for a request that never came."""
+        work = self.works.get(request_id)
+        return work.prompt_tokens + work.tokens if work else 0
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await read_request(reader)
+            if request.target == "/api/chat":
+                await self._chat(request.headers["x-request-id"], request.json(), reader, writer)
+            else:
+                writer.write(_whole(TAGS))
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _chat(
+        self, request_id: str, body: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        prompt = body["messages"][-1]["content"]
+        order = Order(**json.loads(prompt))
+        order = evolve(order, tokens=min(order.tokens, body["options"]["num_predict"]))
+        if request_id in self.works:
+            self.repeated.append(request_id)
+        work = self.works[request_id] = Work(prompt_tokens=1 + len(prompt) // 3)
+        is_stream = body["stream"] and order.hold != -1
+        if is_stream:
+            writer.write(HEAD_OF_STREAM)
+        while work.tokens < order.tokens or order.hold is not None:
+            if order.hold is not None and work.tokens >= order.hold:
+                work.is_held = True
+                await reader.read()
+            if reader.at_eof():
+                return
+            if order.gap_s:
+                await asyncio.sleep(order.gap_s)
+            work.tokens += 1
+            if is_stream:
+                writer.write(chunk(chat_frame("x")))
+                await writer.drain()
+        work.is_done = True
+        end = chat_frame(
+            "" if is_stream else "x" * work.tokens,
+            done=True,
+            prompt_eval_count=work.prompt_tokens,
+            eval_count=work.tokens,
+        )
+        writer.write(chunk(end) + b"0\r\n\r\n" if is_stream else _whole(end))
+
+
+def _whole(body: object) -> bytes:
+    data = json.dumps(body).encode()
+    fields = {"Content-Length": str(len(data)), "Content-Type": "application/json"}
+    return head_of(200, fields) + data

@@ -1,0 +1,102 @@
+"""Replicas over one database, one Redis and one model, and customers who ask them."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import define, field, frozen
+
+from gateway import config
+from gateway.accounting import Policy
+from gateway.cli.keys import make_key
+from gateway.cli.stores import Stores
+from gateway.cli.tenants import make_tenant
+from gateway.storage.database import Database, database_path
+from gateway.storage.keys import Keys
+from gateway.storage.ledger import Ledger
+from gateway.storage.meta import Meta
+from gateway.storage.migrations import migrate
+from gateway.storage.tenants import Tenants
+from tests.fleet.counted_model import CountedModel
+from tests.gateways import SECRET, Gateway
+from tests.servers import RedisServer
+
+
+@frozen
+class Customer:
+    """A tenant with one key."""
+
+    id: str
+    key_id: str
+    key: str
+
+
+@define
+class Fleet:
+    """`replicas` each have a disk of their own."""
+
+    directory: Path
+    model: CountedModel
+    redis: RedisServer
+    settings: dict[str, str] = field(factory=dict)
+    """Beside those that replicas have to share."""
+    replicas: list[Gateway] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.settings = {
+            "DATABASE_URL": f"sqlite:///{self.directory}/gateway.db",
+            "REDIS_URL": self.redis.url,
+            "GATEWAY_SECRET": SECRET,
+            "OLLAMA_BACKENDS": f"counted={self.model.url}",
+            **self.settings,
+        }
+        migrate(self.settings["DATABASE_URL"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for replica in self.replicas:
+            replica.stop()
+
+    def start(self, *names: str) -> Self:
+        for name in names:
+            self.replicas.append(Gateway(self.directory / name, **self.settings))
+        for replica in self.replicas[-len(names) :]:
+            replica.start()
+        return self
+
+    @property
+    def urls(self) -> list[str]:
+        return [replica.url for replica in self.replicas]
+
+    def customer(self, name: str, policy: Policy) -> Customer:
+        (customer,) = self.customers([name], policy)
+        return customer
+
+    def customers(self, names: Sequence[str], policy: Policy) -> list[Customer]:
+        """New tenants with this policy, as the commands make them, but all in one go."""
+        settings = config.parse(self.settings)
+
+        async def make(stores: Stores, name: str) -> Customer:
+            tenant = await make_tenant(stores, name, policy)
+            key, token = await make_key(stores, name, "only")
+            return Customer(tenant.id, key.id, token)
+
+        async def make_all() -> list[Customer]:
+            async with Database(settings.database_url, connections=1) as database:
+                stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
+                return [await make(stores, name) for name in names]
+
+        return asyncio.run(make_all())
+
+    def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """What the database has."""
+        database = sqlite3.connect(database_path(self.settings["DATABASE_URL"]), timeout=10)
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute(statement, values)]
+        finally:
+            database.close()

@@ -1,0 +1,64 @@
+"""Many callers, several replicas, few tokens: a budget holds to the token, and is not wasted."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from gateway.accounting import Policy, PromptSize
+from gateway.rules.budgets import prompt_bound
+from gateway.rules.plans import MIN_OUTPUT_TOKENS
+from tests.fleet.books import Books
+from tests.fleet.callers import WAYS, Told, ask, at_once
+from tests.fleet.counted_model import Order
+from tests.fleet.fleet import Customer, Fleet
+from tests.fuzz.seeds import examples
+
+CALLERS = 64
+ROUNDS = 10
+
+# What follows the race asks for as much as there is.
+GREEDY = Order(tokens=1_000)
+# The least that it has to reserve: with less than this left, no more can be used.
+LEAST = prompt_bound(PromptSize(len(GREEDY.prompt), messages=1), context=None) + MIN_OUTPUT_TOKENS
+
+
+async def _race(fleet: Fleet, customer: Customer, orders: list[Order]) -> list[Told]:
+    """All at once; then one after the other, until nobody is let in any more."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        told = await at_once(session, fleet.urls, customer.key, orders)
+        while told[-1].status == 200 or len(told) == len(orders):
+            url = fleet.urls[len(told) % len(fleet.urls)]
+            told.append(await ask(session, url, customer.key, GREEDY))
+    return told
+
+
+@pytest.mark.parametrize("left", [1_000, 10_000])
+def test_the_last_tokens_are_never_overspent_and_all_used(fleet: Fleet, left: int):
+    """By what the model did, not by what the gateway says. Of 10,000 more than 95 % are used."""
+    for number, chance in enumerate(examples(left, ROUNDS)):
+        customer = fleet.customer(f"{left}/{number}", Policy(total_tokens=left))
+
+        told = asyncio.run(
+            _race(fleet, customer, [Order(tokens=chance.randint(1, 60)) for _ in range(CALLERS)])
+        )
+
+        assert {one.status for one in told} == {200, 429}
+        books = Books(fleet, customer, told)
+        books.close()
+        assert left - LEAST < books.truth <= left
+        assert books.spent == books.truth
+
+
+def test_whoever_has_its_answer_may_ask_the_next_replica(fleet: Fleet):
+    """One request at a time is allowed: the one before is over for all once its last frame is there."""
+    customer = fleet.customer("one at a time", Policy(concurrent=1))
+
+    async def one_after_the_other() -> list[Told]:
+        async with aiohttp.ClientSession() as session:
+            return [
+                await ask(session, fleet.urls[number % 2], customer.key, Order(), WAYS[number // 2 % 4])
+                for number in range(200)
+            ]
+
+    assert {one.status for one in asyncio.run(one_after_the_other())} == {200}
