@@ -168,7 +168,7 @@ class RedisClient:
                 async with _connected(self.address, attempt) as client:
                     await _show_life(client, self._deadline_s)
                     self._serve_with(client, attempt)
-                    await self._lost.wait()
+                    await self._until_lost()
             except _DRIVER_ERRORS as error:
                 self._last_error = _cause(error)
                 self._give_up(_told(self._last_error))
@@ -181,6 +181,17 @@ class RedisClient:
         self._failures = 0
         self._client = client
         self._ready.set()
+
+    async def _until_lost(self) -> None:
+        """Others' calls tell it; where nobody calls, our own do: an idle gateway is not ready either."""
+        while not self._lost.is_set():
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                if self.address.kind is not Kind.CLUSTER:  # of one, any node would answer for the others
+                    with contextlib.suppress(LimitsUnavailable):
+                        await self.run(lambda client: client.ping())
 
     async def _refuse_unsuitable(self) -> None:
         client = self._client
