@@ -146,6 +146,8 @@ class Principal:
     tenant_policy: Policy = field(factory=Policy)
     key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
+    epoch: int = field(default=0, eq=False)
+    """The revision of tenants and keys (`ports.KeyStore.revision`) that this was read at, or after."""
 
 
 @frozen

@@ -37,11 +37,16 @@ class KeyStore(Protocol):
 
 
 class Authenticator(Protocol):
-    async def principal_of(self, token: str) -> Principal | None:
+    async def principal_of(self, token: str, epoch: int = 0) -> Principal | None:
         """Whose key this is; None for every key that is not to be let in, for whatever reason.
 
-        Raises StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
+        What is answered was read at the revision `epoch` of tenants and keys, or after. Raises
+        StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
         """
+
+    @property
+    def is_cut_off(self) -> bool:
+        """The database does not answer: keys are judged by what is remembered."""
 
 
 class Counters(Protocol):

@@ -23,7 +23,7 @@ from gateway.ports import Clock, KeyStore
 from gateway.rules import keys
 from gateway.state.hasher import Hasher, UnusableHash
 from gateway.state.last_uses import FLUSH_S, LastUses, Touch
-from gateway.state.revision_watch import POLL_S, RevisionWatch, Stamp
+from gateway.state.revision_watch import POLL_S, READ_S, RevisionWatch, Stamp
 
 # What was known to be current so long ago is used without asking the database.
 FRESH_S: Final = 1.0
@@ -33,7 +33,6 @@ OUTAGE_S: Final = 15 * 60.0
 MAX_REMEMBERED: Final = 10_000
 # A look-up takes some 0.2 ms: so many wait for at most a tenth of a second.
 MAX_WAITING: Final = 256
-READ_S: Final = 1.0
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -85,7 +84,8 @@ class VerifiedKeys:
         self._verified: _Recent[bytes, _Verified] = _Recent(max_remembered)
         # By prefix; also those that do not exist.
         self._seen: _Recent[str, _Seen] = _Recent(max_remembered)
-        self._checks: dict[bytes, asyncio.Task[_Verified | None]] = {}
+        # By keyed hash, and under which revision they began.
+        self._checks: dict[tuple[bytes, int | None], asyncio.Task[_Verified | None]] = {}
         # Of the database's connections, unknown keys and known ones get one each: a flood of the former
         # delays neither the latter nor the audit log.
         self._lane_of_unknown = _Lane(MAX_WAITING)
@@ -103,13 +103,17 @@ class VerifiedKeys:
         await asyncio.gather(*self._checks.values(), return_exceptions=True)
         await self.last_uses.stop()
 
-    async def principal_of(self, token: str) -> Principal | None:
-        """Whose key this is; None for every key that is not to be let in, for whatever reason.
+    @property
+    def is_cut_off(self) -> bool:
+        return self.watch.is_down
 
-        Raises StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
-        """
+    async def principal_of(self, token: str, epoch: int = 0) -> Principal | None:
+        """As `ports.Authenticator.principal_of`."""
         if not keys.is_well_formed(token):
             return None
+        if epoch > 0:
+            # All that is read from here on is as new, and nothing older is taken for current.
+            await self.watch.reach(epoch)
         mac = keys.mac_of(self._secret, token)
         verified = self._verified.get(mac)
         if verified is not None and self.watch.age_s(verified.stamp) < FRESH_S:
@@ -137,14 +141,15 @@ class VerifiedKeys:
 
     async def _checked(self, mac: bytes, token: str) -> _Verified | None:
         """One check for all who ask for the same key at the same time; it goes on when one of them leaves."""
-        check = self._checks.get(mac)
+        about = mac, self.watch.revision
+        check = self._checks.get(about)
         if check is None:
-            check = self._checks[mac] = asyncio.create_task(self._check(mac, token))
-            check.add_done_callback(partial(self._check_ended, mac))
+            check = self._checks[about] = asyncio.create_task(self._check(mac, token))
+            check.add_done_callback(partial(self._check_ended, about))
         return await asyncio.shield(check)
 
-    def _check_ended(self, mac: bytes, check: asyncio.Task[_Verified | None]) -> None:
-        del self._checks[mac]
+    def _check_ended(self, about: tuple[bytes, int | None], check: asyncio.Task[_Verified | None]) -> None:
+        del self._checks[about]
         if not check.cancelled():
             check.exception()  # seen, also when everybody who asked has left
 
@@ -163,7 +168,7 @@ class VerifiedKeys:
         is_proven = before is not None and before.key.argon2 == seen.key.argon2
         if not is_proven and not await self._passes_argon2(token, seen.key):
             return None
-        verified = _Verified(seen.key, _principal(seen.key), seen.stamp)
+        verified = _Verified(seen.key, _principal(seen.key, seen.stamp), seen.stamp)
         self._verified.keep(mac, verified)
         if is_proven or self.watch.age_s(seen.stamp) < FRESH_S:
             return verified
@@ -236,7 +241,7 @@ class _Lane:
             self._present -= 1
 
 
-def _principal(key: Key) -> Principal:
+def _principal(key: Key, stamp: Stamp) -> Principal:
     return Principal(
         tenant_id=key.tenant.id,
         tenant=key.tenant.name,
@@ -246,4 +251,5 @@ def _principal(key: Key) -> Principal:
         tenant_policy=key.tenant.policy,
         key_policy=key.policy,
         time_zone=key.tenant.time_zone,
+        epoch=stamp.revision or 0,
     )

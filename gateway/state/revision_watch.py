@@ -15,6 +15,8 @@ from gateway.errors import StoreUnavailable
 from gateway.ports import Clock, KeyStore
 
 POLL_S: Final = 0.25
+# How long anybody waits for the database.
+READ_S: Final = 1.0
 # After a failure nobody queues for the database for so long, unless a poll succeeds before.
 PAUSE_S: Final = 1.0
 
@@ -40,6 +42,12 @@ class RevisionWatch:
         self._failed_at = -math.inf
         self._is_down = False
         self._polling: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def revision(self) -> int | None:
+        """The latest that is known."""
+        return self._revision
 
     def stamp(self) -> Stamp:
         return Stamp(self._revision, self._clock.elapsed())
@@ -68,6 +76,29 @@ class RevisionWatch:
 
     async def poll(self) -> None:
         """Ask once. A database that does not answer leaves everything as old as it is."""
+        async with self._turn:
+            await self._ask()
+
+    async def reach(self, revision: int) -> None:
+        """See to it that this revision, or a later one, is known. Many who wait for it share one poll.
+
+        Raises StoreUnavailable when the database does not answer in time, or knows of no such revision.
+        """
+        if self._knows(revision):
+            return
+        try:
+            async with asyncio.timeout(READ_S), self._turn:
+                if not self._knows(revision) and not self.is_pausing:
+                    await self._ask()
+        except TimeoutError:
+            self.note_failure()
+        if not self._knows(revision):
+            raise StoreUnavailable
+
+    def _knows(self, revision: int) -> bool:
+        return self._revision is not None and self._revision >= revision
+
+    async def _ask(self) -> None:
         asked_at = self._clock.elapsed()
         try:
             revision = await self._store.revision()

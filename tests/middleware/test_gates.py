@@ -23,10 +23,12 @@ class Passed:
 class Keys:
     """An Authenticator with one valid token."""
 
+    is_cut_off = False
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def principal_of(self, token: str):
+    async def principal_of(self, token: str, epoch: int = 0):
         self.asked.append(token)
         if token == "nz_down":
             raise StoreUnavailable

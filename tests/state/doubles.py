@@ -29,12 +29,13 @@ class SetClock:
 
 @define
 class Store:
-    """`reads` are the prefixes that were looked up. While `answering` is unset, reads wait."""
+    """`reads` are the prefixes that were looked up. While `answering` is unset, reads and polls wait."""
 
     keys: dict[str, Key] = field(factory=dict)
     number: int = 0
     is_down: bool = False
     reads: list[str] = field(factory=list)
+    polls: int = 0
     touched: list[dict[str, float]] = field(factory=list)
     answering: asyncio.Event = field(factory=asyncio.Event)
     before_revision: Callable[[], None] = lambda: None
@@ -64,9 +65,12 @@ class Store:
             await self._read.wait()
 
     async def revision(self) -> int:
+        self.polls += 1
         self.before_revision()
+        found = self.number
+        await self.answering.wait()
         await self._fail_if_down()
-        return self.number
+        return found
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
         await self._fail_if_down()

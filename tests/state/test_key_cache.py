@@ -221,6 +221,44 @@ async def test_a_renamed_tenant_shows(keys, store):
     assert await keys.principal_of(TOKEN) == evolve(PRINCIPAL, tenant="renamed")
 
 
+async def test_a_change_that_somebody_tells_of_is_read_at_once(keys, store):
+    """Long before the next poll; and what is answered says as of when it was read."""
+    before = await keys.principal_of(TOKEN)
+    store.put(evolve(KEY, tenant=evolve(KEY.tenant, name="renamed")))
+
+    after = await keys.principal_of(TOKEN, store.number)
+
+    assert after == evolve(PRINCIPAL, tenant="renamed")
+    assert (before.epoch, after.epoch) == (1, 2)
+
+
+async def test_who_knows_of_a_change_gets_no_answer_from_before(keys, store):
+    """Though somebody is just being told what was read before."""
+    await keys.principal_of(TOKEN)
+    store.put(KEY)
+    await keys.watch.poll()
+    store.answering.clear()
+    slow = asyncio.create_task(keys.principal_of(TOKEN))
+    await store.has_been_asked_for(KEY.prefix, times=2)
+    store.put(evolve(KEY, revoked_at=NOW))
+    told = asyncio.create_task(keys.principal_of(TOKEN, store.number))
+    await asyncio.sleep(0)
+    store.answering.set()
+
+    assert await told is None
+    await slow
+
+
+async def test_who_knows_of_a_change_is_not_let_in_without_the_database(keys, store):
+    """Fifteen minutes are for what nobody knows to have changed."""
+    await keys.principal_of(TOKEN)
+    store.put(evolve(KEY, revoked_at=NOW))
+    store.is_down = True
+
+    with pytest.raises(StoreUnavailable):
+        await keys.principal_of(TOKEN, store.number)
+
+
 # ── while the database is down ───────────────────────────────────────────────────────────
 
 

@@ -6,6 +6,8 @@ from itertools import count
 
 import pytest
 
+from gateway.errors import StoreUnavailable
+from gateway.state import revision_watch
 from gateway.state.revision_watch import RevisionWatch
 from tests.state.doubles import SetClock, Store
 
@@ -83,6 +85,43 @@ async def test_a_poll_confirms_what_was_true_when_it_began(watch, clock, store):
     await watch.poll()
 
     assert watch.age_s(stamp) == 0.75
+
+
+async def test_a_revision_is_reached_by_one_poll_for_all_who_wait(watch, store):
+    """Also when a poll was under way that began before."""
+    store.number, store.answering = 1, asyncio.Event()
+    early = asyncio.create_task(watch.poll())
+    await asyncio.sleep(0)
+    store.number = 2
+    waiting = [asyncio.create_task(watch.reach(2)) for _ in range(50)]
+    await asyncio.sleep(0)
+    store.answering.set()
+    await asyncio.gather(early, *waiting)
+    await watch.reach(2)
+
+    assert (watch.revision, store.polls) == (2, 2)
+
+
+async def test_a_revision_that_the_database_does_not_know_is_not_reached(watch):
+    """It may be an older copy."""
+    with pytest.raises(StoreUnavailable):
+        await watch.reach(7)
+
+
+@pytest.mark.parametrize("is_down", [True, False], ids=["down", "silent"])
+async def test_nobody_waits_for_long_for_a_revision(watch, store, monkeypatch, is_down):
+    """And for a second nobody tries again."""
+    monkeypatch.setattr(revision_watch, "READ_S", 0.01)
+    store.is_down = is_down
+    store.answering.clear()
+    if is_down:
+        store.answering.set()
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await watch.reach(1)
+
+    assert (store.polls, watch.is_down) == (1, True)
 
 
 async def test_polls_go_on_in_the_background_until_stopped(store, clock):
