@@ -129,6 +129,8 @@ class Plan:
     tokens_needed: int
     tokens_wanted: int
     lease_s: float
+    epoch: int
+    """`Principal.epoch` of whom it was made for: counters that were told of a later change refuse it."""
 
 
 # ── what the store answers ───────────────────────────────────────────────────────────────
@@ -173,7 +175,15 @@ class Cold:
     """Nothing was taken: the store does not know this tenant's sums, and has to be told (`restore`)."""
 
 
-Verdict = Taken | Refused | Cold
+@frozen
+class Stale:
+    """Nothing was taken: the tenant, or one of its keys, changed after what the plan was made of was read."""
+
+    epoch: int
+    """What a plan has to be made of: this revision of tenants and keys, or a later one."""
+
+
+Verdict = Taken | Refused | Cold | Stale
 
 
 @frozen

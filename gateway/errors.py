@@ -283,6 +283,17 @@ class LimitsUnavailable(StoreUnavailable):
         super().__init__("The gateway can't check limits and budgets at the moment; try again shortly.")
 
 
+class Outdated(LimitsUnavailable):
+    """The request was judged by what has changed since: it has to be judged anew, as of `epoch`.
+
+    Nobody sees this unless that fails again and again.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+
 class AuditUnavailable(GatewayError):
     """Nothing passes unaudited: the buffer of unwritten audit rows is full."""
 

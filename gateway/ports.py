@@ -7,7 +7,18 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.accounting import Cold, Expired, LedgerEntry, Outlook, Plan, Refused, Sum, Taken, Verdict
+from gateway.accounting import (
+    Cold,
+    Expired,
+    LedgerEntry,
+    Outlook,
+    Plan,
+    Refused,
+    Stale,
+    Sum,
+    Taken,
+    Verdict,
+)
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, ModelCard, Principal
 from gateway.rules.quota_headers import PastRefusal
@@ -71,32 +82,48 @@ class Counters(Protocol):
     async def expired(self) -> Sequence[Expired]:
         """Leases that ran out since this was asked last, in any process; each is told once."""
 
+    async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
+        """From now on take nothing for this tenant by what was read before this revision; never lowers it.
+
+        For whoever changed a tenant or one of its keys, once that is committed: also a replica that can't
+        read the change then refuses. A tenant that is cold stays so.
+        """
+
     async def restore(
-        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+        self,
+        tenant_id: str,
+        sums: Sequence[Sum],
+        intents: Sequence[LedgerEntry],
+        lease_s: float,
+        epoch: int = 0,
     ) -> None:
         """Tell what the ledger knows of a tenant. Nothing that the store has counted itself gets lower.
 
         To a store without this tenant, `intents` are the reservations that are still open: it holds them
         again, for `lease_s` from now, so that they can be renewed and settled. Of `sums`, what was spent
-        counts: what is reserved is in the intents.
+        counts: what is reserved is in the intents. `epoch` is as for `raise_epoch`.
         """
 
     async def forget(self, tenant_id: str) -> None:
         """Drop all that is counted for a tenant: the next `take` finds it Cold. For repairs."""
 
-    async def look(self, plan: Plan) -> Outlook | Cold:
+    async def look(self, plan: Plan) -> Outlook | Cold | Stale:
         """Where the takes of a plan stand now, and what `take` would answer. Takes nothing."""
 
 
 class Allowances(Protocol):
     """Counters that know every tenant: where they were empty, the ledger has told them.
 
-    Both raise StoreUnavailable, and LimitsUnavailable when the counters do not keep what they are told.
+    All raise Outdated for what was read before the last change that the counters know of, StoreUnavailable,
+    and LimitsUnavailable when the counters do not keep what they are told.
     """
 
     async def take(self, plan: Plan) -> Taken | Refused: ...
 
     async def look(self, plan: Plan) -> Outlook: ...
+
+    async def confirm(self, tenant_id: str, epoch: int) -> None:
+        """Whether the tenant and its keys are as they were at `epoch`: it raises when that is not known."""
 
 
 class RefusalLog(Protocol):

@@ -79,7 +79,7 @@ class Resources:
         self._fleet_spools = FleetSpools(Replicas(self.database), self.spool.flush)
         self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None
         self.counters: Counters = self._redis or LocalCounters(self.clock)
-        self.allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
+        self.allowances = RestoredCounters(self.counters, self.ledger, store, LEASE_S)
         self.settler = Settler(self.counters, self.spool)
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool)
         self.refusals = RecentRefusals()

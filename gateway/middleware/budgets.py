@@ -47,6 +47,7 @@ class Budgets:
             demand,
             minimum_output=self.outputs.minimum,
             lease_s=self.lease_s,
+            epoch=principal.epoch,
         )
 
     def _demand(self, exchange: Exchange) -> Demand:

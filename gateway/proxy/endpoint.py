@@ -113,7 +113,7 @@ class Endpoint:
             raise RuntimeError("usage was asked past Auth")
         ids = principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
         takes = takes_of(*ids, now=now, zone=zone_for(principal))
-        plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0)
+        plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0, principal.epoch)
         outlook = await self._allowances.look(plan)
         document = usage_document(
             outlook.standings,

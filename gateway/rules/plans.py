@@ -50,6 +50,7 @@ def plan_of(
     *,
     minimum_output: int,
     lease_s: float,
+    epoch: int,
 ) -> Plan:
     """Reserve all that is wanted where nothing is short, else down to the least that makes sense."""
     bound, output, runs = demand.prompt_bound, demand.output, demand.runs
@@ -60,6 +61,7 @@ def plan_of(
         tokens_needed=budgets.tokens_needed(bound, output, minimum_output, runs),
         tokens_wanted=budgets.tokens_wanted(bound, output, runs),
         lease_s=lease_s,
+        epoch=epoch,
     )
 
 

@@ -5,7 +5,7 @@ No call waits for anything, so each is atomic.
 
 from collections.abc import Sequence
 
-from gateway.accounting import Cold, Expired, LedgerEntry, Outlook, Plan, Sum, Taken, Verdict
+from gateway.accounting import Cold, Expired, LedgerEntry, Outlook, Plan, Stale, Sum, Taken, Verdict
 from gateway.ports import Clock
 from gateway.state.accounts import to_us
 from gateway.state.local_tenant import Tenant
@@ -19,12 +19,14 @@ class LocalCounters:
         self._tenants: dict[str, Tenant] = {}
         # Those with leases, or with charges that can still be corrected.
         self._busy: dict[str, Tenant] = {}
+        # Also of tenants that are cold.
+        self._epochs: dict[str, int] = {}
 
     async def take(self, plan: Plan) -> Verdict:
         tenant = self._tenants.get(plan.tenant_id)
         if tenant is None:
             return Cold()
-        verdict = tenant.take(plan, self._time_us())
+        verdict = tenant.take(plan, self._epochs.get(plan.tenant_id, 0), self._time_us())
         if isinstance(verdict, Taken):
             self._busy[plan.tenant_id] = tenant
         return verdict
@@ -45,9 +47,18 @@ class LocalCounters:
                 del self._busy[tenant_id]
         return told
 
+    async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
+        self._epochs[tenant_id] = max(epoch, self._epochs.get(tenant_id, 0))
+
     async def restore(
-        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+        self,
+        tenant_id: str,
+        sums: Sequence[Sum],
+        intents: Sequence[LedgerEntry],
+        lease_s: float,
+        epoch: int = 0,
     ) -> None:
+        await self.raise_epoch(tenant_id, epoch)
         is_cold = tenant_id not in self._tenants
         tenant = self._tenants.setdefault(tenant_id, Tenant())
         tenant.restore(sums, intents if is_cold else (), to_us(lease_s), self._time_us())
@@ -57,10 +68,13 @@ class LocalCounters:
     async def forget(self, tenant_id: str) -> None:
         self._tenants.pop(tenant_id, None)
         self._busy.pop(tenant_id, None)
+        self._epochs.pop(tenant_id, None)
 
-    async def look(self, plan: Plan) -> Outlook | Cold:
+    async def look(self, plan: Plan) -> Outlook | Cold | Stale:
         tenant = self._tenants.get(plan.tenant_id)
-        return Cold() if tenant is None else tenant.look(plan, self._time_us())
+        if tenant is None:
+            return Cold()
+        return tenant.look(plan, self._epochs.get(plan.tenant_id, 0), self._time_us())
 
     def _time_us(self) -> int:
         return to_us(self._clock.now())

@@ -20,6 +20,7 @@ from gateway.accounting import (
     Plan,
     RateTake,
     Refused,
+    Stale,
     Standing,
     Sum,
     Take,
@@ -98,12 +99,14 @@ class Tenant:
     def is_busy(self) -> bool:
         return bool(self._held)
 
-    def take(self, plan: Plan, time_us: int) -> Taken | Refused:
+    def take(self, plan: Plan, epoch: int, time_us: int) -> Taken | Refused | Stale:
         now_us = self._tick(time_us)
         self._expire(now_us, MAX_EXPIRED)
         accounts = self._measured(plan.takes, now_us)
         held = self._held.get(plan.reservation_id)
         if held is None or held.is_charged:
+            if plan.epoch < epoch:
+                return Stale(epoch)
             refused = _refusal(plan, accounts, now_us)
             if refused is not None:
                 self._mend(accounts, now_us)
@@ -149,9 +152,11 @@ class Tenant:
         for entry in intents:
             self._hold_again(entry, now_us + lease_us, now_us)
 
-    def look(self, plan: Plan, time_us: int) -> Outlook:
+    def look(self, plan: Plan, epoch: int, time_us: int) -> Outlook | Stale:
         now_us = self._tick(time_us)
         self._expire(now_us, MAX_EXPIRED)
+        if plan.epoch < epoch:
+            return Stale(epoch)
         accounts = self._measured(plan.takes, now_us)
         answer = _refusal(plan, accounts, now_us) or _granted(plan, accounts)
         return Outlook(now_us / SECOND_US, _standings(accounts), answer)

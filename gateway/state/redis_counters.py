@@ -24,6 +24,7 @@ from gateway.accounting import (
     RateTake,
     Refused,
     SlotTake,
+    Stale,
     Standing,
     Sum,
     Take,
@@ -130,8 +131,16 @@ class RedisCounters:
             raise failures[0]
         return told
 
+    async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
+        await self._run(self._scripts.raise_epoch, tenant_id, epoch)
+
     async def restore(
-        self, tenant_id: str, sums: Sequence[Sum], intents: Sequence[LedgerEntry], lease_s: float
+        self,
+        tenant_id: str,
+        sums: Sequence[Sum],
+        intents: Sequence[LedgerEntry],
+        lease_s: float,
+        epoch: int = 0,
     ) -> None:
         self._indexed.pop(tenant_id, None)  # the index may have been lost with the counters
         await self._index(tenant_id)
@@ -139,6 +148,7 @@ class RedisCounters:
             "lease": to_us(lease_s),
             "sums": [_sum_as_json(told) for told in sums],
             "intents": [_intent_as_json(entry) for entry in intents],
+            "epoch": epoch,
         }
         await self._run(self._scripts.restore, tenant_id, orjson.dumps(told))
 
@@ -146,13 +156,15 @@ class RedisCounters:
         keys = _keys(tenant_id)
         await self._client.run(lambda client: client.delete(keys))
 
-    async def look(self, plan: Plan) -> Outlook | Cold:
+    async def look(self, plan: Plan) -> Outlook | Cold | Stale:
         answer = await self._run(self._scripts.take, plan.tenant_id, _plan_as_json(plan, look=True))
         match answer:
             case [b"looked", now_us, standings, [*refused]]:
                 return Outlook(now_us / SECOND_US, _standings(plan, standings), _refused(plan, *refused))
             case [b"looked", now_us, standings, tokens]:
                 return Outlook(now_us / SECOND_US, _standings(plan, standings), tokens)
+            case [b"stale", epoch]:
+                return Stale(epoch)
             case _:
                 return Cold()
 
@@ -246,6 +258,7 @@ def _plan_as_json(plan: Plan, *, look: bool = False) -> bytes:
             "needed": plan.tokens_needed,
             "wanted": plan.tokens_wanted,
             "lease": to_us(plan.lease_s),
+            "epoch": plan.epoch,
             "look": look,
             "takes": [_take_as_json(take) for take in plan.takes],
         }
@@ -293,6 +306,8 @@ def _verdict(plan: Plan, answer: list[Any]) -> Verdict:
             )
         case [b"refused", *refused]:
             return _refused(plan, *refused)
+        case [b"stale", epoch]:
+            return Stale(epoch)
         case _:
             return Cold()
 

@@ -44,10 +44,11 @@ class Scripts:
     renew: Script
     expired: Script
     restore: Script
+    raise_epoch: Script
 
     @classmethod
     def with_clock(cls, clock: str = SERVER_CLOCK) -> Self:
         """All scripts, over this definition of `server_time_us`."""
         counting = _part("counting")
-        names = ("take", "settle", "renew", "expired", "restore")
+        names = ("take", "settle", "renew", "expired", "restore", "raise_epoch")
         return cls(*(Script("\n".join((clock, counting, _part(name))).encode()) for name in names))

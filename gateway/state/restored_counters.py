@@ -3,39 +3,47 @@
 import asyncio
 from functools import partial
 
-from gateway.accounting import BudgetTake, Cold, Outlook, Plan, Refused, Taken
-from gateway.errors import LimitsUnavailable
-from gateway.ports import Counters, LedgerStore
+from gateway.accounting import BudgetTake, Cold, Outlook, Plan, Refused, Stale, Taken
+from gateway.errors import LimitsUnavailable, Outdated
+from gateway.ports import Counters, KeyStore, LedgerStore
 
 
 class RestoredCounters:
     """`take` and `look` of a store that may be empty: after a restart, or when it lost its memory."""
 
-    def __init__(self, counters: Counters, ledger: LedgerStore, lease_s: float) -> None:
+    def __init__(self, counters: Counters, ledger: LedgerStore, keys: KeyStore, lease_s: float) -> None:
         self._counters = counters
         self._ledger = ledger
+        self._keys = keys
         self._lease_s = lease_s
         self._restoring: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, plan: Plan) -> Taken | Refused:
-        """As `ports.Counters.take`. Raises LimitsUnavailable when the store does not keep what it is told."""
+        """As `ports.Allowances.take`."""
         verdict = await self._counters.take(plan)
         if isinstance(verdict, Cold):
             await self._restore(plan)
             verdict = await self._counters.take(plan)
-        if isinstance(verdict, Cold):
-            raise LimitsUnavailable
+        if isinstance(verdict, Cold | Stale):
+            raise _refusal(verdict)
         return verdict
 
     async def look(self, plan: Plan) -> Outlook:
-        """As `ports.Counters.look`. Raises as `take` does."""
+        """As `ports.Allowances.look`."""
         outlook = await self._counters.look(plan)
         if isinstance(outlook, Cold):
             await self._restore(plan)
             outlook = await self._counters.look(plan)
-        if isinstance(outlook, Cold):
-            raise LimitsUnavailable
+        if isinstance(outlook, Cold | Stale):
+            raise _refusal(outlook)
         return outlook
+
+    async def confirm(self, tenant_id: str, epoch: int) -> None:
+        """As `ports.Allowances.confirm`."""
+        nothing = Plan(tenant_id, "", (), tokens_needed=0, tokens_wanted=0, lease_s=0.0, epoch=epoch)
+        answer = await self._counters.look(nothing)
+        if isinstance(answer, Cold | Stale):
+            raise _refusal(answer)
 
     async def _restore(self, plan: Plan) -> None:
         """Once for all who ask about the same tenant at the same time."""
@@ -49,9 +57,15 @@ class RestoredCounters:
         takes = [take for take in plan.takes if isinstance(take, BudgetTake)]
         periods = sorted({period.id for take in takes for period in take.periods})
         sums, intents = await self._ledger.snapshot(plan.tenant_id, periods)
-        await self._counters.restore(plan.tenant_id, sums, intents, self._lease_s)
+        # The last thing to be read: whatever was raised before the store lost it is not newer.
+        epoch = await self._keys.revision()
+        await self._counters.restore(plan.tenant_id, sums, intents, self._lease_s, epoch)
 
     def _told(self, tenant_id: str, task: asyncio.Task[None]) -> None:
         del self._restoring[tenant_id]
         if not task.cancelled():
             task.exception()  # seen, also when everybody who waited has left
+
+
+def _refusal(answer: Cold | Stale) -> LimitsUnavailable:
+    return Outdated(answer.epoch) if isinstance(answer, Stale) else LimitsUnavailable()

@@ -65,8 +65,9 @@ def plan(
     wanted: int | None = None,
     lease_s: float = LEASE_S,
     tenant: str = "acme",
+    epoch: int = 0,
 ) -> Plan:
-    return Plan(tenant, name, takes, needed, needed if wanted is None else wanted, lease_s)
+    return Plan(tenant, name, takes, needed, needed if wanted is None else wanted, lease_s, epoch)
 
 
 def spent(tokens: int, period: str = MONDAY.id, owner: str = "k1", scope: Scope = Scope.KEY) -> Sum:

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from attrs import define, field
 
-from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, SlotTake, Take
+from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, SlotTake, Stale, Take
 from gateway.state.accounts import account_of
 
 
@@ -27,6 +27,7 @@ class Reference:
     budgets: dict[tuple[str, str], list[int]] = field(factory=dict)  # account, period → spent, reserved
     held: dict[str, Held] = field(factory=dict)
     told: list[tuple[str, int]] = field(factory=list)
+    epoch: int = 0
 
     def free(self, take: Take) -> int:
         name = account_of(take)
@@ -44,12 +45,14 @@ class Reference:
     def budget(self, take: BudgetTake) -> list[int]:
         return self.budgets.setdefault((account_of(take), self.period(take)), [0, 0])
 
-    def take(self, plan: Plan) -> int | Take | Cold:
+    def take(self, plan: Plan) -> int | Take | Cold | Stale:
         if self.is_cold:
             return Cold()
         self.expire()
         if plan.reservation_id in self.held and not self.held[plan.reservation_id].is_charged:
             return self.held[plan.reservation_id].tokens
+        if plan.epoch < self.epoch:
+            return Stale(self.epoch)
         free = {take: self.free(take) for take in plan.takes}
         for take in plan.takes:
             amount = 1 if isinstance(take, RateTake | SlotTake) else plan.tokens_needed

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from gateway.accounting import Cold, Plan, Refused, Standing, Taken
+from gateway.accounting import Cold, Plan, Refused, Stale, Standing, Taken
 from gateway.ports import Counters
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
@@ -125,7 +125,7 @@ async def refusal(store: Store, plan: Plan) -> Refused:
 
 async def standings(store: Store, plan: Plan) -> Sequence[Standing]:
     found = await store.counters.look(plan)
-    assert not isinstance(found, Cold)
+    assert not isinstance(found, Cold | Stale)
     return found.standings
 
 

@@ -33,6 +33,7 @@ from gateway.accounting import (
     Refused,
     Scope,
     SlotTake,
+    Stale,
     Standing,
     Sum,
     Take,
@@ -77,6 +78,8 @@ ENDS = NOW + 1.9 * DAY_S
 names = st.sampled_from([f"r{number}" for number in range(6)])
 # Few refuse: most requests should get far enough to be settled, renewed and lost.
 limits = st.sampled_from([None] * 8 + [5000] * 8 + [1000] * 4 + [300, 120, 50, 0])
+LATEST = 3
+epochs = st.sampled_from([LATEST] * 8 + [2, 1, 0])
 
 
 @st.composite
@@ -91,7 +94,7 @@ def plans(draw: st.DrawFn) -> Plan:
     needed = draw(st.integers(0, 60))
     wanted = needed + draw(st.integers(0, 60))
     lease_s = draw(st.sampled_from([1.0, 5.0, 15.0, 15.0, 100.0]))
-    return plan(draw(names), *takes, needed=needed, wanted=wanted, lease_s=lease_s)
+    return plan(draw(names), *takes, needed=needed, wanted=wanted, lease_s=lease_s, epoch=draw(epochs))
 
 
 ALL = plan(
@@ -100,6 +103,7 @@ ALL = plan(
     *(bucket(TPM, owner, scope) for scope, owner in OWNERS),
     *(slots(4, owner, scope) for scope, owner in OWNERS),
     *(budget(None, window, owner, scope, PERIODS[window]) for window in Window for scope, owner in OWNERS),
+    epoch=LATEST,
 )
 SLOTS = {account_of(take) for take in ALL.takes if isinstance(take, SlotTake)}
 BUDGETS = {account_of(take): take for take in ALL.takes if isinstance(take, BudgetTake)}
@@ -133,8 +137,8 @@ class Machine(RuleBasedStateMachine):
         if asked.reservation_id not in self.model.held:
             assert getattr(foreseen, "answer", foreseen) == getattr(verdict, "tokens", verdict)
         match self.model.take(asked):
-            case Cold():
-                assert verdict == Cold()
+            case Cold() | Stale() as nothing:
+                assert verdict == nothing
             case int(tokens):
                 assert isinstance(verdict, Taken)
                 assert verdict.tokens == tokens
@@ -193,14 +197,20 @@ class Machine(RuleBasedStateMachine):
         self.time = time
         self.run(self.store.set_time(time))
 
+    @rule(epoch=st.integers(1, LATEST))
+    def change(self, epoch: int) -> None:
+        """Of the tenant, or of a key: told to the store whether or not it is cold."""
+        self.run(self.store.other.raise_epoch("acme", epoch))
+        self.model.epoch = max(self.model.epoch, epoch)
+
     @rule(all_of_it=st.booleans())
     def lose(self, all_of_it: bool) -> None:
         self.run(self.store.lose() if all_of_it else self.store.counters.forget("acme"))
-        self.model.is_cold = True
+        self.model.is_cold, self.model.epoch = True, 0
 
     @precondition(lambda self: self.model.is_cold)
-    @rule()
-    def restore(self) -> None:
+    @rule(epoch=st.integers(0, LATEST))
+    def restore(self, epoch: int) -> None:
         """By a ledger that has every request. An emptied store knows no time but its clock's."""
         self._go(max(self.time, self.model.now))
         self.model.now = self.time
@@ -210,8 +220,9 @@ class Machine(RuleBasedStateMachine):
             for name, held in self.model.held.items()
             if not held.is_charged
         ]
-        self.run(self.store.counters.restore("acme", _sums(spent), intents, 15.0))
+        self.run(self.store.counters.restore("acme", _sums(spent), intents, 15.0, epoch))
         self.model.restore(spent, SLOTS, 15.0)
+        self.model.epoch = max(self.model.epoch, epoch)
 
     @precondition(lambda self: not self.model.is_cold)
     @rule(more=st.integers(-50, 50))

@@ -29,6 +29,7 @@ from gateway.rules.plans import OutputBounds
 from gateway.state.local_counters import LocalCounters
 from gateway.state.restored_counters import RestoredCounters
 from tests.asgi import PRINCIPAL, Answered, FakeClock, call, exchange, scope_of
+from tests.state.doubles import Store
 
 OUTPUTS = OutputBounds(cap=1000, default=100, minimum=16)
 
@@ -132,7 +133,7 @@ class House:
             target=(FakeBackend(), ModelCard("m")),
             model="m:latest",
         )
-        allowances = RestoredCounters(self.counters, self.ledger, LEASE_S)
+        allowances = RestoredCounters(self.counters, self.ledger, Store(), LEASE_S)
         app = Admission(self.backend, allowances=allowances, settler=self.settler)
         layers = Limits(Budgets(app, clock=self.clock, outputs=OUTPUTS, lease_s=LEASE_S))
         self.refused = given

@@ -1,7 +1,8 @@
 -- What all scripts share. The twin of local_counters.py: whoever changes one changes the other, and the contract
 -- tests say whether they still agree. All numbers are whole and below 2^53, save what is missing from a meter.
 --
---   sums     hash   account → its text; 'now' → the last time that was seen; without it the tenant is cold
+--   sums     hash   account → its text; 'now' → the last time that was seen; without it the tenant is cold;
+--                   'epoch' → the revision before which nothing may have been read, also of a cold one
 --     rate:…, bucket:…         "missing at per_minute"
 --     slots:…                  "leases"
 --     day:…, month:…, total:…  "period ends spent reserved", ends 0 for never
@@ -34,6 +35,16 @@ local function tick()
   local now = math.max(time, math.min(last, time + MAX_CORRECTION_US))
   redis.call('HSET', SUMS, 'now', whole(now))
   return now
+end
+
+local function current_epoch()
+  return tonumber(redis.call('HGET', SUMS, 'epoch') or 0)
+end
+
+local function raise_epoch(epoch)
+  if epoch > current_epoch() then
+    redis.call('HSET', SUMS, 'epoch', whole(epoch))
+  end
 end
 
 -- ── accounts ──────────────────────────────────────────────────────────────────────────

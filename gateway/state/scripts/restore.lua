@@ -1,6 +1,6 @@
 -- Tell what the ledger knows; nothing that was counted here gets lower.
 --
--- ARGV[1]: {lease, sums: [[account, period, spent, longest], …],
+-- ARGV[1]: {lease, epoch, sums: [[account, period, spent, longest], …],
 --           intents: [{id, tokens, budgets: [[account, period, longest], …], slots: [account, …]}, …]}
 -- Times in µs; longest is in how long a period is over for sure, 0 for never.
 local function window_in(account, period, longest, now)
@@ -32,11 +32,13 @@ end
 local function run(told)
   local now = tick()
   local is_cold = not now
+  local epoch = math.max(told.epoch, current_epoch())
   if is_cold then
     redis.call('DEL', SUMS, OPEN, LEASES, CHARGED, TOLD)
     now = server_time_us()
     redis.call('HSET', SUMS, 'now', whole(now))
   end
+  raise_epoch(epoch)
   for _, sum in ipairs(told.sums) do
     local window = window_in(sum[1], sum[2], sum[4], now)
     if window then

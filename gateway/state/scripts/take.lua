@@ -1,7 +1,7 @@
 -- Take everything that a plan wants, or nothing; with `look`, only tell where it stands and what would be taken.
 --
--- ARGV[1]: {id, needed, wanted, lease, look, takes: [[kind, account, limit, periods?], …]}, times in µs; a limit
--- of -1 is none; periods are [id, ends], ends 0 for never.
+-- ARGV[1]: {id, needed, wanted, lease, epoch, look, takes: [[kind, account, limit, periods?], …]}, times in µs; a
+-- limit of -1 is none; periods are [id, ends], ends 0 for never.
 local SOON_US = 1000000
 local MAX_TOKENS = 9007199254740991
 
@@ -225,12 +225,16 @@ local function run(plan)
   end
   expire(now, MAX_EXPIRED)
   local measured, texts = load(plan.takes, now)
-  if plan.look then
-    return {'looked', now, standings(measured), refusal(plan, measured, now) or granted(plan, measured)}
-  end
-  local known = redis.call('HGET', OPEN, plan.id)
+  local known = not plan.look and redis.call('HGET', OPEN, plan.id)
   if known and not redis.call('ZSCORE', CHARGED, plan.id) then
     return taken(cjson.decode(known), measured, now)
+  end
+  local epoch = current_epoch()
+  if plan.epoch < epoch then
+    return {'stale', epoch}
+  end
+  if plan.look then
+    return {'looked', now, standings(measured), refusal(plan, measured, now) or granted(plan, measured)}
   end
   local refused = refusal(plan, measured, now)
   if refused then
