@@ -14,6 +14,7 @@ from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.limits import Limits
 from gateway.middleware.mutation_block import MutationBlock
+from gateway.middleware.renewal import Renewal
 from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
 from gateway.proxy.endpoint import Endpoint
@@ -70,6 +71,8 @@ def pipeline(resources: Resources) -> list[Middleware]:
         Middleware(Auth, authenticator=resources.keys),
         # The body is read for known callers only.
         Middleware(Intake, limits=limits, lifecycle=resources.lifecycle, sinks=resources.sinks),
+        # Below the body, which is read once; above all that is decided by what is known of the caller.
+        Middleware(Renewal, authenticator=resources.keys, allowances=resources.allowances),
         # What does not exist is refused before anything is taken for it.
         Middleware(
             Target,

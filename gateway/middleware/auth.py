@@ -4,6 +4,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import MalformedRequest, Unauthenticated
 from gateway.middleware.context import exchange_of
+from gateway.model import Exchange
 from gateway.ports import Authenticator
 from gateway.rules.request_head import token_of
 
@@ -19,10 +20,15 @@ class Auth:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.operation is None or not exchange.operation.is_public:
-                token = token_of(exchange.head, exchange.surface)
-                if isinstance(token, MalformedRequest):
-                    raise token
-                exchange.principal = await self.authenticator.principal_of(token) if token else None
-                if exchange.principal is None:
-                    raise Unauthenticated
+                await identify(exchange, self.authenticator)
         await self.app(scope, receive, send)
+
+
+async def identify(exchange: Exchange, authenticator: Authenticator, epoch: int = 0) -> None:
+    """Say in the Exchange who asks, as it was at the revision `epoch` or is since."""
+    token = token_of(exchange.head, exchange.surface)
+    if isinstance(token, MalformedRequest):
+        raise token
+    exchange.principal = await authenticator.principal_of(token, epoch) if token else None
+    if exchange.principal is None:
+        raise Unauthenticated

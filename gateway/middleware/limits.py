@@ -7,7 +7,7 @@ from gateway.rules import limits
 
 
 class Limits:
-    """Add what the policies of tenant and key say to the takes. Inference only: lists cost nothing."""
+    """Begin the takes with what the policies of tenant and key say. Inference only: lists cost nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -17,7 +17,7 @@ class Limits:
             exchange = exchange_of(scope)
             principal = exchange.principal
             if exchange.call is not None and principal is not None:
-                exchange.takes += limits.takes(
+                exchange.takes = limits.takes(
                     principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
                 )
         await self.app(scope, receive, send)

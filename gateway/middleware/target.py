@@ -29,9 +29,12 @@ class Target:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.operation in SURFACES:
-                call = await worked_on(exchange.bytes_in, SURFACES[exchange.operation].read, exchange.body)
-                # All that counts is in the call now; what was parsed may be twenty times the body's size.
-                exchange.body = {}
+                call = exchange.call  # not None where Renewal asks again
+                if call is None:
+                    read = SURFACES[exchange.operation].read
+                    call = await worked_on(exchange.bytes_in, read, exchange.body)
+                    # All that counts is in the call now; what was parsed may be twenty times the body's size.
+                    exchange.body = {}
                 exchange.stream = call.stream
                 exchange.model = canonical(call.model) or call.model
                 exchange.target = await self.catalogue.find(call.model)
