@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import astuple, define, field, frozen
 
-from gateway.accounting import Plan, Policy, Take
+from gateway.accounting import Plan, Policy, PromptSize, Take
 from gateway.errors import GatewayError
 
 # A JSON object as it was parsed: the payload itself is the one bare dict that travels.
@@ -189,13 +189,22 @@ def _plus(one: int | None, two: int | None) -> int | None:
     return one if two is None else two + (one or 0)
 
 
+class Engine(StrEnum):
+    """Servers of kind openai that are known by what they say of themselves: they can count a prompt."""
+
+    LLAMA_CPP = "llama.cpp"
+    VLLM = "vllm"
+
+
 @frozen
 class ModelCard:
     """A model as a backend lists it. `name` is as the backend writes it: what is sent upstream.
 
     `modified_at` is seconds since the epoch, or None where the backend does not say. `digest` is 64
     hexadecimal digits, or "". `details` has Ollama's six keys, all of them. `capabilities` are Ollama's words
-    (`tools`, `thinking`, `vision`, …), or None where the backend does not say.
+    (`tools`, `thinking`, `vision`, …), or None where the backend does not say. `context` is in tokens, None
+    where it is not known: on Ollama what the model was trained for, elsewhere what one request can have.
+    `own` is what the model puts before each prompt by itself, as far as its backend tells.
     """
 
     name: str
@@ -205,6 +214,9 @@ class ModelCard:
     details: JsonObject = field(factory=dict)
     owned_by: str = "library"
     capabilities: frozenset[str] | None = None
+    engine: Engine | None = None
+    context: int | None = None
+    own: PromptSize = field(factory=PromptSize)
 
 
 class Outcome(StrEnum):

@@ -253,6 +253,12 @@ class Backend(Protocol):
     async def models(self) -> tuple[ModelCard, ...]:
         """What the backend has now. Raises BackendFailed or BackendTimeout."""
 
+    async def completed(self, card: ModelCard) -> ModelCard:
+        """The card with what the list leaves open, above all the context. Raises as `models` does.
+
+        At once, and as it is, where nothing more can be had.
+        """
+
 
 class Catalogue(Protocol):
     """Which backend has which model, learned in the background."""

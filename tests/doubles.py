@@ -34,6 +34,8 @@ TAGS = {
     ]
 }
 
+SHOWN = {"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}}
+
 
 @frozen
 class Received:
@@ -190,15 +192,17 @@ class SocketServer:
 class Double(SocketServer):
     """`scripts` by path; what has none is 404. `/api/tags` lists one model, `double:latest`."""
 
-    scripts: dict[str, Script] = field(factory=lambda: {"/api/tags": answer(200, TAGS)})
+    scripts: dict[str, Script] = field(
+        factory=lambda: {"/api/tags": answer(200, TAGS), "/api/show": answer(200, SHOWN)}
+    )
     received: list[Received] = field(factory=list)
     closed_early: threading.Event = field(factory=threading.Event)
     """Set when a caller closed before a `hang` or a stream was over."""
 
     @property
     def inference(self) -> list[Received]:
-        """What it was asked beside the list of its models."""
-        return [one for one in self.received if one.target not in ("/api/tags", "/v1/models")]
+        """What it was asked beside what it knows of its models."""
+        return [one for one in self.received if one.target not in ("/api/tags", "/v1/models", "/api/show")]
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

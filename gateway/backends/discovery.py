@@ -7,6 +7,7 @@ from typing import Final
 
 from loguru import logger
 
+from gateway.backends.details import Details
 from gateway.errors import BackendFailed, GatewayError
 from gateway.model import ModelCard
 from gateway.ports import Backend, Clock
@@ -24,6 +25,7 @@ class Discovery:
         self._backends = backends
         self._clock = clock
         self._cards: dict[str, tuple[ModelCard, ...]] = {}
+        self._details = {backend.name: Details(backend, self._own) for backend in backends}
         self._owners: dict[str, tuple[Backend, ModelCard]] = {}
         self._up: set[str] = set()
         self._refreshed = float("-inf")
@@ -40,6 +42,8 @@ class Discovery:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+        for details in self._details.values():
+            await details.stop()
 
     @property
     def is_ready(self) -> bool:
@@ -74,14 +78,19 @@ class Discovery:
 
     async def _ask_all(self) -> None:
         await asyncio.gather(*(self._ask(backend) for backend in self._backends))
+        self._own()
+        self._refreshed = self._clock.elapsed()
+
+    def _own(self) -> None:
+        """Say who has what, by all that is known now."""
         owners: dict[str, tuple[Backend, ModelCard]] = {}
         for backend in self._backends:
+            details = self._details[backend.name]
             for card in self._cards.get(backend.name, ()):
                 name = canonical(card.name)
-                if name is not None:
-                    owners.setdefault(name, (backend, card))
+                if name is not None and name not in owners:
+                    owners[name] = backend, details.of(card)
         self._owners = owners
-        self._refreshed = self._clock.elapsed()
 
     async def _ask(self, backend: Backend) -> None:
         try:
@@ -98,3 +107,4 @@ class Discovery:
                     "backend answers"
                 )
             self._up.add(backend.name)
+            self._details[backend.name].learn(self._cards[backend.name])

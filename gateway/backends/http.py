@@ -19,8 +19,9 @@ from gateway.config import MIB, BackendConfig
 from gateway.errors import BackendFailed, BackendTimeout
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.ollama.models import read_tags
-from gateway.formats.openai.models import read_models
-from gateway.model import ModelCard
+from gateway.formats.ollama.shown import read_shown, write_show
+from gateway.formats.openai.models import props_path, read_models, read_props
+from gateway.model import Engine, ModelCard
 from gateway.patience import Patience
 
 # No answer of a model comes near: 32 MiB is a million tokens of JSON. A backend that sends more is broken.
@@ -28,6 +29,7 @@ _MAX_BODY_BYTES: Final = 32 * MIB
 # Some 5,000 models. A mad list is read every few seconds, and all other callers wait while it is.
 _MAX_LIST_BYTES: Final = 2 * MIB
 _LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
+# What is asked beside the callers' requests: a list, or about one model.
 _LIST_TIMEOUT_S: Final = 5.0
 # Ollama writes its last chunk right behind its last frame.
 _END_WAIT_S: Final = 0.25
@@ -67,7 +69,7 @@ class HttpBackend:
         self._root = config.url
         self._timeouts = timeouts
         self._plain_timeouts = evolve(timeouts, first_byte_s=timeouts.answer_s)
-        self._urls: dict[str, URL] = {}
+        self._posted: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "User-Agent": "neuronetz-gateway"}
         if config.credential:
             self._headers["Authorization"] = f"Bearer {config.credential}"
@@ -97,27 +99,35 @@ class HttpBackend:
 
     async def models(self) -> tuple[ModelCard, ...]:
         path, read = _LISTS[self.kind]
+        return read(await self._told(self._get(path)))
+
+    async def completed(self, card: ModelCard) -> ModelCard:
+        if self.kind == "ollama":
+            request = write_show(card.name)
+            return read_shown(await self._told(self._post(request.path, orjson.dumps(request.body))), card)
+        if card.engine is Engine.LLAMA_CPP and card.context is None:
+            return read_props(await self._told(self._get(props_path(card.name))), card)
+        return card
+
+    async def _told(self, call: "Call") -> bytes:
         timeouts = BackendTimeouts(self._timeouts.connect_s, *[_LIST_TIMEOUT_S] * 3)
-        async with HttpAnswer(self._get(path), self.name, timeouts) as answer:
-            if answer.status != 200:
-                raise BackendFailed("A model backend does not tell which models it has.")
-            return read(await answer.body(_MAX_LIST_BYTES))
+        try:
+            async with asyncio.timeout(2 * _LIST_TIMEOUT_S), HttpAnswer(call, self.name, timeouts) as answer:
+                if answer.status != 200:
+                    raise BackendFailed("A model backend does not tell which models it has.")
+                return await answer.body(_MAX_LIST_BYTES)
+        except TimeoutError:
+            raise BackendTimeout("A model backend takes too long to tell its models.") from None
 
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
+    def _post(self, path: str, body: bytes, request_id: str | None = None) -> "Call":
+        session, url = self._opened(), self._posted.get(path)
         if url is None:
-            # `encoded`: the URL is sent as it stands here; yarl would rewrite it otherwise.
-            url = self._urls[path] = URL(self._root + path, encoded=True)
-        return url
-
-    def _post(self, path: str, body: bytes, request_id: str) -> "Call":
-        session, url = self._opened(), self._url(path)
-        return lambda: session.post(
-            url, data=body, headers={"X-Request-Id": request_id}, allow_redirects=False
-        )
+            url = self._posted[path] = _url(self._root, path)
+        headers = {"X-Request-Id": request_id} if request_id else None
+        return lambda: session.post(url, data=body, headers=headers, allow_redirects=False)
 
     def _get(self, path: str) -> "Call":
-        session, url = self._opened(), self._url(path)
+        session, url = self._opened(), _url(self._root, path)
         return lambda: session.get(url, allow_redirects=False)
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -206,6 +216,11 @@ class HttpAnswer:
                     raise BackendFailed("The model backend sent an answer that is too large.")
                 pieces.append(piece)
         return b"".join(pieces)
+
+
+def _url(root: str, path: str) -> URL:
+    # `encoded`: the URL is sent as it stands here; yarl would rewrite it otherwise.
+    return URL(root + path, encoded=True)
 
 
 async def _end_of(response: aiohttp.ClientResponse) -> None:

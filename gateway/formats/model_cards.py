@@ -8,6 +8,9 @@ from gateway.model import JsonObject, ModelCard
 # Clients read all six, so all six are always there.
 _DETAIL_TEXTS: Final = ("parent_model", "format", "family", "parameter_size", "quantization_level")
 
+# Beyond it a number is no context, but a way to say that there is no bound.
+_MAX_CONTEXT: Final = 2**30
+
 
 def details(given: Any = None) -> JsonObject:
     """Ollama's six details of a model, empty where nothing is known."""
@@ -26,6 +29,11 @@ def newest_first(cards: Iterable[ModelCard]) -> list[ModelCard]:
 def size_of(value: Any) -> int:
     """In bytes; 0 where it is unknown."""
     return value if type(value) is int and value >= 0 else 0
+
+
+def context_of(value: Any) -> int | None:
+    """In tokens; None for what no context can be."""
+    return value if type(value) is int and 0 < value <= _MAX_CONTEXT else None
 
 
 def text_of(value: Any) -> str:

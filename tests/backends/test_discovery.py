@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from gateway.backends.discovery import UNKNOWN_NAME_REFRESH_S, Discovery
 from gateway.errors import BackendFailed
@@ -20,6 +20,8 @@ class FakeBackend:
     kind: str = "ollama"
     asked: int = 0
     asked_thrice: asyncio.Event = field(factory=asyncio.Event)
+    may_describe: asyncio.Event | None = None
+    described: asyncio.Event = field(factory=asyncio.Event)
 
     async def models(self) -> tuple[ModelCard, ...]:
         self.asked += 1
@@ -28,6 +30,13 @@ class FakeBackend:
         if self.names is None:
             raise BackendFailed("away")
         return tuple(card(name) for name in self.names)
+
+    async def completed(self, card: ModelCard) -> ModelCard:
+        if self.may_describe is None:
+            return card
+        await self.may_describe.wait()
+        self.described.set()
+        return evolve(card, context=4096)
 
     def send(self, request, *, request_id):
         raise NotImplementedError
@@ -83,6 +92,20 @@ async def test_a_model_that_was_just_pulled_is_found_on_demand():
     clock.monotonic += UNKNOWN_NAME_REFRESH_S
     assert await found_by(discovery, "new") == ("a", "new")
     assert backend.asked == 2
+
+
+async def test_what_is_learned_of_a_model_later_is_found_with_it():
+    """The list alone says who serves it; nobody waits for the rest."""
+    may_describe = asyncio.Event()
+    backend = FakeBackend("a", ("one",), may_describe=may_describe)
+    discovery = await started(backend)
+    assert discovery.cards() == (ModelCard("one"),)
+
+    may_describe.set()
+    await backend.described.wait()
+    await discovery.refresh()
+
+    assert discovery.cards() == (ModelCard("one", context=4096),)
 
 
 async def test_a_backend_that_went_away_keeps_its_models():

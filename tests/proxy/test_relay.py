@@ -94,6 +94,9 @@ class FakeBackend:
     async def models(self) -> tuple[ModelCard, ...]:
         return ()
 
+    async def completed(self, card: ModelCard) -> ModelCard:
+        return card
+
 
 @define
 class Caller:

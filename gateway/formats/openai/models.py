@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
+from attrs import evolve
 
 from gateway.errors import BackendFailed
-from gateway.formats.model_cards import details, newest_first, size_of, text_of
+from gateway.formats.model_cards import context_of, details, newest_first, size_of, text_of
 from gateway.formats.times import is_moment
-from gateway.model import JsonObject, ModelCard
+from gateway.model import Engine, JsonObject, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown
 
-# These give the time of the question for the time of the model.
-_NOW_SAYERS: Final = frozenset({"llamacpp", "vllm"})
+# As they write themselves in `owned_by`.
+_ENGINES: Final = {"llamacpp": Engine.LLAMA_CPP, "vllm": Engine.VLLM}
 _LONG_AGO: Final = 0
 
 
@@ -32,6 +34,23 @@ def read_models(body: bytes) -> tuple[ModelCard, ...]:
     return tuple(card for card in cards if card is not None)
 
 
+def props_path(model: str) -> str:
+    """Where llama.cpp tells the settings of a model; one that is not loaded stays so."""
+    return f"/props?model={quote(model, safe='')}&autoload=false"
+
+
+def read_props(body: bytes, card: ModelCard) -> ModelCard:
+    """The card with the context of one slot, which elder builds of llama.cpp tell here only.
+
+    Raise BackendFailed for what tells no settings.
+    """
+    try:
+        context = context_of(orjson.loads(body)["default_generation_settings"]["n_ctx"])
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        raise BackendFailed("The model's server does not tell its settings.") from None
+    return evolve(card, context=context)
+
+
 def write_models(cards: Iterable[ModelCard]) -> bytes:
     """The answer of /v1/models: newest first, as Ollama sorts them; an empty list where there are none."""
     return orjson.dumps(
@@ -48,16 +67,31 @@ def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | Non
     name = text_of(model.get("id"))
     if canonical(name) is None:
         return None
-    owner, created = text_of(model.get("owned_by")), model.get("created")
+    engine = _ENGINES.get(text_of(model.get("owned_by")))
     meta = model.get("meta")
-    size = meta.get("size") if isinstance(meta, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
     return ModelCard(
         name=name,
-        modified_at=_moment(created) if owner not in _NOW_SAYERS else None,
-        size=size_of(size),
+        # The engines give the time of the question for the time of the model.
+        modified_at=None if engine else _moment(model.get("created")),
+        size=size_of(meta.get("size")),
         details=details(siblings.get(name, {}).get("details")),
         owned_by=namespace(name),
+        engine=engine,
+        context=_context_of(engine, model, meta),
     )
+
+
+def _context_of(engine: Engine | None, model: JsonObject, meta: JsonObject) -> int | None:
+    """Of one slot of llama.cpp; `n_ctx_train` is what the model was trained for, and bounds nothing."""
+    match engine:
+        case Engine.LLAMA_CPP:
+            return context_of(meta.get("n_ctx"))
+        case Engine.VLLM:
+            return context_of(model.get("max_model_len"))
+        case None:
+            # What others mean by their numbers is not known.
+            return None
 
 
 def _entry(card: ModelCard, name: str) -> JsonObject:

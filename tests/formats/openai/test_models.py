@@ -2,11 +2,12 @@
 
 import orjson
 import pytest
+from attrs import evolve
 from openai.types import Model
 
 from gateway.errors import BackendFailed
-from gateway.formats.openai.models import read_models, write_model, write_models
-from gateway.model import ModelCard
+from gateway.formats.openai.models import props_path, read_models, read_props, write_model, write_models
+from gateway.model import Engine, ModelCard
 from tests.formats.recordings import of_llama_cpp
 from tests.formats.samples import NO_DETAILS
 
@@ -14,12 +15,37 @@ from tests.formats.samples import NO_DETAILS
 def test_the_list_of_llama_cpp() -> None:
     """Its `created` is the time of the question, so no time of the model is known."""
     assert read_models(of_llama_cpp("models")) == (
-        ModelCard(name="greeting", size=481_536, details={**NO_DETAILS, "format": "gguf", "families": [""]}),
+        ModelCard(
+            name="greeting",
+            size=481_536,
+            details={**NO_DETAILS, "format": "gguf", "families": [""]},
+            engine=Engine.LLAMA_CPP,
+            context=8192,
+        ),
     )
 
 
+def test_the_settings_of_llama_cpp() -> None:
+    """What one slot can hold; elder builds tell it nowhere else. A model that is not loaded stays so."""
+    card = ModelCard("ns/greeting", engine=Engine.LLAMA_CPP)
+    body = b'{"default_generation_settings": {"params": {}, "n_ctx": 8192}, "total_slots": 4}'
+
+    assert read_props(body, card) == evolve(card, context=8192)
+    assert props_path("ns/greeting") == "/props?model=ns%2Fgreeting&autoload=false"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"default_generation_settings":1}', b"<html>"])
+def test_what_tells_no_settings_is_a_failure(body: bytes) -> None:
+    """So it is asked again."""
+    with pytest.raises(BackendFailed):
+        read_props(body, ModelCard("greeting"))
+
+
 def test_the_list_of_vllm_and_of_others() -> None:
-    """A name with an organisation is owned by it; vLLM's `created` is the time of the question too."""
+    """A name with an organisation is owned by it; vLLM's `created` is the time of the question too.
+
+    A context is taken only where it is known to be one: from vLLM's bound, not from llama.cpp's training.
+    """
     body = {
         "object": "list",
         "data": [
@@ -29,15 +55,21 @@ def test_the_list_of_vllm_and_of_others() -> None:
                 "owned_by": "vllm",
                 "max_model_len": 4096,
             },
-            {"id": "gpt-4o", "created": 1_700_000_000, "owned_by": "system"},
-            {"id": "/models/tiny.gguf", "owned_by": "llamacpp"},
+            {"id": "gpt-4o", "created": 1_700_000_000, "owned_by": "system", "max_model_len": 4096},
+            {"id": "/models/tiny.gguf", "owned_by": "llamacpp", "meta": {"n_ctx_train": 4096}},
         ],
     }
 
     assert read_models(orjson.dumps(body)) == (
-        ModelCard(name="meta-llama/Llama-3.1-8B", details=NO_DETAILS, owned_by="meta-llama"),
+        ModelCard(
+            name="meta-llama/Llama-3.1-8B",
+            details=NO_DETAILS,
+            owned_by="meta-llama",
+            engine=Engine.VLLM,
+            context=4096,
+        ),
         ModelCard(name="gpt-4o", modified_at=1_700_000_000, details=NO_DETAILS),
-        ModelCard(name="/models/tiny.gguf", details=NO_DETAILS),
+        ModelCard(name="/models/tiny.gguf", details=NO_DETAILS, engine=Engine.LLAMA_CPP),
     )
 
 
