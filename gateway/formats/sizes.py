@@ -12,7 +12,7 @@ import orjson
 
 from gateway.accounting import PromptSize
 from gateway.formats.chat import Call, ChatCall, EmbedCall, Format, GenerateCall, Message, Tool
-from gateway.rules.budgets import IMAGE_TOKENS
+from gateway.rules.prompts import IMAGE_TOKENS
 
 # English text has about four bytes to a token.
 _BYTES_PER_TOKEN: Final = 4
@@ -37,7 +37,7 @@ def size_of(call: Call) -> PromptSize:
 
 
 def likely_tokens(call: ChatCall) -> int:
-    """About how many tokens the prompt has, for telling callers; `rules.budgets` bounds what is reserved."""
+    """About how many tokens the prompt has, for telling callers; `rules.prompts` bounds what is reserved."""
     size = size_of(call)
     return ceil((size.text_bytes + size.schema_bytes) / _BYTES_PER_TOKEN) + IMAGE_TOKENS * size.images
 

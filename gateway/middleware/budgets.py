@@ -9,6 +9,7 @@ from gateway.model import Demand, Exchange
 from gateway.ports import Clock
 from gateway.rules import budgets
 from gateway.rules.plans import OutputBounds, demand_of, plan_of
+from gateway.rules.prompts import prompt_bound
 
 
 class Budgets:
@@ -53,6 +54,6 @@ class Budgets:
     def _demand(self, exchange: Exchange) -> Demand:
         call, (backend, _) = exchange.call, exchange.target
         # No context: the caller's own num_ctx would let it name its bound, where a backend has another.
-        bound = budgets.prompt_bound(size_of(call), context=None)
+        bound = prompt_bound(size_of(call), context=None)
         runs = runs_of(call, backend.kind)
         return demand_of(bound, call.sampling.max_tokens, runs, exchange.takes, self.outputs)

@@ -8,12 +8,11 @@ of the model is corrected at once; and the next request sees what is really left
 """
 
 from datetime import tzinfo
-from math import ceil
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from gateway.accounting import BudgetTake, Policy, PromptSize, Scope, Window
+from gateway.accounting import BudgetTake, Policy, Scope, Window
 from gateway.model import Usage
 from gateway.rules.limits import own_or_inherited
 from gateway.rules.windows import periods
@@ -47,108 +46,6 @@ def _limit_of(policy: Policy, window: Window) -> int | None:
             return policy.monthly_tokens
         case Window.TOTAL:
             return policy.total_tokens
-
-
-# ── the prompt: at most so many tokens ───────────────────────────────────────────────────
-
-# Role markers and line ends around a message: the known templates need 3 to 11 tokens.
-MESSAGE_TOKENS: Final = 16
-# What a template says by itself: dates, a preamble to tools. Longer ones are learned.
-TEMPLATE_TOKENS: Final = 256
-# Of today's models Llava takes 2,880, Pixtral 3,080 and Qwen2.5-VL in llama.cpp 4,096; more is learned.
-IMAGE_TOKENS: Final = 4_096
-# Templates write tools into one or two places, spaced or escaped.
-_SCHEMA_FACTOR: Final = 2
-
-# As far as learning goes: one mad count of a backend must not make its model too expensive for everybody.
-# The longest templates (a coding agent's instructions) and images (Qwen3-VL's, 16 megapixels) stay below.
-_MAX_TEMPLATE_TOKENS: Final = 8_192
-_MAX_IMAGE_TOKENS: Final = 16_384
-
-# A floor counts from this many true counts on, of prompts of at least so many bytes: in a short one
-# the template's own tokens hide how the text was cut.
-_MIN_SAMPLES: Final = 100
-_MIN_SAMPLE_BYTES: Final = 1_000
-# Prose has four bytes a token and more, digits and rare letters one. What was never below 2.5 so far is taken
-# for 2, and nothing for more: somebody who shows a model a hundred blank pages to send dense text
-# then, gets half of its prompt past the reservation (not past the bill), once.
-_MARGIN: Final = 0.8
-_MAX_BYTES_PER_TOKEN: Final = 2.0
-
-
-@frozen
-class Learned:
-    """What true counts have shown of one model. Starts as what holds for all."""
-
-    bytes_per_token: float = 1.0
-    """How many bytes a token has at least: what bounds are divided by."""
-    template_tokens: int = TEMPLATE_TOKENS
-    image_tokens: int = IMAGE_TOKENS
-    lowest: float = _MAX_BYTES_PER_TOKEN / _MARGIN
-    """The fewest bytes per token seen."""
-    samples: int = 0
-
-
-NOTHING_LEARNED: Final = Learned()
-
-
-def prompt_bound(size: PromptSize, context: int | None, learned: Learned = NOTHING_LEARNED) -> int:
-    """More tokens than this the prompts can't have; `context` is the model's, None where unknown.
-
-    A prompt beyond the context is cut or refused by the backend, so that bounds each of them too.
-    """
-    of_bytes = ceil(_bytes_of(size) / learned.bytes_per_token)
-    bound = of_bytes + _beside_the_bytes(size, learned)
-    return bound if context is None else min(bound, size.prompts * context)
-
-
-def learn(learned: Learned, size: PromptSize, prompt_tokens: int, context: int | None) -> Learned:
-    """What is known of a model after one more true count.
-
-    A count above what the bytes allow is the template's or the images' doing, and raises those. Else it
-    may be the first that a floor did not cover: the floor falls at once, and never rises again beyond the
-    lowest seen. It is only ever raised by prompts that fitted the context for sure, whose count is
-    all of their tokens, and that are plain text.
-    """
-    if prompt_tokens <= 0:
-        return learned
-    above = prompt_tokens - prompt_bound(size, None, evolve(learned, bytes_per_token=1.0))
-    if above > 0:
-        return _with_more_beside(learned, size, above)
-    # What the allowances do not explain came of the bytes: no floor may ever forget it.
-    of_bytes = prompt_tokens - _beside_the_bytes(size, learned)
-    lowest = min(learned.lowest, _bytes_of(size) / of_bytes) if of_bytes > 0 else learned.lowest
-    if prompt_tokens > prompt_bound(size, None, learned) or _is_sample(size, context):
-        return _with_floor(learned, min(lowest, _bytes_of(size) / prompt_tokens), learned.samples + 1)
-    return _with_floor(learned, lowest, learned.samples)
-
-
-def _bytes_of(size: PromptSize) -> int:
-    return size.text_bytes + _SCHEMA_FACTOR * size.schema_bytes
-
-
-def _beside_the_bytes(size: PromptSize, learned: Learned) -> int:
-    """Tokens that come with no byte of the caller's."""
-    by_number = MESSAGE_TOKENS * size.messages + learned.image_tokens * size.images
-    return size.templates * learned.template_tokens + size.tokens + by_number
-
-
-def _with_more_beside(learned: Learned, size: PromptSize, above: int) -> Learned:
-    if size.images:
-        image_tokens = learned.image_tokens + ceil(above / size.images)
-        return evolve(learned, image_tokens=min(image_tokens, _MAX_IMAGE_TOKENS))
-    template_tokens = learned.template_tokens + ceil(above / max(1, size.templates))
-    return evolve(learned, template_tokens=min(template_tokens, _MAX_TEMPLATE_TOKENS))
-
-
-def _is_sample(size: PromptSize, context: int | None) -> bool:
-    is_text = size.prompts == 1 and not (size.schema_bytes or size.images or size.tokens)
-    return is_text and context is not None and _MIN_SAMPLE_BYTES <= size.text_bytes <= context
-
-
-def _with_floor(learned: Learned, lowest: float, samples: int) -> Learned:
-    floor = max(1.0, lowest * _MARGIN) if samples >= _MIN_SAMPLES else 1.0
-    return evolve(learned, bytes_per_token=floor, lowest=lowest, samples=samples)
 
 
 # ── the output: how much of it ───────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 
 from gateway.accounting import Policy, PromptSize
-from gateway.rules.budgets import prompt_bound
 from gateway.rules.plans import MIN_OUTPUT_TOKENS
+from gateway.rules.prompts import prompt_bound
 from tests.fleet.books import Books
 from tests.fleet.callers import WAYS, Told, ask, at_once
 from tests.fleet.counted_model import Order

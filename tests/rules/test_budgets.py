@@ -3,23 +3,16 @@
 from datetime import UTC
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounting import BudgetTake, Period, Policy, PromptSize, Scope, Window
+from gateway.accounting import BudgetTake, Period, Policy, Scope, Window
 from gateway.model import Usage
 from gateway.rules.budgets import (
     FREE,
-    IMAGE_TOKENS,
-    NOTHING_LEARNED,
-    TEMPLATE_TOKENS,
-    Learned,
     Settlement,
     clamped_output,
-    learn,
     output_wanted,
-    prompt_bound,
     settlement,
     takes,
     tokens_needed,
@@ -85,161 +78,6 @@ def test_windows_turn_in_the_tenants_zone():
     take = takes(Policy(), Policy(), "t1", "k1", now=NOW, zone=zone_of("Pacific/Auckland"))[0]
 
     assert [period.id for period in take.periods] == ["2026-11-24", "2026-11-25"]
-
-
-# ── the prompt ───────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("size", "context", "bound"),
-    [
-        pytest.param(PromptSize(), None, TEMPLATE_TOKENS, id="the template alone"),
-        pytest.param(PromptSize(text_bytes=400), None, TEMPLATE_TOKENS + 400, id="a byte a token"),
-        pytest.param(PromptSize(schema_bytes=400), None, TEMPLATE_TOKENS + 800, id="tools twice"),
-        pytest.param(PromptSize(messages=3), None, TEMPLATE_TOKENS + 48, id="16 a message"),
-        pytest.param(PromptSize(images=2), None, TEMPLATE_TOKENS + 2 * IMAGE_TOKENS, id="images by number"),
-        pytest.param(PromptSize(tokens=7), None, TEMPLATE_TOKENS + 7, id="tokens as such"),
-        pytest.param(PromptSize(text_bytes=40_000), 4_096, 4_096, id="never above the context"),
-        pytest.param(PromptSize(text_bytes=400), 4_096, TEMPLATE_TOKENS + 400, id="within the context"),
-        pytest.param(PromptSize(text_bytes=9, templates=0), None, 9, id="no template"),
-        pytest.param(
-            PromptSize(templates=3), None, 3 * TEMPLATE_TOKENS, id="the template around each prompt"
-        ),
-        pytest.param(PromptSize(text_bytes=40_000, prompts=3), 4_096, 3 * 4_096, id="each has a context"),
-    ],
-)
-def test_the_bound_of_a_prompt(size, context, bound):
-    """Nothing that is known of a tokenizer goes into it."""
-    assert prompt_bound(size, context) == bound
-
-
-def text(size: int) -> PromptSize:
-    return PromptSize(text_bytes=size, messages=1)
-
-
-def learned_from(*samples: tuple[PromptSize, int], context: int | None = 32_768) -> Learned:
-    learned = NOTHING_LEARNED
-    for size, prompt_tokens in samples:
-        learned = learn(learned, size, prompt_tokens, context)
-    return learned
-
-
-PROSE = (text(4_000), 1_000)
-"""Four bytes a token."""
-
-
-def test_a_floor_is_learned_from_many_true_counts():
-    """One swallow is no summer; and a floor is never above two bytes a token."""
-    assert learned_from(*[PROSE] * 99).bytes_per_token == 1.0
-    assert learned_from(*[PROSE] * 100).bytes_per_token == 2.0
-
-
-def test_a_floor_lowers_what_comes_with_bytes_only():
-    """Templates, images and given tokens are not made of the caller's bytes."""
-    learned = evolve(NOTHING_LEARNED, bytes_per_token=2.0)
-    size = PromptSize(text_bytes=1_001, schema_bytes=100, messages=1, images=1, tokens=5)
-
-    assert prompt_bound(size, None, learned) == 601 + TEMPLATE_TOKENS + 16 + IMAGE_TOKENS + 5
-
-
-def test_the_densest_text_seen_sets_the_floor_for_good():
-    """With a margin of a fifth: digits came once, and may come again."""
-    digits = (text(4_000), 2_000)
-
-    assert learned_from(digits, *[PROSE] * 500).bytes_per_token == 1.6
-
-
-def test_a_floor_that_was_too_optimistic_falls_at_once():
-    """What came above the bound is charged; and the same text is covered from now on."""
-    dense = (PromptSize(text_bytes=4_000, schema_bytes=500, messages=1), 3_500)
-    learned = learned_from(*[PROSE] * 100)
-    assert prompt_bound(dense[0], None, learned) < 3_500
-
-    corrected = learn(learned, *dense, None)
-
-    assert prompt_bound(dense[0], None, corrected) >= 3_500
-
-
-@pytest.mark.parametrize(
-    ("size", "context"),
-    [
-        pytest.param(text(999), 32_768, id="short: the template hides the text"),
-        pytest.param(text(4_000), 3_999, id="beyond the context: it may have been cut"),
-        pytest.param(text(4_000), None, id="context unknown: likewise"),
-        pytest.param(evolve(text(4_000), images=1), 32_768, id="with images"),
-        pytest.param(evolve(text(4_000), schema_bytes=100), 32_768, id="with tools, which may not be shown"),
-        pytest.param(evolve(text(4_000), tokens=100), 32_768, id="with given tokens"),
-    ],
-)
-def test_what_says_nothing_of_the_text_teaches_no_floor(size, context):
-    """A count that is too low for its bytes would make the floor too high."""
-    assert learned_from(*[(size, 100)] * 200, context=context) == NOTHING_LEARNED
-
-
-def test_a_longer_template_is_learned():
-    """Some models bring a page of instructions with them: the bytes can't be the reason."""
-    learned = learned_from((text(100), 600))
-
-    assert learned == evolve(NOTHING_LEARNED, template_tokens=500 - 16)
-    assert prompt_bound(text(100), None, learned) == 600
-
-
-def test_bigger_images_are_learned():
-    """Per image, so that text pays nothing for them."""
-    size = PromptSize(text_bytes=100, messages=1, images=2)
-
-    learned = learned_from((size, 12_372))
-
-    assert learned == evolve(NOTHING_LEARNED, image_tokens=6_000)
-    assert prompt_bound(size, None, learned) == 12_372
-
-
-def test_a_mad_count_does_not_shut_a_model():
-    """A backend that counts 2^53 tokens would otherwise make every prompt too expensive."""
-    learned = learned_from((text(100), 2**53), (PromptSize(images=1), 2**53))
-
-    assert learned == evolve(NOTHING_LEARNED, template_tokens=8_192, image_tokens=16_384)
-
-
-@pytest.mark.parametrize("prompt_tokens", [0, -1])
-def test_no_count_teaches_nothing(prompt_tokens):
-    """Old servers leave out what they had in their cache."""
-    assert learned_from((text(4_000), prompt_tokens)) == NOTHING_LEARNED
-
-
-SIZES = st.builds(
-    PromptSize,
-    text_bytes=st.integers(0, 30_000),
-    schema_bytes=st.integers(0, 500),
-    messages=st.integers(0, 9),
-    images=st.integers(0, 1),
-)
-
-
-@given(
-    samples=st.lists(st.tuples(SIZES, st.floats(0, 1)), max_size=20),
-    samples_before=st.sampled_from([0, 99, 500]),
-)
-def test_what_was_seen_once_is_covered_ever_after(samples, samples_before):
-    """For every true count within what bytes allow: the bound that is learned is never below it again."""
-    counts = [(size, max(1, int(share * prompt_bound(size, None)))) for size, share in samples]
-    learned = evolve(NOTHING_LEARNED, samples=samples_before)
-    for size, prompt_tokens in counts:
-        learned = learn(learned, size, prompt_tokens, 32_768)
-
-    assert 1.0 <= learned.bytes_per_token <= 2.0
-    for size, prompt_tokens in counts:
-        assert prompt_tokens <= prompt_bound(size, None, learned) <= prompt_bound(size, None)
-
-
-def test_a_dense_prompt_too_short_for_a_sample_bounds_the_floor_too():
-    """Two tokens of one byte of schema, before a hundred long prompts have raised the floor."""
-    dense, long = PromptSize(schema_bytes=1), PromptSize(text_bytes=1_000)
-    learned = learn(evolve(NOTHING_LEARNED, samples=99), dense, 258, 32_768)
-
-    learned = learn(learned, long, 1, 32_768)
-
-    assert prompt_bound(dense, None, learned) >= 258
 
 
 # ── the output ───────────────────────────────────────────────────────────────────────────
