@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any, Final
 
 import orjson
+from attrs import evolve
 
 from gateway.accounting import PromptSize
 from gateway.formats.chat import Call, ChatCall, EmbedCall, Format, GenerateCall, Message, Tool
@@ -25,13 +26,14 @@ _CALL_FRAME_BYTES: Final = 88
 _MARKS: Final = 2
 
 
-def size_of(call: Call) -> PromptSize:
-    """What a call gives a model to read."""
+def size_of(call: Call, own: PromptSize | None = None) -> PromptSize:
+    """What a call gives a model to read, with its `own` words (`ModelCard.own`) where it puts them before."""
     match call:
         case ChatCall():
-            return _size_of_chat(call)
+            return _with_own(_size_of_chat(call), own)
         case GenerateCall():
-            return _size_of_generate(call)
+            size = _size_of_generate(call)
+            return size if call.raw else _with_own(size, own)
         case EmbedCall():
             return _size_of_inputs(call.inputs)
 
@@ -53,6 +55,12 @@ def runs_of(call: Call, kind: str) -> int:
         return 0
     thinks = call.format is not None and call.think is not False
     return 2 if kind == "ollama" and isinstance(call, ChatCall) and thinks else 1
+
+
+def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:
+    if own is None:
+        return size
+    return evolve(size, text_bytes=size.text_bytes + own.text_bytes, messages=size.messages + own.messages)
 
 
 def _size_of_chat(call: ChatCall) -> PromptSize:

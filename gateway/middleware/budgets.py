@@ -9,7 +9,7 @@ from gateway.model import Demand, Exchange
 from gateway.ports import Clock
 from gateway.rules import budgets
 from gateway.rules.plans import OutputBounds, demand_of, plan_of
-from gateway.rules.prompts import prompt_bound
+from gateway.rules.prompts import context_of, prompt_bound
 
 
 class Budgets:
@@ -52,8 +52,8 @@ class Budgets:
         )
 
     def _demand(self, exchange: Exchange) -> Demand:
-        call, (backend, _) = exchange.call, exchange.target
-        # No context: the caller's own num_ctx would let it name its bound, where a backend has another.
-        bound = prompt_bound(size_of(call), context=None)
+        call, (backend, card) = exchange.call, exchange.target
+        context = context_of(backend.kind, card.context, call.sampling.num_ctx)
+        bound = prompt_bound(size_of(call, card.own), context)
         runs = runs_of(call, backend.kind)
         return demand_of(bound, call.sampling.max_tokens, runs, exchange.takes, self.outputs)

@@ -48,8 +48,27 @@ class Learned:
 NOTHING_LEARNED: Final = Learned()
 
 
+# llama.cpp, also within Ollama, makes contexts of whole blocks.
+_CONTEXT_BLOCK: Final = 256
+
+
+def context_of(kind: str, known: int | None, num_ctx: int | None) -> int | None:
+    """More tokens of one prompt than this no backend of this kind takes in, so none counts more.
+
+    `known` is the card's context. Elsewhere it is set when the server starts, and a longer prompt is refused;
+    the caller's `num_ctx` is not even sent. Ollama loads a model with the caller's `num_ctx`, else with a
+    default of the model, the operator or the machine, and cuts the prompt to that. But a small `num_ctx` is
+    raised for models with vision and not heeded by those of MLX, a default can't be asked for, and what
+    /api/ps tells is what somebody else's request has loaded: this one loads the model anew. What stays is the
+    length that the model was trained for, which Ollama never exceeds; before 0.9.3 it did when it was asked.
+    """
+    if known is None or kind != "ollama":
+        return known
+    return -(-max(known, num_ctx or 0) // _CONTEXT_BLOCK) * _CONTEXT_BLOCK
+
+
 def prompt_bound(size: PromptSize, context: int | None, learned: Learned = NOTHING_LEARNED) -> int:
-    """More tokens than this the prompts can't have; `context` is the model's, None where unknown.
+    """More tokens than this the prompts can't have; `context` is as in `context_of`, None where unknown.
 
     A prompt beyond the context is cut or refused by the backend, so that bounds each of them too.
     """

@@ -110,6 +110,24 @@ def test_the_size_of_a_prompt(call, size):
     assert size_of(call) == size
 
 
+@pytest.mark.parametrize(
+    ("call", "size"),
+    [
+        pytest.param(chat(Message("user", "Hi")), PromptSize(text_bytes=902, messages=4), id="chat"),
+        pytest.param(generate("Hi"), PromptSize(text_bytes=902, messages=4), id="generate"),
+        pytest.param(generate("Hi", raw=True), PromptSize(text_bytes=2, messages=1), id="raw: as it is"),
+        pytest.param(
+            EmbedCall("tiny", ("Hi",)),
+            PromptSize(text_bytes=2, tokens=2, templates=0),
+            id="a vector of the input alone",
+        ),
+    ],
+)
+def test_what_the_model_says_first_is_counted(call, size):
+    """Its system prompt and examples, which Ollama puts before what the caller sends."""
+    assert size_of(call, own=PromptSize(text_bytes=900, messages=3)) == size
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
 

@@ -93,6 +93,7 @@ class House:
     usage: Usage | None = field(factory=lambda: Usage(10, 5))
     key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
+    card: ModelCard = field(factory=lambda: ModelCard("m"))
     error: BaseException | None = None
     counters: Any = None
     settler: Any = None
@@ -130,7 +131,7 @@ class House:
                 time_zone=self.time_zone,
             ),
             call=asked,
-            target=(FakeBackend(), ModelCard("m")),
+            target=(FakeBackend(), self.card),
             model="m:latest",
         )
         allowances = RestoredCounters(self.counters, self.ledger, Store(), LEASE_S)
@@ -185,6 +186,15 @@ async def test_a_caller_does_not_name_the_bound_of_its_prompt():
 
     plain, small = (one.demand for one in house.seen)
     assert plain == small
+
+
+async def test_the_context_bounds_a_prompt():
+    """No backend takes in more; so no more is reserved."""
+    house = House(card=ModelCard("m", context=200))
+
+    await house.ask()
+
+    assert [one.demand and one.demand.prompt_bound for one in house.seen] == [200]
 
 
 async def test_requests_per_minute_are_counted_and_told():

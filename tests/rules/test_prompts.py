@@ -11,6 +11,7 @@ from gateway.rules.prompts import (
     NOTHING_LEARNED,
     TEMPLATE_TOKENS,
     Learned,
+    context_of,
     learn,
     prompt_bound,
 )
@@ -37,6 +38,25 @@ from gateway.rules.prompts import (
 def test_the_bound_of_a_prompt(size, context, bound):
     """Nothing that is known of a tokenizer goes into it."""
     assert prompt_bound(size, context) == bound
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "num_ctx", "context"),
+    [
+        pytest.param("openai", 8_000, None, 8_000, id="as the server was started"),
+        pytest.param("openai", 8_000, 4, 8_000, id="which no caller changes"),
+        pytest.param("openai", 8_000, 32_768, 8_000, id="in either direction"),
+        pytest.param("openai", None, 4, None, id="unknown"),
+        pytest.param("ollama", None, 4, None, id="unknown to Ollama: the caller's own is no bound"),
+        pytest.param("ollama", 131_072, None, 131_072, id="a default is never longer than the training"),
+        pytest.param("ollama", 131_072, 4, 131_072, id="a small one is raised, or not heeded"),
+        pytest.param("ollama", 2_048, 32_768, 32_768, id="a larger one was heeded by elder versions"),
+        pytest.param("ollama", 2_000, None, 2_048, id="in whole blocks"),
+    ],
+)
+def test_which_context_bounds_a_prompt(kind, known, num_ctx, context):
+    """The one that the backend can't exceed, whatever it is asked."""
+    assert context_of(kind, known, num_ctx) == context
 
 
 def text(size: int) -> PromptSize:
