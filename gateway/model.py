@@ -36,6 +36,7 @@ class Operation(Enum):
     CHAT_COMPLETIONS = "chat_completions"
     EMBEDDINGS = "embeddings"
     MESSAGES = "messages"
+    RESPONSES = "responses"
     MODELS = "models"
     MODEL = "model"
     USAGE = "usage"
@@ -63,6 +64,7 @@ _INFERENCE: Final = frozenset(
         Operation.CHAT_COMPLETIONS,
         Operation.EMBEDDINGS,
         Operation.MESSAGES,
+        Operation.RESPONSES,
     }
 )
 

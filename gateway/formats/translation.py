@@ -6,7 +6,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from gateway.errors import GatewayError
-from gateway.formats import anthropic, ollama, openai, sse
+from gateway.formats import anthropic, ollama, openai, responses, sse
 from gateway.formats.chat import (
     AnswerReader,
     AnswerStamp,
@@ -64,6 +64,13 @@ SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     ),
     Operation.EMBEDDINGS: SurfaceFormat(
         openai.read_embeddings, None, openai.write_embeddings_answer, prompt="input"
+    ),
+    Operation.RESPONSES: SurfaceFormat(
+        responses.read_response,
+        responses.ResponseWriter,
+        responses.write_response,
+        heartbeat=sse.COMMENT,
+        prompt="input",
     ),
     Operation.MESSAGES: SurfaceFormat(
         anthropic.read_chat, anthropic.ChatWriter, anthropic.write_chat_answer, heartbeat=anthropic.PING

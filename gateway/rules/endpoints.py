@@ -28,6 +28,7 @@ ROUTES: Final = {
     b"/api/embeddings": (_POST, Route(Operation.LEGACY_EMBEDDINGS, Surface.OLLAMA)),
     b"/v1/chat/completions": (_POST, Route(Operation.CHAT_COMPLETIONS, Surface.OPENAI)),
     b"/v1/embeddings": (_POST, Route(Operation.EMBEDDINGS, Surface.OPENAI)),
+    b"/v1/responses": (_POST, Route(Operation.RESPONSES, Surface.OPENAI)),
     b"/v1/messages": (_POST, Route(Operation.MESSAGES, Surface.ANTHROPIC)),
     b"/v1/models": (_GET, Route(Operation.MODELS, Surface.OPENAI)),
     b"/v1/usage": (_GET, Route(Operation.USAGE, Surface.OPENAI)),

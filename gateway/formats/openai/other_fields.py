@@ -1,6 +1,7 @@
 """Fields that are not read: some change nothing, some would and are refused, the rest is named as dropped."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.errors import UnsupportedField
@@ -38,14 +39,16 @@ MAX_DROPPED: Final = 32
 _PRINTABLE_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
-def refuse_unsupported(fields: Fields, unsupported: dict[str, tuple[Any, ...]]) -> None:
+def refuse_unsupported(
+    fields: Fields, unsupported: dict[str, tuple[Any, ...]], instead: Mapping[str, str] = _INSTEAD
+) -> None:
     """Raise UnsupportedField for a field that would change the answer, unless its value asks for nothing.
 
-    `unsupported` has those values beside each name.
+    `unsupported` has those values beside each name, `instead` what to do in the place of some.
     """
     for name in fields.names():
         if name in unsupported and fields.has(name) and fields.raw(name) not in unsupported[name]:
-            advice = _INSTEAD.get(name, "leave it out")
+            advice = instead.get(name, "leave it out")
             raise UnsupportedField(f"'{name}' can't be honoured here; {advice}.", param=name)
 
 

@@ -110,8 +110,11 @@ def read_top_logprobs(body: Fields) -> int | None:
 
 
 def read_format(body: Fields) -> Format | None:
-    """`response_format`, also in llama.cpp's shape, where `schema` stands beside `type`."""
-    response_format = body.object("response_format")
+    return format_of(body.object("response_format"))
+
+
+def format_of(response_format: Fields | None) -> Format | None:
+    """Also where `schema` stands beside `type`, as llama.cpp and /v1/responses have it."""
     if response_format is None:
         return None
     kind = response_format.required_choice("type", "text", "json_object", "json_schema")

@@ -56,9 +56,9 @@ def read_tools(body: Fields) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     if body.has("tools") and body.has("functions"):
         raise body.refuse("functions", "left out where 'tools' is given")
     tools = tuple(_read_tool(tool) for tool in body.objects("tools", MAX_TOOLS))
-    tools += tuple(_read_function(function) for function in body.objects("functions", MAX_TOOLS))
+    tools += tuple(read_function(function) for function in body.objects("functions", MAX_TOOLS))
     name = "tool_choice" if body.has("tool_choice") else "function_call"
-    return _chosen(body, name, tools)
+    return read_choice(body, name, tools)
 
 
 def read_tool_calls(message: Fields) -> tuple[ToolCall, ...]:
@@ -74,10 +74,10 @@ def read_tool_calls(message: Fields) -> tuple[ToolCall, ...]:
 def _read_tool(tool: Fields) -> Tool:
     tool.refuse_look_alikes(_TOOL_FIELDS)
     _refuse_other_types(tool)
-    return _read_function(tool.required_object("function"))
+    return read_function(tool.required_object("function"))
 
 
-def _read_function(function: Fields) -> Tool:
+def read_function(function: Fields) -> Tool:
     function.refuse_look_alikes(_FUNCTION_FIELDS)
     parameters = function.raw("parameters")
     if parameters is not None and not isinstance(parameters, dict):
@@ -116,7 +116,9 @@ def _refuse_other_types(tool: Fields) -> None:
 # ── the choice ───────────────────────────────────────────────────────────────────────────
 
 
-def _chosen(body: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+def read_choice(
+    body: Fields, name: str, tools: tuple[Tool, ...]
+) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     if not body.has(name):
         return tools, None
     if isinstance(body.raw(name), str):
@@ -131,10 +133,11 @@ def _chosen(body: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[tuple[Too
 
 
 def _chosen_by_name(choice: Fields, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """`{"type": "function", "function": {"name"}}`, the elder `{"name"}`, or allowed_tools."""
+    """`{"type": "function", "function": {"name"}}`, or `{"name"}` as elder clients and /v1/responses have it;
+    or allowed_tools, nested or flat likewise."""
     kind = choice.choice("type", "function", "allowed_tools") or "function"
     if kind == "allowed_tools":
-        return _allowed(choice.required_object("allowed_tools"), tools)
+        return _allowed(choice.object("allowed_tools") or choice, tools)
     name = _name_of(choice, tools)
     return tools, ToolChoice("required", name)
 
