@@ -159,6 +159,41 @@ MESSAGES = {
     "keep_alive": "5m",
     "think": True,
 }
+RESPONSES = {
+    "model": "m",
+    "instructions": "s",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "x"},
+                {"type": "input_image", "image_url": f"data:image/png;base64,{IMAGE}"},
+            ],
+        },
+        {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "t"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "y"}]},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a": [1]}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+    ],
+    "stream": True,
+    "stream_options": {"include_obfuscation": False},
+    "tools": [{"type": "function", "name": "f", "description": "d", "parameters": SCHEMA, "strict": True}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "parallel_tool_calls": False,
+    "max_output_tokens": 9,
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["message.output_text.logprobs"],
+    "top_logprobs": 2,
+    "store": False,
+    "truncation": "disabled",
+    "metadata": {"a": "b"},
+    "num_ctx": 2048,
+    "keep_alive": "5m",
+    "think": True,
+}
 BODIES: dict[Operation, dict[str, Any]] = {
     Operation.CHAT_COMPLETIONS: CHAT_COMPLETIONS,
     Operation.CHAT: CHAT,
@@ -167,6 +202,7 @@ BODIES: dict[Operation, dict[str, Any]] = {
     Operation.LEGACY_EMBEDDINGS: {"model": "m", "prompt": "x", "options": OPTIONS, "keep_alive": "5m"},
     Operation.EMBEDDINGS: EMBEDDINGS,
     Operation.MESSAGES: MESSAGES,
+    Operation.RESPONSES: RESPONSES,
 }
 PATHS = {
     *("/api/chat", "/api/generate", "/api/embed"),

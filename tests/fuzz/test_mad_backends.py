@@ -9,6 +9,7 @@ from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import AnswerStamp, Call, ChatCall, EmbedCall, Event, Failure, GenerateCall
 from gateway.formats.ollama.models import read_tags, write_tags
 from gateway.formats.openai.models import read_models, write_model, write_models
+from gateway.formats.responses.requests import ResponseCall
 from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
 from gateway.model import Operation
 from tests.fuzz.seeds import as_json, examples, mutated
@@ -19,6 +20,7 @@ CALLS: dict[Operation, Call] = {
     Operation.CHAT: CHAT,
     Operation.CHAT_COMPLETIONS: CHAT,
     Operation.MESSAGES: CHAT,
+    Operation.RESPONSES: ResponseCall("m", (), stream=True, top_logprobs=2),
     Operation.GENERATE: GenerateCall("m", "x", stream=True, top_logprobs=2),
     Operation.EMBED: EmbedCall("m", ("x", "y"), dimensions=2),
     Operation.LEGACY_EMBEDDINGS: EmbedCall("m", ("x", "y")),

@@ -38,6 +38,7 @@ def test_a_mutation_is_blocked_in_every_spelling(path: bytes):
         ("POST", b"/api/embed", Route(Operation.EMBED, Surface.OLLAMA)),
         ("POST", b"/api/embeddings", Route(Operation.LEGACY_EMBEDDINGS, Surface.OLLAMA)),
         ("POST", b"/v1/embeddings", Route(Operation.EMBEDDINGS, Surface.OPENAI)),
+        ("POST", b"/v1/responses", Route(Operation.RESPONSES, Surface.OPENAI)),
         ("POST", b"/v1/messages", Route(Operation.MESSAGES, Surface.ANTHROPIC)),
         ("GET", b"/v1/models", Route(Operation.MODELS, Surface.OPENAI)),
         ("GET", b"/v1/models/llama3:8b", Route(Operation.MODEL, Surface.OPENAI, "llama3:8b")),

@@ -137,7 +137,7 @@ def _chosen_by_name(choice: Fields, tools: tuple[Tool, ...]) -> tuple[tuple[Tool
     or allowed_tools, nested or flat likewise."""
     kind = choice.choice("type", "function", "allowed_tools") or "function"
     if kind == "allowed_tools":
-        return _allowed(choice.object("allowed_tools") or choice, tools)
+        return _allowed(choice if choice.has("tools") else choice.required_object("allowed_tools"), tools)
     name = _name_of(choice, tools)
     return tools, ToolChoice("required", name)
 

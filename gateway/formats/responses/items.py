@@ -111,7 +111,7 @@ def _read_call(item: Fields) -> ToolCall:
 
 
 def _read_thoughts(item: Fields) -> list[str]:
-    """The whole thinking where it was told, which `encrypted_content` of this gateway is, else its summary."""
+    """The whole thinking where it was told, as in this gateway's `encrypted_content`; else its summary."""
     if encrypted := item.text("encrypted_content"):
         return [encrypted]
     parts = item.objects("content", MAX_PARTS) or item.objects("summary", MAX_PARTS)

@@ -20,6 +20,8 @@ from gateway.model import JsonObject, Usage
 
 _ID_PREFIX: Final = "resp_"
 _CALL_PREFIX: Final = "call_"
+# Of the codes that a response knows, by status.
+_CODES: Final = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -44,7 +46,7 @@ class ResponseWriter:
         return b"".join([self._frames(event) for event in events])
 
     def fail(self, error: GatewayError) -> bytes:
-        told = {"code": error.code, "message": error.sentence}
+        told = {"code": _CODES.get(error.status, "server_error"), "message": error.sentence}
         failed = _response(self._stamp, self._call, self._output, status="failed", error=told)
         return self._begin() + self._event("response.failed", response=failed)
 
@@ -59,7 +61,7 @@ class ResponseWriter:
             case Failure():
                 return self.fail(event.error)
 
-    def _event(self, name: str, **fields: Any) -> bytes:
+    def _event(self, name: str, /, **fields: Any) -> bytes:
         event = {"type": name, "sequence_number": self._next()} | fields
         return sse.named(name, orjson.dumps(event))
 
