@@ -73,6 +73,7 @@ class HttpBackend:
         self._headers = {"Content-Type": "application/json", "User-Agent": "neuronetz-gateway"}
         if config.credential:
             self._headers["Authorization"] = f"Bearer {config.credential}"
+        self._is_llama_cpp = False
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -94,12 +95,20 @@ class HttpBackend:
     def send(self, request: UpstreamRequest, *, request_id: str) -> "HttpAnswer":
         body = orjson.dumps(request.body)
         # A plain answer has its first byte when the last token is there.
-        timeouts = self._timeouts if request.body.get("stream") else self._plain_timeouts
-        return HttpAnswer(self._post(request.path, body, request_id), self.name, timeouts)
+        is_stream = bool(request.body.get("stream"))
+        timeouts = self._timeouts if is_stream else self._plain_timeouts
+        headers = {"X-Request-Id": request_id}
+        if is_stream and self._is_llama_cpp:
+            # It closes the connection behind a stream, though it promises to keep it: a request that came
+            # on it before the close did would be lost (measured: every one that came at once).
+            headers["Connection"] = "close"
+        return HttpAnswer(self._post(request.path, body, headers), self.name, timeouts)
 
     async def models(self) -> tuple[ModelCard, ...]:
         path, read = _LISTS[self.kind]
-        return read(await self._told(self._get(path)))
+        cards = read(await self._told(self._get(path)))
+        self._is_llama_cpp = any(card.engine is Engine.LLAMA_CPP for card in cards)
+        return cards
 
     async def completed(self, card: ModelCard) -> ModelCard:
         if self.kind == "ollama":
@@ -119,11 +128,10 @@ class HttpBackend:
         except TimeoutError:
             raise BackendTimeout("A model backend takes too long to tell its models.") from None
 
-    def _post(self, path: str, body: bytes, request_id: str | None = None) -> "Call":
+    def _post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> "Call":
         session, url = self._opened(), self._posted.get(path)
         if url is None:
             url = self._posted[path] = _url(self._root, path)
-        headers = {"X-Request-Id": request_id} if request_id else None
         return lambda: session.post(url, data=body, headers=headers, allow_redirects=False)
 
     def _get(self, path: str) -> "Call":

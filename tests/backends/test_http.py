@@ -8,6 +8,7 @@ from attrs import evolve
 
 from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import BackendConfig
+from gateway.demo.engine import Engine
 from gateway.errors import BackendFailed, BackendTimeout, GatewayError
 from gateway.formats.chat import UpstreamRequest
 from tests.doubles import (
@@ -63,6 +64,22 @@ async def test_a_stream_comes_as_it_is(double: Double):
     double.scripts["/api/chat"] = chat_stream(["a", "b"])
 
     assert (await received_from(double)).count(b"\n") == 3
+
+
+async def test_streams_of_llama_cpp_can_follow_each_other_at_once(engine_greeting: Engine):
+    """It closes the connection behind each, though it promises to keep it."""
+    body = {"prompt": "Hello", "max_tokens": 3, "stream": True}
+    backend = HttpBackend(BackendConfig("b", engine_greeting.url, kind="openai"), PATIENT)
+    await backend.open()
+    await backend.models()
+
+    answers = []
+    for _ in range(20):
+        async with backend.send(UpstreamRequest("/v1/completions", body), request_id="r1") as got:
+            answers.append(await got.body())
+    await backend.close()
+
+    assert all(answered.endswith(b"data: [DONE]\n\n") for answered in answers)
 
 
 FAILURES: dict[str, tuple[Script, BackendTimeouts, type[GatewayError]]] = {
