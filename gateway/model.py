@@ -34,6 +34,7 @@ class Operation(Enum):
     EMBED = "embed"
     LEGACY_EMBEDDINGS = "legacy_embeddings"
     CHAT_COMPLETIONS = "chat_completions"
+    COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     MESSAGES = "messages"
     RESPONSES = "responses"
@@ -62,6 +63,7 @@ _INFERENCE: Final = frozenset(
         Operation.EMBED,
         Operation.LEGACY_EMBEDDINGS,
         Operation.CHAT_COMPLETIONS,
+        Operation.COMPLETIONS,
         Operation.EMBEDDINGS,
         Operation.MESSAGES,
         Operation.RESPONSES,

@@ -133,13 +133,17 @@ class ChatCall:
 
 @frozen
 class GenerateCall:
-    """A completion by Ollama's /api/generate. Fields as in `ChatCall`."""
+    """A completion by Ollama's /api/generate. Fields as in `ChatCall`.
+
+    `raw`: without the model's template; None: as the kind of backend does it by itself. `tokens` are the
+    prompt by the model's own numbers, in place of the text.
+    """
 
     model: str
     prompt: str
     stream: bool
     system: str | None = None
-    raw: bool = False
+    raw: bool | None = False
     suffix: str = ""
     images: tuple[Image, ...] = ()
     context: tuple[int, ...] = ()
@@ -150,6 +154,30 @@ class GenerateCall:
     keep_alive: float | None = None
     truncate: bool | None = None
     shift: bool | None = None
+    dropped: tuple[str, ...] = ()
+    tokens: tuple[int, ...] = ()
+
+
+@frozen
+class CompletionCall:
+    """A completion by OpenAI's /v1/completions: `n` answers to each prompt, a text or the model's tokens.
+
+    `echo`: each answer begins with its prompt. Other fields as in `GenerateCall` and `ChatCall`.
+    """
+
+    model: str
+    prompts: tuple[str | tuple[int, ...], ...]
+    stream: bool
+    n: int = 1
+    echo: bool = False
+    raw: bool | None = None
+    suffix: str = ""
+    sampling: Sampling = Sampling()
+    format: Format | None = None
+    think: bool | str | None = None
+    top_logprobs: int | None = None
+    keep_alive: float | None = None
+    include_usage: bool = False
     dropped: tuple[str, ...] = ()
 
 
@@ -174,16 +202,21 @@ class EmbedCall:
     """Never: a vector is no use in pieces."""
 
 
-Call = ChatCall | GenerateCall | EmbedCall
+# What one request to a backend can be; any other call is sent in parts (`formats.parts`).
+Part = ChatCall | GenerateCall | EmbedCall
+Call = Part | CompletionCall
 
 
 def as_chat(call: GenerateCall) -> ChatCall:
     """A templated completion as a chat of one turn, for kinds that have no other way to use the template.
 
-    Raise UnsupportedField for a suffix. `context` is left out: it holds the tokens of another server.
+    Raise UnsupportedField for a suffix, and for tokens. `context` is left out: it holds the tokens of
+    another server.
     """
     if call.suffix:
         raise UnsupportedField("'suffix' can't be honoured for this model; leave it out.", param="suffix")
+    if call.tokens:
+        raise UnsupportedField("'prompt' must be text unless 'raw' is true.", param="prompt")
     system = (Message("system", call.system),) if call.system else ()
     return ChatCall(
         model=call.model,

@@ -9,6 +9,7 @@ from gateway.errors import BackendFailed, InvalidRequest
 from gateway.formats.chat import (
     Call,
     ChatCall,
+    CompletionCall,
     Delta,
     EmbedCall,
     Event,
@@ -36,7 +37,23 @@ class Joined:
     logprobs: tuple[JsonObject, ...] = ()
 
 
-def joined(events: Iterable[Event], call: ChatCall | GenerateCall) -> Joined:
+def joined_answers(
+    events: Iterable[Event], call: ChatCall | GenerateCall | CompletionCall, count: int
+) -> list[Joined]:
+    """The answers to a call of so many, in their order. Raise as `joined` does, also where one is missing."""
+    answers: list[Joined] = []
+    events_of_one: list[Event] = []
+    for event in events:
+        events_of_one.append(event)
+        if isinstance(event, Finish | Failure):
+            answers.append(joined(events_of_one, call))
+            events_of_one = []
+    if len(answers) != count:
+        raise _broken_off()
+    return answers
+
+
+def joined(events: Iterable[Event], call: ChatCall | GenerateCall | CompletionCall) -> Joined:
     """Log probabilities are left out where the call wants none.
 
     Raise the error of a Failure, and BackendFailed without a Finish.
@@ -55,7 +72,7 @@ def joined(events: Iterable[Event], call: ChatCall | GenerateCall) -> Joined:
             case Failure():
                 raise event.error
     if finish is None:
-        raise BackendFailed("The model's server broke off its answer.")
+        raise _broken_off()
     wanted = call.top_logprobs is not None
     return Joined(
         finish=finish,
@@ -64,6 +81,10 @@ def joined(events: Iterable[Event], call: ChatCall | GenerateCall) -> Joined:
         calls=tuple(calls),
         logprobs=tuple(item for delta in deltas if wanted for item in delta.logprobs),
     )
+
+
+def _broken_off() -> BackendFailed:
+    return BackendFailed("The model's server broke off its answer.")
 
 
 # ── vectors ──────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,16 @@ import orjson
 from attrs import evolve
 
 from gateway.accounting import PromptSize
-from gateway.formats.chat import Call, ChatCall, EmbedCall, Format, GenerateCall, Message, Tool
+from gateway.formats.chat import (
+    Call,
+    ChatCall,
+    CompletionCall,
+    EmbedCall,
+    Format,
+    GenerateCall,
+    Message,
+    Tool,
+)
 from gateway.rules.prompts import IMAGE_TOKENS
 
 # English text has about four bytes to a token.
@@ -32,8 +41,9 @@ def size_of(call: Call, own: PromptSize | None = None) -> PromptSize:
         case ChatCall():
             return _with_own(_size_of_chat(call), own)
         case GenerateCall():
-            size = _size_of_generate(call)
-            return size if call.raw else _with_own(size, own)
+            return _with_own(_size_of_generate(call), own)
+        case CompletionCall():
+            return _with_own(_size_of_completions(call), own)
         case EmbedCall():
             return _size_of_inputs(call.inputs)
 
@@ -53,6 +63,8 @@ def runs_of(call: Call, kind: str) -> int:
     """
     if isinstance(call, EmbedCall):
         return 0
+    if isinstance(call, CompletionCall):
+        return len(call.prompts) * call.n
     thinks = call.format is not None and call.think is not False
     return 2 if kind == "ollama" and isinstance(call, ChatCall) and thinks else 1
 
@@ -60,7 +72,11 @@ def runs_of(call: Call, kind: str) -> int:
 def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:
     if own is None:
         return size
-    return evolve(size, text_bytes=size.text_bytes + own.text_bytes, messages=size.messages + own.messages)
+    return evolve(
+        size,
+        text_bytes=size.text_bytes + size.templates * own.text_bytes,
+        messages=size.messages + size.templates * own.messages,
+    )
 
 
 def _size_of_chat(call: ChatCall) -> PromptSize:
@@ -83,7 +99,22 @@ def _size_of_generate(call: GenerateCall) -> PromptSize:
         schema_bytes=_bytes_of_format(call.format),
         messages=sum(map(bool, texts)),
         images=len(call.images),
-        tokens=len(call.context),
+        tokens=len(call.context) + len(call.tokens) + (_MARKS if call.raw else 0),
+        templates=0 if call.raw else 1,
+    )
+
+
+def _size_of_completions(call: CompletionCall) -> PromptSize:
+    """Of all prompts together, as often as they are sent; a template may be put around each."""
+    inputs = _size_of_inputs(call.prompts)
+    prompts = len(call.prompts)
+    return PromptSize(
+        text_bytes=call.n * (inputs.text_bytes + prompts * _bytes_of_texts((call.suffix,))),
+        schema_bytes=call.n * prompts * _bytes_of_format(call.format),
+        messages=call.n * prompts * (2 if call.suffix else 1),
+        tokens=call.n * inputs.tokens,
+        prompts=call.n * prompts,
+        templates=0 if call.raw else call.n * prompts,
     )
 
 

@@ -16,6 +16,7 @@ from gateway.formats.chat import (
     EmbedCall,
     Event,
     GenerateCall,
+    Part,
     UpstreamRequest,
     as_chat,
 )
@@ -62,6 +63,13 @@ SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     Operation.CHAT_COMPLETIONS: SurfaceFormat(
         openai.read_chat, openai.ChatWriter, openai.write_chat_answer, heartbeat=sse.COMMENT
     ),
+    Operation.COMPLETIONS: SurfaceFormat(
+        openai.read_completion,
+        openai.CompletionWriter,
+        openai.write_completion_answer,
+        heartbeat=sse.COMMENT,
+        prompt="prompt",
+    ),
     Operation.EMBEDDINGS: SurfaceFormat(
         openai.read_embeddings, None, openai.write_embeddings_answer, prompt="input"
     ),
@@ -78,15 +86,15 @@ SURFACES: Final[dict[Operation, SurfaceFormat]] = {
 }
 
 
-def upstream_of(kind: str, call: Call, model: str) -> Upstream:
-    """One part of a call (`parts_of`), for a backend of this kind; `model` as that backend writes it.
+def upstream_of(kind: str, call: Part, model: str) -> Upstream:
+    """A call, or a part of one, for a backend of this kind; `model` as that backend writes it.
 
     Raises UnsupportedField.
     """
     return _TO[kind](call, model)
 
 
-def _to_ollama(call: Call, model: str) -> Upstream:
+def _to_ollama(call: Part, model: str) -> Upstream:
     """Ollama stops when its client leaves, so a plain call is a plain call: a third of a stream's work."""
     if isinstance(call, ChatCall):
         whole = None if call.stream else ollama.read_chat_answer
@@ -97,7 +105,7 @@ def _to_ollama(call: Call, model: str) -> Upstream:
     return Upstream(ollama.write_generate(call, model), ollama.GenerateReader, ollama.read_error, whole)
 
 
-def _to_openai(call: Call, model: str) -> Upstream:
+def _to_openai(call: Part, model: str) -> Upstream:
     """A stream where there is one: llama.cpp notices only when it writes that its client left (measured)."""
     if isinstance(call, EmbedCall):
         request = openai.write_embeddings(call, model)

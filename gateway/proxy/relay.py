@@ -21,7 +21,7 @@ from gateway.errors import (
     GatewayError,
     ModelNotFound,
 )
-from gateway.formats.chat import AnswerStamp, Call, Event, Failure, Finish
+from gateway.formats.chat import AnswerStamp, Call, Event, Failure, Finish, Part
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.parts import parts_of
 from gateway.formats.translation import SurfaceFormat, Upstream
@@ -51,7 +51,7 @@ class Job:
 
     call: Call
     surface: SurfaceFormat
-    to_upstream: Callable[[Call], Upstream]
+    to_upstream: Callable[[Part], Upstream]
     backend: Backend
     stamp: AnswerStamp
     headers: tuple[Header, ...] = ()

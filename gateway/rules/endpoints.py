@@ -27,6 +27,7 @@ ROUTES: Final = {
     b"/api/embed": (_POST, Route(Operation.EMBED, Surface.OLLAMA)),
     b"/api/embeddings": (_POST, Route(Operation.LEGACY_EMBEDDINGS, Surface.OLLAMA)),
     b"/v1/chat/completions": (_POST, Route(Operation.CHAT_COMPLETIONS, Surface.OPENAI)),
+    b"/v1/completions": (_POST, Route(Operation.COMPLETIONS, Surface.OPENAI)),
     b"/v1/embeddings": (_POST, Route(Operation.EMBEDDINGS, Surface.OPENAI)),
     b"/v1/responses": (_POST, Route(Operation.RESPONSES, Surface.OPENAI)),
     b"/v1/messages": (_POST, Route(Operation.MESSAGES, Surface.ANTHROPIC)),

@@ -54,10 +54,12 @@ def test_a_completion_is_a_chat_of_one_turn() -> None:
 
 def test_what_no_chat_can_say_is_refused() -> None:
     """It would change the answer."""
-    with pytest.raises(UnsupportedField) as refused:
+    with pytest.raises(UnsupportedField) as suffix:
         as_chat(evolve(GENERATE, suffix="end."))
+    with pytest.raises(UnsupportedField) as tokens:
+        as_chat(evolve(GENERATE, prompt="", tokens=(1, 2)))
 
-    assert refused.value.param == "suffix"
+    assert (suffix.value.param, tokens.value.param) == ("suffix", "prompt")
 
 
 def asks(*calls: tuple[str, str]) -> Message:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.errors import BackendBusy, BackendFailed
 from gateway.formats.chat import ChatCall, Delta, Event, Failure, Finish, GenerateCall, ToolCall, ToolCalls
-from gateway.formats.joined import Joined, joined
+from gateway.formats.joined import Joined, joined, joined_answers
 
 ASKED = ChatCall("tiny", (), stream=False, top_logprobs=0)
 NOT_ASKED = GenerateCall("tiny", "Hi", stream=False)
@@ -41,3 +41,22 @@ def test_an_answer_without_an_end_is_none():
     """It never looks complete."""
     with pytest.raises(BackendFailed, match="broke off"):
         joined([Delta("Hel")], ASKED)
+
+
+def test_several_answers_follow_each_other():
+    events: list[Event] = [Delta("Hel"), Delta("lo"), END, Delta("Hi"), END, END]
+
+    assert joined_answers(events, ASKED, 3) == [Joined(END, "Hello"), Joined(END, "Hi"), Joined(END)]
+
+
+@pytest.mark.parametrize(
+    "events", [[END], [END, Delta("Hi")], [END, END, END], []], ids=["one", "one and a bit", "three", "none"]
+)
+def test_answers_of_which_one_is_missing_are_none(events):
+    with pytest.raises(BackendFailed, match="broke off"):
+        joined_answers(events, ASKED, 2)
+
+
+def test_a_failure_of_one_answer_is_the_failure_of_all():
+    with pytest.raises(BackendBusy, match="Later"):
+        joined_answers([END, Delta("Hel"), Failure(BackendBusy("Later."))], ASKED, 2)

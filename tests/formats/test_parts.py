@@ -1,8 +1,9 @@
 """gateway.formats.parts: what is sent of one call."""
 
+import pytest
 from attrs import evolve
 
-from gateway.formats.chat import ChatCall, EmbedCall, GenerateCall
+from gateway.formats.chat import ChatCall, CompletionCall, EmbedCall, GenerateCall, Sampling
 from gateway.formats.parts import MAX_INPUTS_AT_ONCE, parts_of
 
 
@@ -22,3 +23,47 @@ def test_many_inputs_are_sent_in_parts():
     assert sum((part.inputs for part in parts if isinstance(part, EmbedCall)), ()) == inputs
     assert all(evolve(part, inputs=inputs) == call for part in parts if isinstance(part, EmbedCall))
     assert parts_of(evolve(call, inputs=())) == ()
+
+
+COMPLETION = CompletionCall("m", ("Once",), stream=True)
+GENERATE = GenerateCall("m", "Once", stream=True, raw=None, think=False)
+
+
+def test_each_prompt_is_answered_as_often_as_asked():
+    """Prompts in their order, the answers to one behind each other; further ones have further seeds."""
+    call = evolve(COMPLETION, prompts=("Once", (1, 2)), n=2, sampling=Sampling(seed=7, temperature=1))
+
+    parts = parts_of(call)
+
+    assert [
+        (part.prompt, part.tokens, part.sampling.seed) for part in parts if isinstance(part, GenerateCall)
+    ] == [
+        ("Once", (), 7),
+        ("Once", (), 8),
+        ("", (1, 2), 7),
+        ("", (1, 2), 8),
+    ]
+
+
+def test_a_seed_stays_a_number_that_servers_take():
+    """The last of 64 bits is followed by the first."""
+    call = evolve(COMPLETION, n=2, sampling=Sampling(seed=2**63 - 1))
+
+    assert [part.sampling.seed for part in parts_of(call)] == [2**63 - 1, -(2**63)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({}, {}, id="no thinking, for which there is no place"),
+        pytest.param({"think": "low"}, {"think": "low"}, id="thinking that was asked for"),
+        pytest.param({"raw": True}, {"raw": True, "think": None}, id="raw: no template that could think"),
+        pytest.param({"raw": False}, {"raw": False}, id="templated"),
+        pytest.param({"suffix": "end."}, {"suffix": "end."}, id="a suffix"),
+        pytest.param(
+            {"top_logprobs": 2, "keep_alive": 5.0}, {"top_logprobs": 2, "keep_alive": 5.0}, id="more"
+        ),
+    ],
+)
+def test_a_completion_is_sent_as_what_generates(fields, expected):
+    assert parts_of(evolve(COMPLETION, **fields)) == (evolve(GENERATE, **expected),)

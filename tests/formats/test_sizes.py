@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.accounting import PromptSize
 from gateway.formats.chat import (
     ChatCall,
+    CompletionCall,
     EmbedCall,
     Format,
     GenerateCall,
@@ -99,6 +100,24 @@ def generate(prompt: str = "", **fields) -> GenerateCall:
             id="generate: a schema of the output",
         ),
         pytest.param(
+            CompletionCall("tiny", ("Grüße", (1, 2, 3)), stream=True, n=2, suffix="end"),
+            PromptSize(
+                text_bytes=2 * (7 + 2 * 3), messages=8, tokens=2 * (3 + 2 * 2), prompts=4, templates=4
+            ),
+            id="completions: each prompt as often as it is sent",
+        ),
+        pytest.param(
+            CompletionCall("tiny", ("Hi",), stream=True, raw=True, format=Format(WEATHER)),
+            PromptSize(
+                text_bytes=2,
+                schema_bytes=len(json.dumps(WEATHER, separators=(",", ":"))),
+                messages=1,
+                tokens=2,
+                templates=0,
+            ),
+            id="completions: raw has no template",
+        ),
+        pytest.param(
             EmbedCall("tiny", ("Grüße", "x", (1, 2, 3))),
             PromptSize(text_bytes=8, tokens=3 + 3 * 2, prompts=3, templates=0),
             id="inputs: no template, but a token before and behind each",
@@ -115,7 +134,16 @@ def test_the_size_of_a_prompt(call, size):
     [
         pytest.param(chat(Message("user", "Hi")), PromptSize(text_bytes=902, messages=4), id="chat"),
         pytest.param(generate("Hi"), PromptSize(text_bytes=902, messages=4), id="generate"),
-        pytest.param(generate("Hi", raw=True), PromptSize(text_bytes=2, messages=1), id="raw: as it is"),
+        pytest.param(
+            generate("Hi", raw=True),
+            PromptSize(text_bytes=2, messages=1, tokens=2, templates=0),
+            id="raw: as it is",
+        ),
+        pytest.param(
+            CompletionCall("tiny", ("Hi",), stream=True, n=2),
+            PromptSize(text_bytes=2 * 902, messages=2 * 4, tokens=4, prompts=2, templates=2),
+            id="before each answer",
+        ),
         pytest.param(
             EmbedCall("tiny", ("Hi",)),
             PromptSize(text_bytes=2, tokens=2, templates=0),
@@ -166,6 +194,9 @@ def test_go_and_python_write_a_call_in_twice_its_size(arguments):
         pytest.param(chat(format=Format(), think=False), "ollama", 1, id="told not to think"),
         pytest.param(chat(format=Format(), think=True), "openai", 1, id="OpenAI-like servers run once"),
         pytest.param(generate(format=Format()), "ollama", 1, id="generate runs once"),
+        pytest.param(
+            CompletionCall("tiny", ("x", "y"), stream=True, n=3), "openai", 6, id="each prompt, n times"
+        ),
         pytest.param(EmbedCall("tiny", ("x",)), "ollama", 0, id="vectors are not written token by token"),
     ],
 )

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from gateway.errors import InvalidRequest
+from gateway.formats.parts import parts_of
 from gateway.formats.strict_json import parse_object
 from gateway.formats.translation import SURFACES, upstream_of
 from gateway.model import Operation
@@ -194,12 +195,18 @@ RESPONSES = {
     "keep_alive": "5m",
     "think": True,
 }
+COMPLETIONS = SAMPLING | {
+    "model": "m", "prompt": ["x", "y"], "suffix": "", "echo": True, "n": 2, "best_of": 2, "stream": True,
+    "stream_options": {"include_usage": True}, "max_tokens": 5, "raw": True, "think": False, "user": "u",
+    "response_format": {"type": "json_object"}, "logit_bias": {}, "keep_alive": "5m",
+}  # fmt: skip
 BODIES: dict[Operation, dict[str, Any]] = {
     Operation.CHAT_COMPLETIONS: CHAT_COMPLETIONS,
     Operation.CHAT: CHAT,
     Operation.GENERATE: GENERATE,
     Operation.EMBED: EMBED,
     Operation.LEGACY_EMBEDDINGS: {"model": "m", "prompt": "x", "options": OPTIONS, "keep_alive": "5m"},
+    Operation.COMPLETIONS: COMPLETIONS,
     Operation.EMBEDDINGS: EMBEDDINGS,
     Operation.MESSAGES: MESSAGES,
     Operation.RESPONSES: RESPONSES,
@@ -233,17 +240,18 @@ def test_any_body_is_refused_or_sent_as_it_was_decided(operation: Operation, kin
         try:
             call = SURFACES[operation].read(parse_object(data))
             canonical(call.model)
-            sent = upstream_of(kind, call, "the model:latest").request
-            written = orjson.dumps(sent.body)
+            sent = [upstream_of(kind, part, "the model:latest").request for part in parts_of(call)]
+            written = [orjson.dumps(request.body) for request in sent]
         except InvalidRequest:
             continue
         except Exception as error:
             raise AssertionError(f"example {number}: {data[:2000]!r}") from error
         served += 1
-        assert sent.path in PATHS
-        assert sent.body["model"] == "the model:latest"
-        assert orjson.loads(written) == json.loads(written)
-        assert not folded_twice(sent.body), written[:2000]
+        for request, text in zip(sent, written, strict=True):
+            assert request.path in PATHS
+            assert request.body["model"] == "the model:latest"
+            assert orjson.loads(text) == json.loads(text)
+            assert not folded_twice(request.body), text[:2000]
     assert served > 100, "the generator finds nothing that is served"
 
 

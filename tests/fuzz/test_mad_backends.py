@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 
 from gateway.errors import BackendFailed, GatewayError
-from gateway.formats.chat import AnswerStamp, Call, ChatCall, EmbedCall, Event, Failure, GenerateCall
+from gateway.formats.chat import (
+    AnswerStamp,
+    Call,
+    ChatCall,
+    CompletionCall,
+    EmbedCall,
+    Event,
+    Failure,
+    GenerateCall,
+)
 from gateway.formats.ollama.models import read_tags, write_tags
 from gateway.formats.openai.models import read_models, write_model, write_models
+from gateway.formats.parts import parts_of
 from gateway.formats.responses.requests import ResponseCall
 from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
 from gateway.model import Operation
@@ -22,6 +32,7 @@ CALLS: dict[Operation, Call] = {
     Operation.MESSAGES: CHAT,
     Operation.RESPONSES: ResponseCall("m", (), stream=True, top_logprobs=2),
     Operation.GENERATE: GenerateCall("m", "x", stream=True, top_logprobs=2),
+    Operation.COMPLETIONS: CompletionCall("m", ("x",), stream=True, top_logprobs=2, include_usage=True),
     Operation.EMBED: EmbedCall("m", ("x", "y"), dimensions=2),
     Operation.LEGACY_EMBEDDINGS: EmbedCall("m", ("x", "y")),
     Operation.EMBEDDINGS: EmbedCall("m", ("x", "y"), base64=True),
@@ -118,7 +129,7 @@ def events_of(upstream: Upstream, data: bytes) -> list[Event]:
 def test_any_answer_is_relayed_or_is_a_failure(operation: Operation, kind: str, sane: dict[str, Any]):
     """Counts beyond all bounds, nesting without end, odd types: a 502 or an answer in valid JSON."""
     call = CALLS[operation]
-    upstream = upstream_of(kind, call, "m")
+    upstream = upstream_of(kind, parts_of(call)[0], "m")
     for number, random in enumerate(examples(1, 1_500)):
         data = as_json(mutated(random, random.choice([sane, sane, sane, *ERRORS])))
         is_sse = kind == "openai" and upstream.reader is not None

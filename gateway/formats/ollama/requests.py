@@ -168,7 +168,11 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
 
 
 def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
-    """The completion for a backend that knows the model as `model`."""
+    """The completion for a backend that knows the model as `model`. Raise UnsupportedField for tokens."""
+    if call.tokens:
+        raise UnsupportedField(
+            "'prompt' must be text for this model: its server takes no tokens.", param="prompt"
+        )
     body = {"model": model, "prompt": call.prompt, **_write_common(call)}
     optional = {
         "suffix": call.suffix,

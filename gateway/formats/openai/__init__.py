@@ -1,5 +1,6 @@
 """OpenAI's protocol, from both ends: the surface that callers speak, and the kind that backends speak."""
 
+from gateway.formats.openai.completions import CompletionWriter, read_completion, write_completion_answer
 from gateway.formats.openai.embeddings import (
     read_embeddings,
     read_embeddings_answer,
@@ -15,14 +16,17 @@ __all__ = [
     "ChatReader",
     "ChatWriter",
     "CompletionReader",
+    "CompletionWriter",
     "is_completion",
     "read_chat",
+    "read_completion",
     "read_embeddings",
     "read_embeddings_answer",
     "read_error",
     "write_chat",
     "write_chat_answer",
     "write_completion",
+    "write_completion_answer",
     "write_embeddings",
     "write_embeddings_answer",
 ]

@@ -12,6 +12,7 @@ from gateway.formats.fields import Fields
 from gateway.formats.joined import embedded
 from gateway.formats.openai.other_fields import HARMLESS, dropped, refuse_unsupported
 from gateway.formats.openai.reading import count_of
+from gateway.formats.openai.texts import read_texts
 from gateway.formats.vectors import Vector, as_base64, as_json, of_base64, of_numbers
 from gateway.model import JsonObject, Usage
 
@@ -19,8 +20,6 @@ EMBEDDINGS_PATH: Final = "/v1/embeddings"
 
 # OpenAI's own bound.
 MAX_INPUTS: Final = 2048
-# No vocabulary has more.
-_MAX_TOKEN: Final = 2**31 - 1
 
 READ: Final = frozenset(
     {"model", "input", "encoding_format", "dimensions"} | {"truncate", "keep_alive", "num_ctx"}
@@ -69,29 +68,10 @@ def _read_base64(fields: Fields) -> bool:
 
 
 def _read_inputs(fields: Fields) -> tuple[str | tuple[int, ...], ...]:
-    """A text, its tokens, or an array of either; none of them empty."""
-    given = fields.raw("input")
-    inputs = given if isinstance(given, list) and not _are_tokens(given) else [given]
-    if not inputs or not all(map(_is_input, inputs)):
-        raise fields.refuse(
-            "input",
-            "a string, an array of tokens, or an array of strings or of such arrays; none of them empty",
-        )
+    inputs = read_texts(fields, "input")
     if len(inputs) > MAX_INPUTS:
         raise fields.refuse("input", f"an array of at most {MAX_INPUTS} inputs")
-    return tuple(one if isinstance(one, str) else tuple(one) for one in inputs)
-
-
-def _is_input(value: Any) -> bool:
-    return bool(value) and (isinstance(value, str) or _are_tokens(value))
-
-
-def _are_tokens(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value)
-    )
+    return inputs
 
 
 # ── to backends ──────────────────────────────────────────────────────────────────────────

@@ -110,7 +110,7 @@ def read_chat(body: JsonObject) -> ChatCall:
         think=read_thinking(fields),
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
-        include_usage=_read_include_usage(fields, stream),
+        include_usage=read_include_usage(fields, stream),
         dropped=dropped(fields, KNOWN),
     )
 
@@ -122,7 +122,7 @@ def _read_n(fields: Fields) -> int:
     return n
 
 
-def _read_include_usage(fields: Fields, stream: bool) -> bool:
+def read_include_usage(fields: Fields, stream: bool) -> bool:
     options = fields.object("stream_options")
     if options is None:
         return False
@@ -147,17 +147,17 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
     body |= write_format(call.format)
     body |= write_think(call.think)
     if call.top_logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
+        body |= {"logprobs": True, "top_logprobs": _at_least_one(call.top_logprobs)}
     return UpstreamRequest(CHAT_PATH, body)
 
 
 def is_completion(call: GenerateCall) -> bool:
-    """True where /api/generate needs `write_completion` and a `CompletionReader`; else it is `as_chat`."""
-    return call.raw
+    """True where a call needs `write_completion` and a `CompletionReader`; else it is `as_chat`."""
+    return call.raw is not False
 
 
 def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
-    """A raw completion, without the model's template; all others are chats (`as_chat`).
+    """A completion without the model's template, as these servers do it; all others are chats (`as_chat`).
 
     The format is sent by both names: vLLM reads `response_format` as in a chat, llama.cpp `json_schema`.
     """
@@ -166,15 +166,20 @@ def write_completion(call: GenerateCall, model: str) -> UpstreamRequest:
     if call.suffix:
         # vLLM refuses it, and llama.cpp ignores it without a word.
         raise UnsupportedField("'suffix' can't be honoured for this model; leave it out.", param="suffix")
-    body: JsonObject = {"model": model, "prompt": call.prompt}
+    body: JsonObject = {"model": model, "prompt": list(call.tokens) or call.prompt}
     body |= _write_stream(call.stream)
     body |= write_sampling(call.sampling)
     body |= write_format(call.format)
     if call.format is not None:
         body["json_schema"] = call.format.schema or {"type": "object"}
     if call.top_logprobs is not None:
-        body["logprobs"] = call.top_logprobs
+        body["logprobs"] = _at_least_one(call.top_logprobs)
     return UpstreamRequest(COMPLETION_PATH, body)
+
+
+def _at_least_one(top_logprobs: int) -> int:
+    """llama.cpp gives no log probabilities at all where no alternatives are asked for."""
+    return max(1, top_logprobs)
 
 
 def _write_stream(stream: bool) -> JsonObject:

@@ -114,7 +114,7 @@ class ChatWriter:
         reason = self._calls.reason(finish.reason).encode()
         frames = opening + self._head + b'},"logprobs":null,"finish_reason":"' + reason + self._end
         if self._include_usage and finish.usage is not None:
-            usage = orjson.dumps(_usage(finish.usage))
+            usage = orjson.dumps(usage_fields(finish.usage))
             frames += self._bare_head + b'],"usage":' + usage + b"}\n\n"
         return frames + sse.DONE
 
@@ -143,7 +143,7 @@ def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCal
         "choices": [choice],
     }
     if answer.finish.usage is not None:
-        written["usage"] = _usage(answer.finish.usage)
+        written["usage"] = usage_fields(answer.finish.usage)
     return orjson.dumps(written)
 
 
@@ -158,7 +158,7 @@ def _logprobs(items: Iterable[JsonObject], top: int | None) -> JsonObject:
     return {"content": [complete(item, top) for item in items], "refusal": None}
 
 
-def _usage(usage: Usage) -> JsonObject:
+def usage_fields(usage: Usage) -> JsonObject:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -181,6 +181,14 @@ def test_a_chat_is_written_for_a_backend() -> None:
     )
 
 
+def test_log_probabilities_without_alternatives_ask_for_one() -> None:
+    """llama.cpp would send none at all; the caller is shown what it asked for."""
+    chat = write_chat(evolve(CALL, top_logprobs=0), "m").body
+    completion = write_completion(evolve(GENERATE, raw=True, top_logprobs=0), "m").body
+
+    assert (chat["logprobs"], chat["top_logprobs"], completion["logprobs"]) == (True, 1, 1)
+
+
 def test_the_least_is_written_where_the_least_was_asked() -> None:
     """vLLM refuses stream_options without a stream, and top_logprobs without logprobs."""
     assert write_chat(CALL, "m").body == {
@@ -245,7 +253,7 @@ def chats(draw: st.DrawFn) -> ChatCall:
         parallel_tool_calls=draw(st.none() | st.booleans()) if some_tools else None,
         format=draw(formats),
         think=draw(thinking),
-        top_logprobs=draw(st.none() | st.integers(0, 20)),
+        top_logprobs=draw(st.none() | st.integers(1, 20)),
         # Always asked of a backend, whether or not the caller wants it.
         include_usage=stream,
     )
@@ -320,6 +328,14 @@ def test_a_templated_completion_is_written_as_a_chat() -> None:
             "stream": False,
         },
     )
+
+
+def test_tokens_are_sent_as_they_are() -> None:
+    """These servers take the numbers of the model's vocabulary; they have no template around them."""
+    call = evolve(GENERATE, prompt="", tokens=(1, 2), raw=None)
+
+    assert is_completion(call)
+    assert write_completion(call, "m").body["prompt"] == [1, 2]
 
 
 @pytest.mark.parametrize(
