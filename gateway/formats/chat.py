@@ -107,6 +107,7 @@ class ChatCall:
 
     `think` is None (the model's default), a bool, or a level: low, medium, high, max. With `think_if_able`
     a model that is known not to think just answers. `omit_thinking`: it is not to be shown.
+    `continues`: the answer is to go on where the last message, the assistant's, breaks off.
     `top_logprobs` is None when log probabilities were not asked for, else 0 to 20.
     `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream.
     `dropped` names fields that were read and will not be honoured; they are told in a header.
@@ -123,6 +124,7 @@ class ChatCall:
     think: bool | str | None = None
     think_if_able: bool = False
     omit_thinking: bool = False
+    continues: bool = False
     top_logprobs: int | None = None
     keep_alive: float | None = None
     truncate: bool | None = None

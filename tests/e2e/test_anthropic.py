@@ -85,6 +85,17 @@ def test_the_output_is_cut_at_the_asked_length(client: Any):
     assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 5)
 
 
+def test_an_answer_that_is_begun_is_gone_on_with(client: Any):
+    """Nothing of the beginning is said again: the caller puts both together."""
+    begun = ASKED | {"messages": [*HELLO, {"role": "assistant", "content": "Well,"}]}
+
+    plain = client.messages.create(**begun)
+    with client.messages.stream(**begun) as events:
+        streamed = events.get_final_message()
+
+    assert plain.content[0].text == streamed.content[0].text == GREETING.answer
+
+
 @pytest.mark.parametrize("is_stream", [False, True], ids=["plain", "streamed"])
 def test_a_tool_call_goes_round(client: Any, is_stream: bool):
     """The model calls, we answer with the id that it gave, the model goes on in words."""

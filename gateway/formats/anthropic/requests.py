@@ -64,9 +64,11 @@ def _read(fields: Fields) -> ChatCall:
     fields.refuse_unknown(KNOWN)
     tools, tool_choice, parallel = read_tools(fields)
     thinking = read_thinking(fields)
+    messages = read_messages(fields)
+    last = messages[-1]
     return ChatCall(
         model=fields.required_string("model"),
-        messages=read_messages(fields),
+        messages=messages,
         stream=fields.boolean("stream") or False,
         sampling=read_sampling(fields),
         tools=tools,
@@ -76,6 +78,7 @@ def _read(fields: Fields) -> ChatCall:
         think=thinking.think,
         think_if_able=thinking.think_if_able,
         omit_thinking=thinking.omit_thinking,
+        continues=last.role == "assistant" and last.content != "" and not last.tool_calls,
         keep_alive=read_keep_alive(fields),
         dropped=(*thinking.dropped, *(name for name in sorted(NOT_DONE) if fields.has(name))),
     )

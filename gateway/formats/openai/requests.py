@@ -146,6 +146,9 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
     body |= write_tools(call)
     body |= write_format(call.format)
     body |= write_think(call.think)
+    if call.continues:
+        # llama.cpp does so unasked, vLLM only when told.
+        body |= {"add_generation_prompt": False, "continue_final_message": True}
     if call.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": _at_least_one(call.top_logprobs)}
     return UpstreamRequest(CHAT_PATH, body)

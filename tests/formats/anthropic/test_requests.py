@@ -36,6 +36,11 @@ def thinks(think: bool | str | None, *dropped: str) -> ChatCall:
             ),
             id="sampling",
         ),
+        pytest.param(
+            {"messages": [*HI["messages"], {"role": "assistant", "content": "{"}]},
+            evolve(CALL, messages=(*CALL.messages, Message("assistant", "{")), continues=True),
+            id="an answer that is begun",
+        ),
         pytest.param({"keep_alive": "5m"}, evolve(CALL, keep_alive=300), id="Ollama's keep_alive"),
         pytest.param(
             {"output_config": {"format": FORMAT}}, evolve(CALL, format=Format(SCHEMA)), id="a format"

@@ -189,6 +189,19 @@ def test_log_probabilities_without_alternatives_ask_for_one() -> None:
     assert (chat["logprobs"], chat["top_logprobs"], completion["logprobs"]) == (True, 1, 1)
 
 
+def test_an_answer_that_is_begun_is_gone_on_with() -> None:
+    """vLLM would begin another one, behind the caller's."""
+    call = evolve(CALL, messages=(*CALL.messages, Message("assistant", "{")), continues=True)
+
+    assert write_chat(call, "m").body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "{"}],
+        "stream": False,
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+
+
 def test_the_least_is_written_where_the_least_was_asked() -> None:
     """vLLM refuses stream_options without a stream, and top_logprobs without logprobs."""
     assert write_chat(CALL, "m").body == {
