@@ -38,6 +38,7 @@ class Operation(Enum):
     EMBEDDINGS = "embeddings"
     MESSAGES = "messages"
     RESPONSES = "responses"
+    COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     MODEL = "model"
     USAGE = "usage"
@@ -51,7 +52,7 @@ class Operation(Enum):
 
     @property
     def is_inference(self) -> bool:
-        """Costs tokens on a backend, and reads a body."""
+        """Asks a model, and reads a body."""
         return self in _INFERENCE
 
 
@@ -67,6 +68,7 @@ _INFERENCE: Final = frozenset(
         Operation.EMBEDDINGS,
         Operation.MESSAGES,
         Operation.RESPONSES,
+        Operation.COUNT_TOKENS,
     }
 )
 

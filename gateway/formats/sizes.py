@@ -24,8 +24,10 @@ from gateway.formats.chat import (
 )
 from gateway.rules.prompts import IMAGE_TOKENS
 
-# English text has about four bytes to a token.
+# As things are likely to be: English text has about four bytes to a token, and both ChatML and Llama 3 put
+# five tokens around a message.
 _BYTES_PER_TOKEN: Final = 4
+_TOKENS_AROUND_MESSAGE: Final = 5
 
 # `{"type": "function", "function": {"name": "", "description": "", "parameters": }}`, and a line end.
 _TOOL_FRAME_BYTES: Final = 88
@@ -49,9 +51,13 @@ def size_of(call: Call, own: PromptSize | None = None) -> PromptSize:
 
 
 def likely_tokens(call: ChatCall) -> int:
-    """About how many tokens the prompt has, for telling callers; `rules.prompts` bounds what is reserved."""
+    """About how many tokens the prompt has, for telling callers; `rules.prompts` bounds what is reserved.
+
+    Images count as much as they may: nobody has looked at their size.
+    """
     size = size_of(call)
-    return ceil((size.text_bytes + size.schema_bytes) / _BYTES_PER_TOKEN) + IMAGE_TOKENS * size.images
+    of_bytes = ceil((size.text_bytes + size.schema_bytes) / _BYTES_PER_TOKEN)
+    return of_bytes + _TOKENS_AROUND_MESSAGE * size.messages + IMAGE_TOKENS * size.images
 
 
 def runs_of(call: Call, kind: str) -> int:

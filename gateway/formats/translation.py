@@ -85,6 +85,12 @@ SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     ),
 }
 
+# How the bodies of all that ask a model are read.
+READERS: Final[dict[Operation, Callable[[JsonObject], Call]]] = {
+    **{operation: surface.read for operation, surface in SURFACES.items()},
+    Operation.COUNT_TOKENS: anthropic.read_counted,
+}
+
 
 def upstream_of(kind: str, call: Part, model: str) -> Upstream:
     """A call, or a part of one, for a backend of this kind; `model` as that backend writes it.

@@ -5,10 +5,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
 from gateway.middleware.zones import zone_for
-from gateway.model import Demand, Exchange
+from gateway.model import Demand, Exchange, Operation
 from gateway.ports import Clock
 from gateway.rules import budgets
-from gateway.rules.plans import OutputBounds, demand_of, plan_of
+from gateway.rules.plans import NO_TOKENS, OutputBounds, demand_of, plan_of, without_places
 from gateway.rules.prompts import context_of, prompt_bound
 
 
@@ -40,7 +40,11 @@ class Budgets:
             now=self.clock.now(),
             zone=zone_for(principal),
         )
-        exchange.demand = demand = self._demand(exchange)
+        if exchange.operation is Operation.COUNT_TOKENS:
+            exchange.takes, demand = without_places(exchange.takes), NO_TOKENS
+        else:
+            demand = self._demand(exchange)
+        exchange.demand = demand
         exchange.plan = plan_of(
             principal.tenant_id,
             exchange.request_id,

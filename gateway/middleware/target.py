@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
 from gateway.formats.chat import Call, ChatCall
-from gateway.formats.translation import SURFACES
+from gateway.formats.translation import READERS
 from gateway.middleware.context import exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.model import ModelCard
@@ -28,10 +28,10 @@ class Target:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
-            if exchange.operation in SURFACES:
+            if exchange.operation in READERS:
                 call = exchange.call  # not None where Renewal asks again
                 if call is None:
-                    read = SURFACES[exchange.operation].read
+                    read = READERS[exchange.operation]
                     call = await worked_on(exchange.bytes_in, read, exchange.body)
                     # All that counts is in the call now; what was parsed may be twenty times the body's size.
                     exchange.body = {}

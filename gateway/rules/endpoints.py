@@ -31,6 +31,7 @@ ROUTES: Final = {
     b"/v1/embeddings": (_POST, Route(Operation.EMBEDDINGS, Surface.OPENAI)),
     b"/v1/responses": (_POST, Route(Operation.RESPONSES, Surface.OPENAI)),
     b"/v1/messages": (_POST, Route(Operation.MESSAGES, Surface.ANTHROPIC)),
+    b"/v1/messages/count_tokens": (_POST, Route(Operation.COUNT_TOKENS, Surface.ANTHROPIC)),
     b"/v1/models": (_GET, Route(Operation.MODELS, Surface.OPENAI)),
     b"/v1/usage": (_GET, Route(Operation.USAGE, Surface.OPENAI)),
     b"/healthz": (_GET_HEAD, Route(Operation.HEALTH, Surface.OPENAI)),

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
-from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, Take
+from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, SlotTake, Take
 from gateway.model import Demand
 from gateway.rules import budgets, limits
 
@@ -32,6 +32,15 @@ def takes_of(
         *limits.takes(tenant, key, tenant_id, key_id),
         *budgets.takes(tenant, key, tenant_id, key_id, now=now, zone=zone),
     )
+
+
+# Of a request that costs no tokens.
+NO_TOKENS: Final = Demand(prompt_bound=0, output=0, runs=0)
+
+
+def without_places(takes: Iterable[Take]) -> tuple[Take, ...]:
+    """The same, save the places for requests at the same time: for what is over at once. A 0 still denies."""
+    return tuple(take for take in takes if not isinstance(take, SlotTake) or take.limit == 0)
 
 
 def demand_of(

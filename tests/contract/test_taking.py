@@ -75,6 +75,18 @@ async def test_the_same_plan_twice_is_taken_once(store: Store, full: Take):
     assert await store.other.take(plan("r1", full, wanted=20)) == first
 
 
+@pytest.mark.parametrize("spent", [bucket(10), budget(10)], ids=["bucket", "budget"])
+async def test_what_costs_no_tokens_passes_where_all_are_spent(store: Store, spent: Take):
+    """It is only counted where requests are: to count tokens costs none."""
+    await take(store, plan("r1", rate(60), spent))
+
+    assert (await take(store, plan("r2", rate(60), spent, needed=0))).tokens == 0
+    asked, of_tokens = await used(store, plan("r3", rate(60), spent))
+
+    assert asked == (2, 0)
+    assert sum(of_tokens) == 10
+
+
 @pytest.mark.parametrize(
     "zero", [rate(0), bucket(0), slots(0), budget(0), budget(0, Window.MONTH), budget(0, Window.TOTAL)]
 )

@@ -24,7 +24,7 @@ from gateway.middleware.budgets import Budgets
 from gateway.middleware.context import answer, exchange_of, open_exchange
 from gateway.middleware.limits import Limits
 from gateway.middleware.settler import LEASE_S, Settler
-from gateway.model import AuditRow, Exchange, ModelCard, Usage
+from gateway.model import AuditRow, Exchange, ModelCard, Operation, Usage
 from gateway.rules.plans import OutputBounds
 from gateway.state.local_counters import LocalCounters
 from gateway.state.restored_counters import RestoredCounters
@@ -109,11 +109,17 @@ class House:
         self.seen.append(given)
         if self.error is not None:
             raise self.error
-        given.is_dispatched, given.pieces = True, 5
+        given.is_dispatched, given.pieces = given.operation is not Operation.COUNT_TOKENS, 5
         given.counted = given.usage = self.usage
         await answer(send, 200, b"fine")
 
-    async def ask(self, max_tokens: int | None = None, num_ctx: int | None = None, **policy: Any) -> Answered:
+    async def ask(
+        self,
+        max_tokens: int | None = None,
+        num_ctx: int | None = None,
+        path: str = "/api/chat",
+        **policy: Any,
+    ) -> Answered:
         """One request of a tenant with this policy."""
         self._number += 1
         asked = ChatCall(
@@ -124,6 +130,7 @@ class House:
         )
         given = exchange(
             request_id=f"r{self._number}",
+            path=path,
             principal=evolve(
                 PRINCIPAL,
                 tenant_policy=Policy(**policy),
@@ -162,6 +169,27 @@ async def test_a_request_without_limits_is_counted_all_the_same():
     assert (intent.evidence, intent.tokens) == (Evidence.INTENT, intent.reserved)
     assert (settled.evidence, settled.tokens, settled.estimated) == (Evidence.SETTLED, 15, False)
     assert not [name for name in answered.headers if name.startswith(("x-ratelimit", "x-budget"))]
+
+
+async def test_to_count_tokens_costs_none():
+    """It passes where all are spent, and is a request all the same."""
+    house = House()
+    await house.ask(total_tokens=300)
+
+    policy: dict[str, Any] = {"total_tokens": 15, "rpm": 1}
+    counted = await house.ask(path="/v1/messages/count_tokens", **policy)
+
+    assert counted.headers["x-ratelimit-remaining-requests"] == "0"
+    assert counted.headers["x-budget-remaining-total"] == "0"
+    assert (house.journal.ended[-1].reserved, house.journal.ended[-1].tokens) == (0, 0)
+    with pytest.raises(RateLimited):
+        await house.ask(path="/v1/messages/count_tokens", **policy)
+
+
+@pytest.mark.parametrize("zero", ["rpm", "concurrent", "total_tokens"])
+async def test_zero_denies_also_to_count(zero: str):
+    with pytest.raises((RateLimited, InsufficientQuota)):
+        await House().ask(path="/v1/messages/count_tokens", **{zero: 0})
 
 
 async def test_the_output_is_clamped_to_what_was_granted():

@@ -40,6 +40,7 @@ def test_a_mutation_is_blocked_in_every_spelling(path: bytes):
         ("POST", b"/v1/embeddings", Route(Operation.EMBEDDINGS, Surface.OPENAI)),
         ("POST", b"/v1/responses", Route(Operation.RESPONSES, Surface.OPENAI)),
         ("POST", b"/v1/messages", Route(Operation.MESSAGES, Surface.ANTHROPIC)),
+        ("POST", b"/v1/messages/count_tokens", Route(Operation.COUNT_TOKENS, Surface.ANTHROPIC)),
         ("GET", b"/v1/models", Route(Operation.MODELS, Surface.OPENAI)),
         ("GET", b"/v1/models/llama3:8b", Route(Operation.MODEL, Surface.OPENAI, "llama3:8b")),
         ("GET", b"/v1/models/ns/a:c", Route(Operation.MODEL, Surface.OPENAI, "ns/a:c")),

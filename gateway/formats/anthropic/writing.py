@@ -139,6 +139,11 @@ def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCal
     return orjson.dumps(_message(stamp, content, ending, answer.finish.usage))
 
 
+def write_count(tokens: int) -> bytes:
+    """The answer of /v1/messages/count_tokens."""
+    return orjson.dumps({"input_tokens": tokens})
+
+
 # ── pieces of an answer ──────────────────────────────────────────────────────────────────
 
 

@@ -32,7 +32,7 @@ from tests.formats.cuts import cut, places
 from tests.formats.recordings import of_llama_cpp
 
 STAMP = AnswerStamp("req_01J", 'my "llama"', 1_700_000_000.9, lambda: 1_700_000_001.0)
-# Twelve bytes of text: estimated as three tokens.
+# One message of twelve bytes: estimated as three tokens and five around them.
 CALL = ChatCall(model="llama3", messages=(Message("user", "Hello there!"),), stream=True)
 ADD, SUB = ToolCall("a", "add", {"x": 1}), ToolCall("", "sub", {})
 SUB_ID = "toolu_a9cf315fb76a1c7e1959ccb4"
@@ -48,7 +48,7 @@ def message(content: list[Any] | None = None, **more: Any) -> dict[str, Any]:
         "content": content or [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 3, "output_tokens": 0},
+        "usage": {"input_tokens": 8, "output_tokens": 0},
         **more,
     }
 
