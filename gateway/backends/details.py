@@ -36,7 +36,12 @@ class Details:
         known = self._known.get(card.name)
         if known is None or known.digest != card.digest:
             return card
-        return evolve(card, context=card.context or known.context, own=known.own)
+        return evolve(
+            card,
+            context=card.context or known.context,
+            own=known.own,
+            capabilities=known.capabilities if card.capabilities is None else card.capabilities,
+        )
 
     def learn(self, cards: Iterable[ModelCard]) -> None:
         """Ask about those in a new list that need it, unless the last round is still under way."""

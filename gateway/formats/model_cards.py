@@ -36,5 +36,10 @@ def context_of(value: Any) -> int | None:
     return value if type(value) is int and 0 < value <= _MAX_CONTEXT else None
 
 
+def capabilities_of(value: Any) -> frozenset[str] | None:
+    """Ollama's words for what a model can do; None where they are not told."""
+    return frozenset(map(text_of, value)) if isinstance(value, list) else None
+
+
 def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""

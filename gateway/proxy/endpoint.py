@@ -9,12 +9,14 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.accounting import Plan
 from gateway.errors import ModelNotFound
-from gateway.formats import ollama
+from gateway.formats import anthropic, ollama
 from gateway.formats.chat import AnswerStamp, Call, ChatCall, GenerateCall
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.openai.models import write_model, write_models
+from gateway.formats.sizes import likely_tokens
 from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
+from gateway.middleware.intake import worked_on
 from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
@@ -30,6 +32,9 @@ _JSON: Final = b"application/json; charset=utf-8"
 # What clients that compare versions are told: the Ollama whose wire protocol this gateway speaks.
 OLLAMA_VERSION: Final = "0.33.0"
 
+# Names what of an answer is no true count, where the shape of the answer has no place to say so.
+_ESTIMATED: Final = b"x-gateway-estimated"
+
 # A header for people to read, not a mirror of whatever was sent.
 _MAX_NAMED: Final = 20
 
@@ -41,6 +46,7 @@ class Known:
     body: bytes
     content_type: bytes = JSON
     status: int = 200
+    headers: tuple[Header, ...] = ()
 
 
 class Endpoint:
@@ -69,7 +75,7 @@ class Endpoint:
             await self._infer(exchange, SURFACES[exchange.operation], receive, send)
         else:
             known = await self._known(exchange)
-            await answer(send, known.status, known.body, known.content_type)
+            await answer(send, known.status, known.body, known.content_type, list(known.headers))
 
     async def _known(self, exchange: Exchange) -> Known:  # noqa: PLR0911 - a table, in words
         match exchange.operation:
@@ -85,6 +91,8 @@ class Endpoint:
                 return await self._model(exchange)
             case Operation.USAGE:
                 return await self._usage(exchange)
+            case Operation.COUNT_TOKENS:
+                return await self._count(exchange)
             case Operation.HEALTH:
                 return Known(b'{"status":"ok"}')
             case Operation.READINESS:
@@ -123,6 +131,11 @@ class Endpoint:
             now=now,
         )
         return Known(orjson.dumps(document))
+
+    async def _count(self, exchange: Exchange) -> Known:
+        """About how many tokens a prompt has: an estimate, and told as one."""
+        estimate = await worked_on(exchange.bytes_in, likely_tokens, exchange.call)
+        return Known(anthropic.write_count(estimate), headers=((_ESTIMATED, b"input_tokens"),))
 
     async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
         call, (backend, card) = exchange.call, exchange.target

@@ -24,6 +24,7 @@ class Describing:
     broken: set[str] = field(factory=set)
     silent: set[str] = field(factory=set)
     gate: asyncio.Event | None = None
+    abilities: frozenset[str] | None = None
     abreast: int = 0
     most_abreast: int = 0
 
@@ -37,7 +38,7 @@ class Describing:
             raise BackendFailed("broken")
         if card.name in self.silent:
             raise BackendTimeout("silent")
-        return evolve(card, context=1000 + len(self.asked))
+        return evolve(card, context=1000 + len(self.asked), capabilities=self.abilities)
 
     async def models(self) -> tuple[ModelCard, ...]:
         raise NotImplementedError
@@ -100,6 +101,15 @@ async def test_what_the_list_says_is_newer():
     await house.learn(card)
 
     assert house.details.of(evolve(card, context=7)).context == 7
+
+
+async def test_what_a_model_can_do_is_told_by_either():
+    """Elder servers tell it only where they describe the model."""
+    house, (card,) = House(Describing(abilities=frozenset({"thinking"}))), cards("a")
+    await house.learn(card)
+
+    assert house.details.of(card).capabilities == frozenset({"thinking"})
+    assert house.details.of(evolve(card, capabilities=frozenset())).capabilities == frozenset()
 
 
 async def test_a_few_are_asked_about_at_a_time():

@@ -285,6 +285,24 @@ def test_a_broken_stream_never_looks_complete(gateway: Gateway, client: Any, dou
     assert (row["outcome"], row["tokens_estimated"]) == ("backend_failed", 1)
 
 
+def test_where_nobody_can_count_an_estimate_is_told_as_one(gateway: Gateway, client: Any, double: Double):
+    """Ollama shows no tokenizer. A count is a request like any other, and costs nothing."""
+    before = len(double.inference)
+    asked: Any = {"model": "double", "messages": [{"role": "user", "content": "four bytes a token" * 20}]}
+
+    told = client.messages.with_raw_response.count_tokens(**asked)
+    missing = refused(
+        anthropic.NotFoundError, lambda: client.messages.count_tokens(**asked | {"model": "nope"})
+    )
+
+    assert told.headers["x-gateway-estimated"] == "input_tokens"
+    assert told.parse().input_tokens == 18 * 20 // 4 + 5
+    assert len(double.inference) == before
+    row = gateway.row_of(told.headers["request-id"])
+    assert (row["operation"], row["status"], row["prompt_tokens"]) == ("count_tokens", 200, None)
+    assert missing.type == "not_found_error"
+
+
 # ── over a vLLM that is a double ─────────────────────────────────────────────────────────
 
 

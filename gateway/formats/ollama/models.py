@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gateway.errors import BackendFailed
-from gateway.formats.model_cards import details, newest_first, size_of, text_of
+from gateway.formats.model_cards import capabilities_of, details, newest_first, size_of, text_of
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.times import epoch_of, rfc3339
 from gateway.model import JsonObject, ModelCard
@@ -56,13 +56,8 @@ def _card(model: JsonObject) -> ModelCard | None:
         digest=digest[1] if digest else "",
         details=details(model.get("details")),
         owned_by=namespace(name),
-        capabilities=_capabilities(model.get("capabilities")),
+        capabilities=capabilities_of(model.get("capabilities")),
     )
-
-
-def _capabilities(value: Any) -> frozenset[str] | None:
-    """Ollama tells them since 0.30."""
-    return frozenset(map(text_of, value)) if isinstance(value, list) else None
 
 
 def _entry(card: ModelCard) -> JsonObject:

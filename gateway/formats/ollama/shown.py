@@ -11,7 +11,7 @@ from attrs import evolve
 from gateway.accounting import PromptSize
 from gateway.errors import BackendFailed
 from gateway.formats.chat import UpstreamRequest
-from gateway.formats.model_cards import context_of, text_of
+from gateway.formats.model_cards import capabilities_of, context_of, text_of
 from gateway.model import JsonObject, ModelCard
 
 SHOW_PATH: Final = "/api/show"
@@ -22,7 +22,7 @@ def write_show(model: str) -> UpstreamRequest:
 
 
 def read_shown(body: bytes, card: ModelCard) -> ModelCard:
-    """The card with the context that the model was trained for, and with its system prompt and examples.
+    """The card with the context that the model was trained for, its own words and what it is able to do.
 
     Raise BackendFailed for what describes no model. What can't be read of it stays unknown.
     """
@@ -32,7 +32,13 @@ def read_shown(body: bytes, card: ModelCard) -> ModelCard:
         shown = None
     if not isinstance(shown, dict):
         raise BackendFailed("The model's server does not describe its model.")
-    return evolve(card, context=_context_of(shown.get("model_info")), own=_own_of(shown))
+    return evolve(
+        card,
+        context=_context_of(shown.get("model_info")),
+        own=_own_of(shown),
+        # Since 0.6.4; the list has them only since 0.30.
+        capabilities=capabilities_of(shown.get("capabilities")),
+    )
 
 
 def _context_of(info: Any) -> int | None:

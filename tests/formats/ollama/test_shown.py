@@ -38,6 +38,13 @@ def test_what_the_model_says_first_is_measured():
     assert card.own == PromptSize(text_bytes=9 + 7 + 2, messages=3)
 
 
+def test_what_the_model_can_do_is_kept():
+    """Elder servers tell it here only."""
+    told = shown(capabilities=["completion", "thinking"])
+
+    assert told.capabilities == frozenset({"completion", "thinking"})
+
+
 @pytest.mark.parametrize(
     "fields",
     [
