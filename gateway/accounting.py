@@ -172,7 +172,13 @@ class Refused:
 
 @frozen
 class Cold:
-    """Nothing was taken: the store does not know this tenant's sums, and has to be told (`restore`)."""
+    """Nothing was taken: the store does not know this tenant's sums, and has to be told (`restore`).
+
+    `lost`: it did know them, or can't say. Then a ledger may tell of them only when it has what all processes
+    have noted since: else that would be allowed a second time.
+    """
+
+    lost: bool = False
 
 
 @frozen
@@ -199,11 +205,18 @@ class Outlook:
 
 @frozen
 class Expired:
-    """A lease that nobody renewed: its whole reservation was charged, until better evidence comes."""
+    """A lease that nobody renewed: its whole reservation was charged, until better evidence comes.
+
+    `key_id`, `day` and `month` are "" where the counters don't know: it had no budgets.
+    """
 
     tenant_id: str
     reservation_id: str
     tokens: int
+    admitted_at: float
+    key_id: str
+    day: str
+    month: str
 
 
 # ── what is kept ─────────────────────────────────────────────────────────────────────────

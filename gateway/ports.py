@@ -80,7 +80,16 @@ class Counters(Protocol):
         """Keep these leases for `lease_s` from now; those that are unknown or settled stay so."""
 
     async def expired(self) -> Sequence[Expired]:
-        """Leases that ran out since this was asked last, in any process; each is told once."""
+        """Leases that ran out, in any process: a bounded number, each told until it is `heard` or settled."""
+
+    async def heard(self, expired: Sequence[Expired]) -> None:
+        """These were written down: nobody has to be told of them again."""
+
+    async def is_my_turn(self, period_s: float) -> bool:
+        """Whether this process is the one, of all that share the counters, to look after them this time.
+
+        Of those that ask within `period_s`, the first is.
+        """
 
     async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
         """From now on take nothing for this tenant by what was read before this revision; never lowers it.

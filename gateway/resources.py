@@ -76,12 +76,14 @@ class Resources:
         self.spool = Spool(
             config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
         )
-        self._fleet_spools = FleetSpools(Replicas(self.database), self.spool.flush)
+        self._fleet = FleetSpools(Replicas(self.database), self.spool.flush)
         self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None
         self.counters: Counters = self._redis or LocalCounters(self.clock)
-        self.allowances = RestoredCounters(self.counters, self.ledger, store, LEASE_S)
+        self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)
-        self.upkeep = Upkeep(self.counters, self.ledger, self.spool)
+        # What this process counts itself can't be behind.
+        chores = (self.allowances.forget_what_is_behind,) if self._redis else ()
+        self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
         self.refusals = RecentRefusals()
         self.sinks = (self.spool, RequestLog(), self.refusals)
 
@@ -100,8 +102,8 @@ class Resources:
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
             if self._redis is not None:
-                await self._fleet_spools.start()
-                opened.push_async_callback(self._fleet_spools.stop)
+                await self._fleet.start()
+                opened.push_async_callback(self._fleet.stop)
                 await opened.enter_async_context(self._redis.opened())
             for backend in self.backends:
                 await backend.open()

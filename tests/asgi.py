@@ -51,6 +51,13 @@ class Rows:
 
 
 @define
+class Drained:
+    """A fleet of one: all that it spooled is in the ledger."""
+
+    async def drained(self) -> None: ...
+
+
+@define
 class FakeLifecycle:
     draining: bool = False
 

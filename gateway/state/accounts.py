@@ -4,12 +4,13 @@ A rate or bucket is a meter of what is missing from a full minute's worth, which
 GCRA, but told by its debt, not by an arrival time, so that a burst comes out exact in doubles.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gateway.accounting import (
     BucketTake,
     BudgetTake,
+    Expired,
     LedgerEntry,
     RateTake,
     Scope,
@@ -28,6 +29,8 @@ CORRECTABLE_US: Final = 2 * DAY_US
 MAX_CORRECTION_US: Final = 60 * SECOND_US
 # How many leases a take ends, at most, of those that ran out: the rest is for the next one.
 MAX_EXPIRED: Final = 20
+# How many of a tenant's are told at once.
+MAX_TOLD: Final = 500
 # Slots and reserved tokens come back at any time: ask again after this.
 SOON_US: Final = SECOND_US
 
@@ -80,6 +83,20 @@ def budgets_of(entry: LedgerEntry) -> Iterator[tuple[str, str]]:
         yield budget_of(Window.DAY, scope, owner), entry.day
         yield budget_of(Window.MONTH, scope, owner), entry.month
         yield budget_of(Window.TOTAL, scope, owner), "total"
+
+
+def expired_of(
+    tenant_id: str, reservation_id: str, tokens: int, at_us: int, puts: Iterable[tuple[str, str]]
+) -> Expired:
+    """What can be told of a reservation by the budgets that it was in: account and period of each."""
+    key_id = day = month = ""
+    for account, period in puts:
+        window, scope, owner = account.split(":", 2)
+        if scope == Scope.KEY:
+            key_id = owner
+            day = period if window == Window.DAY else day
+            month = period if window == Window.MONTH else month
+    return Expired(tenant_id, reservation_id, tokens, at_us / SECOND_US, key_id, day, month)
 
 
 def to_us(seconds: float) -> int:

@@ -42,10 +42,18 @@ class LocalCounters:
     async def expired(self) -> list[Expired]:
         told: list[Expired] = []
         for tenant_id, tenant in list(self._busy.items()):
-            told += (Expired(tenant_id, *ended) for ended in tenant.expired(self._time_us()))
+            told += tenant.expired(tenant_id, self._time_us())
             if not tenant.is_busy:
                 del self._busy[tenant_id]
         return told
+
+    async def heard(self, expired: Sequence[Expired]) -> None:
+        for each in expired:
+            if tenant := self._tenants.get(each.tenant_id):
+                tenant.heard([each.reservation_id])
+
+    async def is_my_turn(self, period_s: float) -> bool:  # noqa: ARG002 - nobody else is there
+        return True
 
     async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
         self._epochs[tenant_id] = max(epoch, self._epochs.get(tenant_id, 0))

@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from gateway.accounting import (
     BucketTake,
     BudgetTake,
+    Expired,
     LedgerEntry,
     Outlook,
     Plan,
@@ -30,10 +31,12 @@ from gateway.state.accounts import (
     CORRECTABLE_US,
     MAX_CORRECTION_US,
     MAX_EXPIRED,
+    MAX_TOLD,
     SECOND_US,
     account_of,
     account_of_sum,
     budgets_of,
+    expired_of,
     longest_us,
     owners_of,
     slots_of,
@@ -51,6 +54,7 @@ class _Held:
     """A reservation, with the accounts it is in: a budget with its period, others with None."""
 
     tokens: int
+    at_us: int
     puts: list[tuple[str, str | None]]
     ends_us: int = 0
     """When its lease ends; of a charged one, when it is forgotten."""
@@ -93,7 +97,8 @@ class Tenant:
     _leases: list[tuple[int, str]] = field(factory=list)
     # The oldest first, with when they are forgotten.
     _charged: deque[tuple[int, str]] = field(factory=deque)
-    _told: list[tuple[str, int]] = field(factory=list)
+    # Whose lease ended, and that nobody has written down or settled yet.
+    _told: dict[str, None] = field(factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -121,6 +126,7 @@ class Tenant:
         held = self._held.pop(reservation_id, None)
         if held is None:
             return
+        self._told.pop(reservation_id, None)
         for name, period in held.puts:
             if period is not None:
                 reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
@@ -135,10 +141,18 @@ class Tenant:
             if held is not None and not held.is_charged:
                 self._lease(reservation_id, held, now_us + lease_us)
 
-    def expired(self, time_us: int) -> list[tuple[str, int]]:
-        self._expire(self._tick(time_us), len(self._leases) + len(self._charged))
-        told, self._told = self._told, []
-        return told
+    def expired(self, tenant_id: str, time_us: int) -> list[Expired]:
+        self._expire(self._tick(time_us), MAX_TOLD)
+        return [self._expired(tenant_id, each) for each in islice(self._told, MAX_TOLD)]
+
+    def _expired(self, tenant_id: str, reservation_id: str) -> Expired:
+        held = self._held[reservation_id]
+        budgets = ((name, period) for name, period in held.puts if period is not None)
+        return expired_of(tenant_id, reservation_id, held.tokens, held.at_us, budgets)
+
+    def heard(self, reservation_ids: Iterable[str]) -> None:
+        for reservation_id in reservation_ids:
+            self._told.pop(reservation_id, None)
 
     def restore(
         self, sums: Iterable[Sum], intents: Iterable[LedgerEntry], lease_us: int, time_us: int
@@ -182,7 +196,7 @@ class Tenant:
                 self._accounts[each.name] = each.account
 
     def _hold(self, plan: Plan, accounts: Iterable[_Measured], now_us: int) -> _Held:
-        held = _Held(_granted(plan, accounts), [])
+        held = _Held(_granted(plan, accounts), now_us, [])
         for each in accounts:
             each.account = each.account.plus(amount_of(each.take, held.tokens))
             self._accounts[each.name] = each.account
@@ -191,6 +205,7 @@ class Tenant:
                     (each.name, each.account.period if isinstance(each.account, Budget) else None)
                 )
         self._held[plan.reservation_id] = held
+        self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
         return held
 
@@ -241,6 +256,7 @@ class Tenant:
             held_still = self._held.get(reservation_id)
             if held_still is not None and held_still.ends_us == forgotten_us:
                 del self._held[reservation_id]
+                self._told.pop(reservation_id, None)
 
     def _ended(self, now_us: int) -> Iterator[tuple[str, _Held]]:
         while self._leases and self._leases[0][0] <= now_us:
@@ -258,7 +274,7 @@ class Tenant:
                 self._free_slot(name, slots)
         held.is_charged, held.ends_us = True, now_us + CORRECTABLE_US
         self._charged.append((held.ends_us, reservation_id))
-        self._told.append((reservation_id, held.tokens))
+        self._told[reservation_id] = None
 
     # ── what a ledger told ───────────────────────────────────────────────────────────────
 
@@ -272,7 +288,9 @@ class Tenant:
         return budget if budget.period == period else None
 
     def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
-        held = self._held[entry.reservation_id] = _Held(entry.reserved, list(budgets_of(entry)))
+        held = self._held[entry.reservation_id] = _Held(
+            entry.reserved, to_us(entry.admitted_at), list(budgets_of(entry))
+        )
         for name, period in budgets_of(entry):
             budget = self._budget_in(name, period, now_us)
             if budget is not None:

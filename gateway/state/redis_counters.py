@@ -7,10 +7,12 @@ one hash tag, in five keys, so that a cluster scales by tenant.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, Self
 
 import orjson
+from coredis import PureToken
 
 from gateway.accounting import (
     BucketTake,
@@ -34,11 +36,12 @@ from gateway.accounting import (
 from gateway.errors import StoreUnavailable
 from gateway.ports import Clock
 from gateway.state.accounts import (
-    MAX_EXPIRED,
+    MAX_TOLD,
     SECOND_US,
     account_of,
     account_of_sum,
     budgets_of,
+    expired_of,
     longest_us,
     owners_of,
     slots_of,
@@ -51,6 +54,8 @@ from gateway.storage.refusals import RedisUnusable
 # All tenants with work in the last hour, with until when: where to look for leases that ran out.
 _INDEX: Final = "gateway:tenants"
 _INDEXED_S: Final = 60 * 60.0
+# Held by the process whose turn it is to look after them.
+_TURN: Final = "gateway:turn"
 # How many tenants are asked for such leases at the same time.
 _ABREAST: Final = 32
 # A take that nobody knows the end of is given back after so long, and again until it was found.
@@ -68,8 +73,8 @@ class RedisCounters:
         self._indexed: dict[str, float] = {}
         # Takes that may have been counted although their caller was told that they were not.
         self._doubtful: dict[str, asyncio.Task[None]] = {}
-        # What was told after the caller had left.
-        self._told_late: list[Expired] = []
+        # The time, in µs, of the last answer about each tenant: a store that is behind it lost something.
+        self._seen: dict[str, int] = {}
 
     @property
     def is_down(self) -> bool:
@@ -96,16 +101,42 @@ class RedisCounters:
     async def take(self, plan: Plan) -> Verdict:
         if doubt := self._doubtful.pop(plan.reservation_id, None):
             doubt.cancel()
-        await self._index(plan.tenant_id)
-        call = self._begin(self._scripts.take, plan.tenant_id, _plan_as_json(plan))
+        was_indexed = await self._index(plan.tenant_id)
+        call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan))
         try:
-            verdict = _verdict(plan, await self._client.answer(call))
+            answer = await self._client.answer(call)
         except (StoreUnavailable, asyncio.CancelledError):
             self._void(plan, call)
             raise
-        if isinstance(verdict, Cold):
-            self._indexed.pop(plan.tenant_id, None)
-        return verdict
+        match answer:
+            case [b"cold"]:
+                self._indexed.pop(plan.tenant_id, None)
+                return Cold(lost=was_indexed)
+            case [b"behind"]:
+                return await self._forget_behind(plan.tenant_id)
+        return self._verdict(plan, answer)
+
+    def _as_json(self, plan: Plan, *, look: bool = False) -> bytes:
+        return _plan_as_json(plan, self._seen.get(plan.tenant_id, 0), look=look)
+
+    def _verdict(self, plan: Plan, answer: list[Any]) -> Taken | Refused | Stale:
+        match answer:
+            case [b"taken", now_us, tokens, standings, periods]:
+                self._seen[plan.tenant_id] = now_us
+                told = tuple(period.decode() for period in periods)
+                return Taken(tokens, now_us / SECOND_US, _standings(plan, standings), told)
+            case [b"refused", now_us, *refused]:
+                self._seen[plan.tenant_id] = now_us
+                return _refused(plan, now_us, *refused)
+            case [_, epoch]:
+                return Stale(epoch)
+        raise AssertionError(answer)
+
+    async def _forget_behind(self, tenant_id: str) -> Cold:
+        """What is left of an earlier state is worth nothing: the ledger knows better."""
+        self._seen.pop(tenant_id, None)
+        await self.forget(tenant_id)
+        return Cold(lost=True)
 
     async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
         await self._run(self._scripts.settle, tenant_id, reservation_id, tokens)
@@ -115,7 +146,7 @@ class RedisCounters:
 
     async def expired(self) -> list[Expired]:
         """Of several tenants, what could be had; raises StoreUnavailable only when that is nothing."""
-        told, self._told_late = self._told_late, []
+        told: list[Expired] = []
         failures: list[StoreUnavailable] = []
         tenants = await self._indexed_tenants()
         for first in range(0, len(tenants), _ABREAST):
@@ -130,6 +161,15 @@ class RedisCounters:
         if failures and not told:
             raise failures[0]
         return told
+
+    async def heard(self, expired: Sequence[Expired]) -> None:
+        for tenant_id, some in groupby(expired, attrgetter("tenant_id")):
+            await self._run(self._scripts.heard, tenant_id, *(each.reservation_id for each in some))
+
+    async def is_my_turn(self, period_s: float) -> bool:
+        """A little less, so that whoever asks regularly has a turn each time."""
+        ms = round(period_s * 900)
+        return await self._client.run(lambda client: client.set(_TURN, b"1", condition=PureToken.NX, px=ms))
 
     async def raise_epoch(self, tenant_id: str, epoch: int) -> None:
         await self._run(self._scripts.raise_epoch, tenant_id, epoch)
@@ -150,6 +190,7 @@ class RedisCounters:
             "intents": [_intent_as_json(entry) for entry in intents],
             "epoch": epoch,
         }
+        self._seen.pop(tenant_id, None)
         await self._run(self._scripts.restore, tenant_id, orjson.dumps(told))
 
     async def forget(self, tenant_id: str) -> None:
@@ -157,7 +198,7 @@ class RedisCounters:
         await self._client.run(lambda client: client.delete(keys))
 
     async def look(self, plan: Plan) -> Outlook | Cold | Stale:
-        answer = await self._run(self._scripts.take, plan.tenant_id, _plan_as_json(plan, look=True))
+        answer = await self._run(self._scripts.take, plan.tenant_id, self._as_json(plan, look=True))
         match answer:
             case [b"looked", now_us, standings, [*refused]]:
                 return Outlook(now_us / SECOND_US, _standings(plan, standings), _refused(plan, *refused))
@@ -165,8 +206,10 @@ class RedisCounters:
                 return Outlook(now_us / SECOND_US, _standings(plan, standings), tokens)
             case [b"stale", epoch]:
                 return Stale(epoch)
+            case [b"behind"]:
+                return await self._forget_behind(plan.tenant_id)
             case _:
-                return Cold()
+                return Cold(lost=True)
 
     # ── calls ────────────────────────────────────────────────────────────────────────────
 
@@ -178,14 +221,23 @@ class RedisCounters:
 
     # ── the index ────────────────────────────────────────────────────────────────────────
 
-    async def _index(self, tenant_id: str) -> None:
-        """Before there is a lease, see to it that whoever lives longer than this process finds it."""
+    async def _index(self, tenant_id: str) -> bool:
+        """Before there is a lease, see to it that whoever lives longer than this process finds it.
+
+        Whether the store may have known the tenant before: it was in the index, or there was no index.
+        """
         if self._indexed.get(tenant_id, 0.0) > self._clock.elapsed() + _INDEXED_S / 2:
-            return
+            return True
         until = self._clock.now() + _INDEXED_S
         indexed_until_s = self._clock.elapsed() + _INDEXED_S
-        await self._client.run(lambda client: client.zadd(_INDEX, {tenant_id: until}))
+
+        async def add(client: Client) -> bool:
+            is_new = await client.zadd(_INDEX, {tenant_id: until})
+            return not is_new or await client.zcard(_INDEX) == 1
+
+        was_known = await self._client.run(add)
         self._indexed[tenant_id] = indexed_until_s
+        return was_known
 
     async def _indexed_tenants(self) -> list[str]:
         now = self._clock.now()
@@ -197,22 +249,8 @@ class RedisCounters:
         return [tenant.decode() for tenant in await self._client.run(read)]
 
     async def _expired_of(self, tenant_id: str) -> list[Expired]:
-        told: list[Expired] = []
-        while True:
-            call = self._begin(self._scripts.expired, tenant_id, MAX_EXPIRED)
-            try:
-                answer = await self._client.answer(call)
-            except (StoreUnavailable, asyncio.CancelledError):
-                call.task.add_done_callback(partial(self._keep_late, tenant_id))
-                self._told_late += told
-                raise
-            told += _expired(tenant_id, answer)
-            if len(answer) < MAX_EXPIRED:
-                return told
-
-    def _keep_late(self, tenant_id: str, call: "asyncio.Task[Any]") -> None:
-        if not call.cancelled() and call.exception() is None:
-            self._told_late += _expired(tenant_id, call.result())
+        answer = await self._run(self._scripts.expired, tenant_id, MAX_TOLD)
+        return [_expired(tenant_id, *each) for each in zip(*answer, strict=True)]
 
     # ── takes that nobody knows the end of ───────────────────────────────────────────────
 
@@ -251,7 +289,7 @@ def _keys(tenant_id: str) -> list[str]:
     return [f"{{t:{tenant_id}}}:{name}" for name in ("sums", "open", "leases", "charged", "told")]
 
 
-def _plan_as_json(plan: Plan, *, look: bool = False) -> bytes:
+def _plan_as_json(plan: Plan, seen_us: int, *, look: bool) -> bytes:
     return orjson.dumps(
         {
             "id": plan.reservation_id,
@@ -260,6 +298,7 @@ def _plan_as_json(plan: Plan, *, look: bool = False) -> bytes:
             "lease": to_us(plan.lease_s),
             "epoch": plan.epoch,
             "look": look,
+            "seen": seen_us,
             "takes": [_take_as_json(take) for take in plan.takes],
         }
     )
@@ -289,27 +328,11 @@ def _sum_as_json(told: Sum) -> tuple[object, ...]:
 def _intent_as_json(entry: LedgerEntry) -> dict[str, object]:
     return {
         "id": entry.reservation_id,
+        "at": to_us(entry.admitted_at),
         "tokens": entry.reserved,
         "budgets": [(account, period, longest_us(period) or 0) for account, period in budgets_of(entry)],
         "slots": [slots_of(scope, owner) for scope, owner in owners_of(entry)],
     }
-
-
-def _verdict(plan: Plan, answer: list[Any]) -> Verdict:
-    match answer:
-        case [b"taken", now_us, tokens, standings, periods]:
-            return Taken(
-                tokens,
-                now_us / SECOND_US,
-                _standings(plan, standings),
-                tuple(period.decode() for period in periods),
-            )
-        case [b"refused", *refused]:
-            return _refused(plan, *refused)
-        case [b"stale", epoch]:
-            return Stale(epoch)
-        case _:
-            return Cold()
 
 
 def _refused(plan: Plan, now_us: int, index: int, standing: list[int], retry_us: int) -> Refused:
@@ -328,6 +351,7 @@ def _time(us: int) -> float | None:
     return None if us < 0 else us / SECOND_US
 
 
-def _expired(tenant_id: str, lines: Iterable[bytes]) -> list[Expired]:
-    told = (line.decode().rpartition(" ") for line in lines)
-    return [Expired(tenant_id, reservation_id, int(tokens)) for reservation_id, _, tokens in told]
+def _expired(tenant_id: str, reservation_id: bytes, record: bytes) -> Expired:
+    held = orjson.loads(record)
+    budgets = (put[1:] for put in held["puts"] if put[0] == "budget")
+    return expired_of(tenant_id, reservation_id.decode(), int(held["tokens"]), int(held["at"]), budgets)

@@ -43,6 +43,7 @@ class Scripts:
     settle: Script
     renew: Script
     expired: Script
+    heard: Script
     restore: Script
     raise_epoch: Script
 
@@ -50,5 +51,5 @@ class Scripts:
     def with_clock(cls, clock: str = SERVER_CLOCK) -> Self:
         """All scripts, over this definition of `server_time_us`."""
         counting = _part("counting")
-        names = ("take", "settle", "renew", "expired", "restore", "raise_epoch")
+        names = ("take", "settle", "renew", "expired", "heard", "restore", "raise_epoch")
         return cls(*(Script("\n".join((clock, counting, _part(name))).encode()) for name in names))

@@ -1,29 +1,40 @@
-"""What keeps ledger and counters telling the same, beside the requests: leases end that nobody renewed."""
+"""What keeps ledger and counters telling the same, beside the requests."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from loguru import logger
 
-from gateway.accounting import Evidence, Expired, charged_in_full
+from gateway.accounting import Evidence, Expired, LedgerEntry, charged_in_full
 from gateway.errors import StoreUnavailable
 from gateway.ports import Counters, LedgerStore, Spool
 
 PERIOD_S: Final = 5.0
 
+# Something that is done once in each period. Raises StoreUnavailable.
+Chore = Callable[[], Awaitable[None]]
+
 
 class Upkeep:
-    """`start` and `stop` inside the event loop."""
+    """Writes down what leases that nobody renewed have cost, and does some chores.
+
+    `start` and `stop` inside the event loop.
+    """
 
     def __init__(
-        self, counters: Counters, ledger: LedgerStore, spool: Spool, *, period_s: float = PERIOD_S
+        self,
+        counters: Counters,
+        ledger: LedgerStore,
+        spool: Spool,
+        *chores: Chore,
+        period_s: float = PERIOD_S,
     ) -> None:
         self._counters = counters
         self._ledger = ledger
         self._spool = spool
         self._period_s = period_s
-        # Told by the counters, and not written yet.
-        self._expired: list[Expired] = []
+        self._chores = (self._write_expired_in_turn, *chores)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -37,27 +48,55 @@ class Upkeep:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._period_s)
-            try:
-                await self.write_expired()
-            except StoreUnavailable:
-                continue  # told by others; the next round makes up for it
-            except Exception:  # noqa: BLE001 - a defect must not end the upkeep for good
-                logger.exception("the upkeep of the ledger failed; it is tried again")
+            for chore in self._chores:
+                await self._do(chore)
+
+    async def _do(self, chore: Chore) -> None:
+        try:
+            await chore()
+        except StoreUnavailable:
+            pass  # told by others; the next round makes up for it
+        except Exception:  # noqa: BLE001 - a defect must not end the upkeep for good
+            logger.exception("the upkeep of the ledger failed; it is tried again")
+
+    async def _write_expired_in_turn(self) -> None:
+        if await self._counters.is_my_turn(self._period_s):
+            await self.write_expired()
 
     async def write_expired(self) -> None:
         """Charge in the ledger what ran out, in whichever process. Raises StoreUnavailable."""
-        self._expired += await self._counters.expired()
-        while self._expired:
-            await self._write(self._expired[0])
-            self._expired.pop(0)
+        while expired := await self._counters.expired():
+            for each in expired:
+                await self._write(each)
+            # Not before all of them are in the spool: a process that dies here leaves them to the next.
+            await self._counters.heard(expired)
 
     async def _write(self, expired: Expired) -> None:
-        entry = await self._ledger.entry(expired.reservation_id)
-        if entry is None or entry.evidence is Evidence.EXPIRED:
-            return
-        if entry.evidence is Evidence.INTENT:
+        entry = await self._ledger.entry(expired.reservation_id) or _intent_of(expired)
+        if not entry.key_id:
+            logger.error(f"{entry.reservation_id} has no end, and nobody knows whose it was")
+        elif entry.evidence is Evidence.INTENT:
             logger.warning(f"{entry.reservation_id} has no end: its whole reservation is charged for now")
             self._spool.settled(charged_in_full(entry, Evidence.EXPIRED))
-        else:
+        elif entry.evidence is not Evidence.EXPIRED:
             # The counters lost its end, not the ledger.
             await self._counters.settle(entry.tenant_id, entry.reservation_id, entry.tokens)
+
+
+def _intent_of(expired: Expired) -> LedgerEntry:
+    """What its process never got to tell the ledger, as far as the counters know it."""
+    return LedgerEntry(
+        reservation_id=expired.reservation_id,
+        tenant_id=expired.tenant_id,
+        key_id=expired.key_id,
+        model="",
+        admitted_at=expired.admitted_at,
+        day=expired.day,
+        month=expired.month,
+        reserved=expired.tokens,
+        tokens=expired.tokens,
+        prompt_tokens=0,
+        completion_tokens=0,
+        estimated=True,
+        evidence=Evidence.INTENT,
+    )

@@ -26,7 +26,7 @@ class Reference:
     at: dict[str, float] = field(factory=dict)
     budgets: dict[tuple[str, str], list[int]] = field(factory=dict)  # account, period → spent, reserved
     held: dict[str, Held] = field(factory=dict)
-    told: list[tuple[str, int]] = field(factory=list)
+    told: dict[str, int] = field(factory=dict)
     epoch: int = 0
 
     def free(self, take: Take) -> int:
@@ -72,6 +72,7 @@ class Reference:
         buckets = [take for take in plan.takes if isinstance(take, BucketTake)]
         periods = {account_of(take): self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
         ends = self.now + plan.lease_s
+        self.told.pop(plan.reservation_id, None)
         self.held[plan.reservation_id] = Held(tokens, slots, buckets, periods, ends)
         return tokens
 
@@ -80,7 +81,7 @@ class Reference:
             if held.ends <= self.now and not held.is_charged:
                 self.charge(held, held.tokens, held.tokens)
                 held.is_charged = True
-                self.told.append((name, held.tokens))
+                self.told[name] = held.tokens
 
     def charge(self, held: Held, reserved: int, spent: int) -> None:
         for account in held.periods.items():
@@ -89,6 +90,7 @@ class Reference:
 
     def settle(self, name: str, used: int) -> None:
         if held := self.held.pop(name, None):
+            self.told.pop(name, None)
             self.charge(held, 0 if held.is_charged else held.tokens, used - held.tokens * held.is_charged)
             for take in held.buckets if not held.is_charged else ():
                 self.free(take)
@@ -104,7 +106,7 @@ class Reference:
     def restore(self, spent: dict[tuple[str, str], int], slots: set[str], lease: float) -> None:
         """A cold one starts anew from what was spent and from what is open; a warm one only gets higher."""
         if self.is_cold:
-            self.is_cold, self.lost, self.at, self.told = False, {}, {}, []
+            self.is_cold, self.lost, self.at, self.told = False, {}, {}, {}
             self.held = {name: held for name, held in self.held.items() if not held.is_charged}
             self.budgets = {}
             for held in self.held.values():

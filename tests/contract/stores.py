@@ -123,6 +123,13 @@ async def refusal(store: Store, plan: Plan) -> Refused:
     return verdict
 
 
+async def told(counters: Counters) -> list[tuple[str, str, int]]:
+    """Tenant, reservation and tokens of the leases that ended; from now on they are heard of."""
+    expired = await counters.expired()
+    await counters.heard(expired)
+    return sorted((each.tenant_id, each.reservation_id, each.tokens) for each in expired)
+
+
 async def standings(store: Store, plan: Plan) -> Sequence[Standing]:
     found = await store.counters.look(plan)
     assert not isinstance(found, Cold | Stale)

@@ -62,7 +62,7 @@ async def test_a_cold_tenant_stays_cold_and_keeps_its_epoch(cold_store: Store):
     """A revocation may come before anything was counted, or while nothing is."""
     await cold_store.counters.raise_epoch("acme", 7)
 
-    assert await cold_store.counters.take(plan("r1", *ALL, epoch=7)) == Cold()
+    assert isinstance(await cold_store.counters.take(plan("r1", *ALL, epoch=7)), Cold)
     await cold_store.counters.restore("acme", [spent(40)], [intent("r0", 50)], LEASE_S, epoch=6)
 
     assert await cold_store.counters.take(plan("r1", *ALL, epoch=6)) == Stale(7)
@@ -73,7 +73,7 @@ async def test_a_store_that_lost_all_learns_the_epoch_with_the_sums(store: Store
     """By a replica that has the database: one that is cut off from it is not let back in."""
     await store.counters.raise_epoch("acme", 7)
     await store.lose()
-    assert await store.counters.take(plan("r1", *ALL, epoch=6)) == Cold()
+    assert isinstance(await store.counters.take(plan("r1", *ALL, epoch=6)), Cold)
 
     await store.counters.restore("acme", [], [], LEASE_S, epoch=8)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.accounting import Expired, Window
+from gateway.accounting import Window
 from tests.contract.plans import (
     DAY_S,
     LEASE_S,
@@ -14,7 +14,7 @@ from tests.contract.plans import (
     rate,
     slots,
 )
-from tests.contract.stores import Store, refusal, take, used
+from tests.contract.stores import Store, refusal, take, told, used
 
 ALL = (rate(60), bucket(600), slots(4), budget(1000), budget(None, Window.TOTAL))
 
@@ -46,7 +46,7 @@ async def test_a_renewed_lease_goes_on(store: Store):
 
     await store.set_time(NOW + 24.999)
     await refusal(store, plan("r3", slots(1)))
-    assert await store.counters.expired() == []
+    assert await told(store.counters) == []
     await store.set_time(NOW + 25)
     await take(store, plan("r3", slots(1)))
 
@@ -66,14 +66,14 @@ async def test_what_ended_cannot_be_renewed(store: Store):
     await store.counters.settle("acme", "settled", 10)
     await take(store, plan("charged", *ALL, lease_s=1))
     await store.set_time(NOW + 1)
-    assert await store.counters.expired() == [Expired("acme", "charged", 10)]
+    assert await told(store.counters) == [("acme", "charged", 10)]
 
     await store.counters.renew("acme", ["settled", "charged", "never taken"], LEASE_S)
     await store.counters.renew("nobody", ["r1"], LEASE_S)
 
     assert await used(store, plan("r", *ALL[2:])) == [(0, 0), (20, 0), (20, 0)]
     await store.set_time(NOW + 1000)
-    assert await store.counters.expired() == []
+    assert await told(store.counters) == []
 
 
 # ── telling ──────────────────────────────────────────────────────────────────────────────
@@ -83,14 +83,14 @@ async def test_each_ended_lease_is_told_once(store: Store):
     """By whichever replica asks first, whoever's it was."""
     await take(store, plan("r1", *ALL, needed=7))
     await take(store, plan("r2", *ALL, tenant="umbrella", lease_s=20))
-    assert await store.other.expired() == []
+    assert await told(store.other) == []
     await store.set_time(NOW + LEASE_S)
 
-    assert await store.other.expired() == [Expired("acme", "r1", 7)]
-    assert await store.counters.expired() == []
+    assert await told(store.other) == [("acme", "r1", 7)]
+    assert await told(store.counters) == []
     await store.set_time(NOW + 20)
-    assert await store.counters.expired() == [Expired("umbrella", "r2", 10)]
-    assert await store.other.expired() == []
+    assert await told(store.counters) == [("umbrella", "r2", 10)]
+    assert await told(store.other) == []
 
 
 async def test_what_a_take_found_ended_is_told_too(store: Store):
@@ -99,7 +99,7 @@ async def test_what_a_take_found_ended_is_told_too(store: Store):
     await store.set_time(NOW + LEASE_S)
     await take(store, plan("r2", slots(1)))
 
-    assert await store.other.expired() == [Expired("acme", "r1", 7)]
+    assert await told(store.other) == [("acme", "r1", 7)]
 
 
 async def test_what_settled_in_time_is_not_told(store: Store):
@@ -108,7 +108,7 @@ async def test_what_settled_in_time_is_not_told(store: Store):
     await store.counters.settle("acme", "r1", 3)
     await store.set_time(NOW + LEASE_S)
 
-    assert await store.counters.expired() == []
+    assert await told(store.counters) == []
 
 
 async def test_a_settlement_is_in_time_while_nobody_has_charged(store: Store):
@@ -118,7 +118,7 @@ async def test_a_settlement_is_in_time_while_nobody_has_charged(store: Store):
 
     await store.counters.settle("acme", "r1", 3)
 
-    assert await store.counters.expired() == []
+    assert await told(store.counters) == []
     assert await used(store, plan("r", *ALL[2:])) == [(0, 0), (3, 0), (3, 0)]
 
 
@@ -130,7 +130,7 @@ async def test_a_take_ends_a_bounded_number_of_leases(store: Store):
 
     assert await used(store, plan("r", slots(25))) == [(5, 0)]
     assert await used(store, plan("r", slots(25))) == [(0, 0)]
-    assert len(await store.counters.expired()) == 25
+    assert len(await told(store.counters)) == 25
 
 
 async def test_all_ended_leases_are_told_at_once(store: Store):
@@ -140,7 +140,7 @@ async def test_all_ended_leases_are_told_at_once(store: Store):
         await take(store, plan(name, slots(50)))
     await store.set_time(NOW + LEASE_S)
 
-    assert {ended.reservation_id for ended in await store.counters.expired()} == names
+    assert {name for _, name, _ in await told(store.counters)} == names
 
 
 # ── correcting ───────────────────────────────────────────────────────────────────────────
@@ -153,7 +153,7 @@ async def test_a_charge_is_corrected_by_better_evidence(store: Store, tokens: in
     takes = (bucket(600), slots(4), budget(1000, Window.MONTH), budget(None, Window.TOTAL))
     await take(store, plan("r1", *takes, needed=100))
     await store.set_time(NOW + LEASE_S)
-    assert await store.counters.expired() == [Expired("acme", "r1", 100)]
+    assert await told(store.counters) == [("acme", "r1", 100)]
     await store.set_time(NOW + LEASE_S + later_s)
     bucket_before = (await used(store, plan("r", *takes)))[0]
 
@@ -168,7 +168,7 @@ async def test_a_correction_goes_to_the_day_that_was_charged(store: Store):
     await take(store, plan("r1", budget(100), budget(None, Window.TOTAL)))
     await store.set_time(MIDNIGHT)
     await take(store, plan("r2", budget(100)))
-    await store.counters.expired()
+    await told(store.counters)
 
     await store.counters.settle("acme", "r1", 0)
 
@@ -179,7 +179,7 @@ async def test_after_two_days_a_charge_stands(store: Store):
     """Its reservation is forgotten, and its memory is free."""
     await take(store, plan("r1", budget(None, Window.TOTAL)))
     await store.set_time(NOW + LEASE_S)
-    await store.counters.expired()
+    await told(store.counters)
     await store.set_time(NOW + LEASE_S + 2 * DAY_S)
     await take(store, plan("r2", slots(1)))
 
@@ -189,7 +189,7 @@ async def test_after_two_days_a_charge_stands(store: Store):
 
 
 async def test_a_name_can_be_taken_again_after_its_lease_ended(store: Store):
-    """It is a new reservation; the old charge can then no longer be corrected."""
+    """It is a new reservation; the old charge can then no longer be corrected, nor told of."""
     takes = (slots(1), budget(100))
     await take(store, plan("r1", *takes))
     await store.set_time(NOW + LEASE_S)
@@ -199,4 +199,4 @@ async def test_a_name_can_be_taken_again_after_its_lease_ended(store: Store):
     assert await used(store, plan("r", *takes)) == [(1, 0), (10, 10)]
     await store.counters.settle("acme", "r1", 4)
     assert await used(store, plan("r", *takes)) == [(0, 0), (14, 0)]
-    assert await store.counters.expired() == [Expired("acme", "r1", 10)]
+    assert await told(store.counters) == []

@@ -28,7 +28,7 @@ from gateway.model import AuditRow, Exchange, ModelCard, Operation, Usage
 from gateway.rules.plans import OutputBounds
 from gateway.state.local_counters import LocalCounters
 from gateway.state.restored_counters import RestoredCounters
-from tests.asgi import PRINCIPAL, Answered, FakeClock, call, exchange, scope_of
+from tests.asgi import PRINCIPAL, Answered, Drained, FakeClock, call, exchange, scope_of
 from tests.state.doubles import Store
 
 OUTPUTS = OutputBounds(cap=1000, default=100, minimum=16)
@@ -141,7 +141,7 @@ class House:
             target=(FakeBackend(), self.card),
             model="m:latest",
         )
-        allowances = RestoredCounters(self.counters, self.ledger, Store(), LEASE_S)
+        allowances = RestoredCounters(self.counters, self.ledger, Store(), Drained(), lease_s=LEASE_S)
         app = Admission(self.backend, allowances=allowances, settler=self.settler)
         layers = Limits(Budgets(app, clock=self.clock, outputs=OUTPUTS, lease_s=LEASE_S))
         self.refused = given

@@ -32,7 +32,7 @@ from gateway.state.local_counters import LocalCounters
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
-from tests.asgi import HOST, Answered, FakeLifecycle, Rows, call
+from tests.asgi import HOST, Answered, Drained, FakeLifecycle, Rows, call
 from tests.middleware.test_admission import OUTPUTS, FakeBackend, Journal, Ledger
 from tests.middleware.test_intake import LIMITS
 from tests.servers import RedisServer
@@ -94,7 +94,7 @@ class Replica:
         self.journal, self.rows = Journal(), Rows()
         self.seen: list[Exchange] = []
         self.settler = Settler(counters, self.journal)
-        allowances = RestoredCounters(counters, self.link, self.link, LEASE_S)
+        allowances = RestoredCounters(counters, self.link, self.link, Drained(), lease_s=LEASE_S)
         admission = Admission(self._backend, allowances=allowances, settler=self.settler)
         planned = Limits(Budgets(admission, clock=SystemClock(), outputs=OUTPUTS, lease_s=LEASE_S))
         targeted = Target(planned, catalogue=Catalogue(), bounds=OptionBounds(3600, 4096))

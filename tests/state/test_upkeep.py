@@ -12,7 +12,7 @@ from gateway.storage.migrations import migrate
 from tests.contract.plans import JANUARY, LEASE_S, MONDAY, NOW, budget, intent, plan
 from tests.contract.stores import SetClock
 
-DAY = budget(1000, Window.DAY)
+DAY, MONTH = budget(1000, Window.DAY), budget(None, Window.MONTH)
 
 
 @define
@@ -40,7 +40,7 @@ async def overdue(clock: SetClock) -> LocalCounters:
     """Counters with one reservation of 100 tokens whose lease has run out."""
     counters = LocalCounters(clock)
     await counters.restore("acme", [], [], LEASE_S)
-    await counters.take(plan("r1", DAY, needed=100))
+    await counters.take(plan("r1", DAY, MONTH, needed=100))
     clock.time += LEASE_S + 1
     return counters
 
@@ -72,3 +72,38 @@ async def test_the_counters_learn_of_an_end_that_they_lost(ledger: Ledger):
 
     assert spool.entries == []
     assert await used(counters) == 30
+
+
+async def test_an_intent_that_the_ledger_never_saw_is_written_by_what_the_counters_know(ledger: Ledger):
+    """As when a process died with its disk before it was drained."""
+    counters, spool = await overdue(SetClock(NOW)), Spooled(ledger)
+
+    await Upkeep(counters, ledger, spool).write_expired()
+    await ledger.write(spool.entries)
+
+    (entry,) = spool.entries
+    assert (entry.evidence, entry.tokens, entry.key_id, entry.tenant_id) == (
+        Evidence.EXPIRED,
+        100,
+        "k1",
+        "acme",
+    )
+    assert (entry.day, entry.month, entry.admitted_at) == (MONDAY.id, JANUARY.id, NOW)
+    assert await ledger.verify() == []
+
+
+async def test_who_dies_before_it_is_written_leaves_it_to_the_next(ledger: Ledger):
+    """Told again, until it is in somebody's spool."""
+
+    class Broken(Spooled):
+        def settled(self, entry: LedgerEntry) -> None:
+            raise RuntimeError("killed")
+
+    counters, spool = await overdue(SetClock(NOW)), Spooled(ledger)
+
+    with pytest.raises(RuntimeError):
+        await Upkeep(counters, ledger, Broken(ledger)).write_expired()
+    await Upkeep(counters, ledger, spool).write_expired()
+    await Upkeep(counters, ledger, spool).write_expired()
+
+    assert [entry.reservation_id for entry in spool.entries] == ["r1"]

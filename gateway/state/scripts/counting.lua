@@ -6,10 +6,10 @@
 --     rate:…, bucket:…         "missing at per_minute"
 --     slots:…                  "leases"
 --     day:…, month:…, total:…  "period ends spent reserved", ends 0 for never
---   open     hash   reservation → {tokens, puts} as JSON; those of ended leases are kept to be corrected
+--   open     hash   reservation → {at, tokens, puts} as JSON; those of ended leases are kept to be corrected
 --   leases   zset   reservation → when its lease ends
 --   charged  zset   reservation whose lease ended → when it is forgotten
---   told     list   "reservation tokens" of ended leases that nobody has asked for yet
+--   told     set    reservations whose lease ended and that nobody has written down or settled yet
 local SUMS, OPEN, LEASES, CHARGED, TOLD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local MINUTE_US = 60000000
@@ -17,7 +17,6 @@ local DAY_US = 86400000000
 local CORRECTABLE_US = 2 * DAY_US
 local MAX_CORRECTION_US = 60000000
 local MAX_EXPIRED = 20
-local MAX_TOLD = 100000
 -- What doubles lose in a meter must not cost a request.
 local SLACK = 1e-6
 
@@ -108,8 +107,7 @@ local function end_lease(reservation, now)
   end
   redis.call('ZREM', LEASES, reservation)
   redis.call('ZADD', CHARGED, whole(now + CORRECTABLE_US), reservation)
-  redis.call('RPUSH', TOLD, reservation .. ' ' .. record.tokens)
-  redis.call('LTRIM', TOLD, -MAX_TOLD, -1)
+  redis.call('SADD', TOLD, reservation)
 end
 
 -- Charge what ran out, and forget what can no longer be corrected; a bounded number of each.
@@ -119,6 +117,7 @@ local function expire(now, at_most)
   end
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', CHARGED, '-inf', whole(now), 'LIMIT', 0, at_most)) do
     redis.call('ZREM', CHARGED, old)
+    redis.call('SREM', TOLD, old)
     redis.call('HDEL', OPEN, old)
   end
 end

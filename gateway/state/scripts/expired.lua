@@ -1,6 +1,11 @@
--- End what ran out, and tell what was not told yet. ARGV: how many at most. Returns "reservation tokens" of each.
+-- End what ran out, and tell what nobody has heard of yet. ARGV: how many at most. Returns [reservation, record, …].
 local now = tick()
-if now then
-  expire(now, tonumber(ARGV[1]))
+if not now then
+  return {}
 end
-return redis.call('LPOP', TOLD, ARGV[1]) or {}
+expire(now, tonumber(ARGV[1]))
+local told = redis.call('SRANDMEMBER', TOLD, ARGV[1])
+if #told == 0 then
+  return {}
+end
+return {told, redis.call('HMGET', OPEN, unpack(told))}

@@ -1,7 +1,7 @@
 -- Tell what the ledger knows; nothing that was counted here gets lower.
 --
 -- ARGV[1]: {lease, epoch, sums: [[account, period, spent, longest], …],
---           intents: [{id, tokens, budgets: [[account, period, longest], …], slots: [account, …]}, …]}
+--           intents: [{id, at, tokens, budgets: [[account, period, longest], …], slots: [account, …]}, …]}
 -- Times in µs; longest is in how long a period is over for sure, 0 for never.
 local function window_in(account, period, longest, now)
   local window = window_of(redis.call('HGET', SUMS, account))
@@ -25,7 +25,7 @@ local function hold(intent, lease, now)
     redis.call('HINCRBY', SUMS, account, 1)
     puts[#puts + 1] = {'slots', account}
   end
-  redis.call('HSET', OPEN, intent.id, cjson.encode({tokens = whole(intent.tokens), puts = puts}))
+  redis.call('HSET', OPEN, intent.id, cjson.encode({at = whole(intent.at), tokens = whole(intent.tokens), puts = puts}))
   redis.call('ZADD', LEASES, whole(now + lease), intent.id)
 end
 

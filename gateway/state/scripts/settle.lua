@@ -36,6 +36,7 @@ local function run(reservation, used)
     settle(put, tonumber(record.tokens), used, is_charged, now)
   end
   redis.call('ZREM', LEASES, reservation)
+  redis.call('SREM', TOLD, reservation)
   redis.call('HDEL', OPEN, reservation)
   return 1
 end

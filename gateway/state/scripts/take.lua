@@ -1,6 +1,6 @@
 -- Take everything that a plan wants, or nothing; with `look`, only tell where it stands and what would be taken.
 --
--- ARGV[1]: {id, needed, wanted, lease, epoch, look, takes: [[kind, account, limit, periods?], …]}, times in µs; a
+-- ARGV[1]: {id, needed, wanted, lease, epoch, look, seen, takes: [[kind, account, limit, periods?], …]}, times in µs; a
 -- limit of -1 is none; periods are [id, ends], ends 0 for never.
 local SOON_US = 1000000
 local MAX_TOKENS = 9007199254740991
@@ -171,10 +171,11 @@ local function consume(plan, measured, tokens, now)
   if #changes > 0 then
     redis.call('HSET', SUMS, unpack(changes))
   end
-  local record = {tokens = whole(tokens), puts = puts}
+  local record = {at = whole(now), tokens = whole(tokens), puts = puts}
   redis.call('HSET', OPEN, plan.id, cjson.encode(record))
   redis.call('ZADD', LEASES, whole(now + plan.lease), plan.id)
   redis.call('ZREM', CHARGED, plan.id)
+  redis.call('SREM', TOLD, plan.id)
   return record
 end
 
@@ -219,6 +220,10 @@ local function tidy(now)
 end
 
 local function run(plan)
+  -- A server that was brought back to an earlier state: what it told since is lost.
+  if tonumber(redis.call('HGET', SUMS, 'now') or plan.seen) < plan.seen then
+    return {'behind'}
+  end
   local now = tick()
   if not now then
     return {'cold'}

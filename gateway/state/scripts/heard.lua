@@ -1,0 +1,3 @@
+-- These ended leases were written down. ARGV: reservations …
+redis.call('SREM', TOLD, unpack(ARGV))
+return 1
