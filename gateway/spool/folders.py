@@ -10,26 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import define
 
 SUFFIX: Final = ".journal"
 _LOCK: Final = "lock"
 
 
-@frozen
+@define
 class Folder:
     """A folder that this process holds, until `release` or `remove`."""
 
     path: Path
-    _lock: int
+    _lock: int | None
 
     def segments(self) -> list[Path]:
         """The journal's files, the oldest first."""
         return sorted(self.path.glob(f"*{SUFFIX}"))
 
     def release(self) -> None:
-        """Let others adopt it."""
-        os.close(self._lock)
+        """Let others adopt it; once."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def remove(self) -> None:
         """Delete what is in it, the lock last, and itself."""

@@ -98,7 +98,6 @@ class Spool:
         self._was_full = False
         self._new = asyncio.Event()
         self._unsynced = asyncio.Event()
-        self._stopping = asyncio.Event()
         self._draining = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -218,9 +217,10 @@ class Spool:
         """Drain the rest. Raises StoreUnavailable when the database does not take it: the disk keeps it."""
         if not self._tasks:
             return
-        self._stopping.set()
-        self._note_news()
-        await asyncio.gather(*self._tasks)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:  # what one of them had begun is done again
+            task.cancel()
+        await asyncio.wait(tasks)
         try:
             await self._sync()
             await self.flush()
@@ -234,9 +234,9 @@ class Spool:
                 pass
 
     def _close(self) -> None:
+        self._executor.shutdown()
         is_done = not self._running and not self._held and not self.waiting_bytes
         self._journal.close()
-        self._executor.shutdown()
         if is_done:
             self._folder.remove()
         else:
@@ -247,9 +247,9 @@ class Spool:
     # ── towards the disk ─────────────────────────────────────────────────────────────────
 
     async def _sync_for_ever(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             await self._unsynced.wait()
-            await self._pause(SYNC_S)  # what is written meanwhile shares the wait for the disk
+            await asyncio.sleep(SYNC_S)  # what is written meanwhile shares the wait for the disk
             self._unsynced.clear()
             await self._sync()
 
@@ -267,19 +267,19 @@ class Spool:
 
     async def _drain_for_ever(self) -> None:
         retry_s = RETRY_S
-        while not self._stopping.is_set():
+        while True:
             await self._news()
             try:
                 await self._drain_and_tend()
                 retry_s = RETRY_S
-                await self._pause(BATCH_WAIT_S)
+                await asyncio.sleep(BATCH_WAIT_S)
             except StoreUnavailable:
                 self._warn()
-                await self._pause(retry_s)
+                await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, MAX_RETRY_S)
             except Exception:  # noqa: BLE001 - a defect or a bad disk must not end draining for good
                 logger.exception("draining the spool failed; it is tried again")
-                await self._pause(retry_s)
+                await asyncio.sleep(retry_s)
 
     async def _news(self) -> None:
         """Return when there is something to drain, after TEND_S at the latest."""
@@ -333,12 +333,16 @@ class Spool:
     async def _adopt(self) -> None:
         """Drain what dead processes left behind. Raises StoreUnavailable: then they stay adopted."""
         self._adopted_at = self._elapsed()
-        self._adopted += await self._in_thread(lambda: list(folders.leftovers(self.root)))
+        await self._in_thread(self._hold_leftovers)
         self._journal.others_bytes = await self._in_thread(_bytes_of, list(self._adopted))
         while self._adopted:
             await self._replay(self._adopted[0])
             self._adopted.pop(0)
         self._journal.others_bytes = 0
+
+    def _hold_leftovers(self) -> None:
+        for folder in folders.leftovers(self.root):
+            self._adopted.append(folder)  # one by one, in the thread: a cancellation forgets none
 
     async def _replay(self, folder: Folder) -> None:
         try:
@@ -356,14 +360,6 @@ class Spool:
         logger.warning(
             f"ledger entries and audit rows wait for the database: {self.waiting_bytes} bytes are spooled"
         )
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but not beyond `stop`."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
 
 
 def _bytes_of(leftovers: list[Folder]) -> int:
