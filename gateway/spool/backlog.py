@@ -1,7 +1,8 @@
 """What the database does not have yet: all of it on the disk, and its beginning in memory too.
 
 In memory it need not be read and parsed again, which costs more than writing it did. When the database is
-away for long, memory holds the beginning only; the rest is read from the disk when its turn comes.
+away for long, memory holds the beginning only; the rest is read from the disk when its turn comes. What the
+disk does not take at all waits in memory alone.
 """
 
 from collections import deque
@@ -9,14 +10,17 @@ from itertools import islice
 from typing import Final
 
 from attrs import define, field, frozen
+from loguru import logger
 
 from gateway.spool.drainer import BATCH_RECORDS, Batch, Item, read_batch
-from gateway.spool.journal import Journal, Room, Segment
+from gateway.spool.journal import Journal, JournalFull, Room, Segment
 from gateway.spool.leftovers import InThread
-from gateway.spool.records import Record
+from gateway.spool.records import Record, encode
 
 # About 3 KB each.
 MAX_FRESH: Final = 5000
+# About 1 KB each. Beyond it something is lost, and counted.
+MAX_HELD: Final = 50_000
 
 
 @frozen
@@ -30,11 +34,16 @@ class _Fresh:
 
 @frozen
 class Piece:
-    """The next records of one segment."""
+    """The next records of one segment; None: of those that are in memory alone."""
 
-    segment: Segment
+    segment: Segment | None
     batch: Batch
-    _fresh: int
+    _queue: deque[_Fresh] | deque[Item] | None = None
+    """Where they are in memory too."""
+
+    @property
+    def source(self) -> str:
+        return self.segment.path.name if self.segment else "memory"
 
 
 @define
@@ -42,21 +51,50 @@ class Backlog:
     """The journal as a queue. The law: what is in memory is whole and the oldest of all that waits."""
 
     _journal: Journal
+    dropped: int = 0
+    """Records that neither the disk nor the memory could take."""
     _fresh: deque[_Fresh] = field(factory=deque)
     _is_behind: bool = False
     """Newer records are on the disk only: until they are drained, none is kept in memory."""
+    _held: deque[Item] = field(factory=deque)
+    """What the disk did not take."""
+    _was_full: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """True when no intent is taken: the space is used up, or the disk refuses."""
+        return self._journal.is_full or bool(self._held)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._held and not self.waiting_bytes
 
     @property
     def waiting_bytes(self) -> int:
+        """How much of the files waits."""
         return sum(segment.written - segment.drained for segment in self._journal.segments)
 
     def append(self, record: Record, payload: bytes, room: Room) -> Segment:
         """Write one record, and return where. Raises JournalFull."""
-        segment = self._journal.append(payload, room)
+        try:
+            if self._held and room is Room.INTENT:
+                raise JournalFull
+            segment = self._journal.append(payload, room)
+        except JournalFull:
+            self.tell_fullness()
+            raise
         self._is_behind = self._is_behind or len(self._fresh) >= MAX_FRESH
         if not self._is_behind:
             self._fresh.append(_Fresh(segment, segment.written, Item(payload, record)))
         return segment
+
+    def keep(self, record: Record, room: Room) -> None:
+        """Write one record, or hold it in memory. Never raises."""
+        payload = encode(record)
+        try:
+            self.append(record, payload, room)
+        except JournalFull:
+            self._hold(Item(payload, record))
 
     async def next(self, in_thread: InThread) -> Piece | None:
         """What is to be stored next; the same again until it is `committed`. Raises OSError."""
@@ -65,17 +103,42 @@ class Backlog:
         for segment in self._journal.segments:
             if segment.drained < segment.written:
                 batch = await in_thread(read_batch, segment.descriptor, segment.drained, segment.written)
-                return Piece(segment, batch, 0)
+                return Piece(segment, batch)
         self._is_behind = False
+        if self._held:
+            held = list(islice(self._held, BATCH_RECORDS))
+            return Piece(None, Batch(held, 0, 0, 0), self._held)
         return None
 
     def committed(self, piece: Piece) -> None:
-        piece.segment.drained += piece.batch.used_bytes
-        for _ in range(piece._fresh):
-            self._fresh.popleft()
+        if piece.segment is not None:
+            piece.segment.drained += piece.batch.used_bytes
+        if piece._queue is not None:
+            for _ in piece.batch.items:
+                piece._queue.popleft()
+
+    def tell_fullness(self) -> None:
+        """Log when no new work is taken any more, and when it is again."""
+        if self.is_full == self._was_full:
+            return
+        self._was_full = not self._was_full
+        if self._was_full:
+            root = self._journal.folder.parent
+            logger.error(f"the spool at {root} is full or not writable: no new work is taken")
+        else:
+            logger.info("the spool takes new work again")
 
     def _from_memory(self) -> Piece:
         segment = self._fresh[0].segment
         found = [one for one in islice(self._fresh, BATCH_RECORDS) if one.segment is segment]
         items = [one.item for one in found]
-        return Piece(segment, Batch(items, found[-1].end - segment.drained, 0, 0), len(found))
+        return Piece(segment, Batch(items, found[-1].end - segment.drained, 0, 0), self._fresh)
+
+    def _hold(self, item: Item) -> None:
+        if len(self._held) < MAX_HELD:
+            self._held.append(item)
+            self.tell_fullness()
+            return
+        if not self.dropped:
+            logger.error("records are lost: the spool is full, and so is the memory that is left for them")
+        self.dropped += 1

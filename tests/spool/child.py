@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import AuditUnavailable
-from gateway.spool import spool as module
+from gateway.spool import draining
 from gateway.spool.folders import Folder
 from gateway.spool.journal import Journal
 from gateway.spool.spool import Spool
@@ -79,7 +79,7 @@ def spool_at(directory: Path, database: Database) -> Spool:
 
 async def serve(directory: Path, point: str, name: str) -> None:
     """Let some requests run beside each other, each with an intent, an end and a row."""
-    module.BATCH_WAIT_S = 0.005  # type: ignore[misc]
+    draining.BATCH_WAIT_S = 0.005  # type: ignore[misc]
     draw = random.Random(name)
     witness = os.open(directory / "witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     async with Database(f"sqlite:///{directory}/gateway.db") as database:

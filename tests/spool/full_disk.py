@@ -57,7 +57,7 @@ async def main(mode: str, directory: Path) -> None:
     for number in range(ENDS):
         one.settled(settled(f"r{number}"))
         one.record(audit_row(number))
-    held = len(one._held)
+    held = len(one._backlog._held)
     make_room()
     stores.failures = 0
     await one.flush()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.spool import spool
+from gateway.spool import draining
 from gateway.storage import database as database_module
 from gateway.storage.database import Database
 from gateway.storage.ledger import Ledger
@@ -79,8 +79,8 @@ def test_a_disk_that_somebody_else_fills_stops_intents_and_takes_all_ends(tmp_pa
 
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "RETRY_S", 0.01)
-    monkeypatch.setattr(spool, "BATCH_WAIT_S", 0.01)
+    monkeypatch.setattr(draining, "RETRY_S", 0.01)
+    monkeypatch.setattr(draining, "BATCH_WAIT_S", 0.01)
     monkeypatch.setattr(database_module, "BUSY_S", 0.05)
     migrate(f"sqlite:///{tmp_path}/gateway.db")
     return tmp_path

@@ -9,7 +9,7 @@ from attrs import evolve
 from gateway.accounting import Evidence
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import Outcome
-from gateway.spool import backlog, frames, spool
+from gateway.spool import adoption, backlog, disk_sync, draining, frames
 from gateway.spool.drainer import BATCH_RECORDS, Drainer
 from gateway.spool.records import Audited, End, Intent, decode, encode
 from gateway.spool.spool import Spool, SpoolUnusable
@@ -22,8 +22,9 @@ RECOVERED = evolve(intent(), estimated=True, evidence=Evidence.RECOVERED)
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    for pause in ("BATCH_WAIT_S", "RETRY_S", "MAX_RETRY_S", "SYNC_S", "TEND_S"):
-        monkeypatch.setattr(spool, pause, 0.001)
+    for pause in ("BATCH_WAIT_S", "RETRY_S", "MAX_RETRY_S", "TEND_S"):
+        monkeypatch.setattr(draining, pause, 0.001)
+    monkeypatch.setattr(disk_sync, "SYNC_S", 0.001)
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ async def test_a_long_outage_is_read_back_from_the_disk(make, stores, monkeypatc
 
 async def test_a_start_without_the_database_goes_on_and_catches_up(make, stores, monkeypatch):
     """The leftovers wait until the database answers."""
-    monkeypatch.setattr(spool, "ADOPT_S", 0.0)
+    monkeypatch.setattr(adoption, "ADOPT_S", 0.0)
     first = make()
     await first.start()
     stores.failures = 10**6
@@ -312,7 +313,7 @@ async def test_what_the_disk_does_not_take_waits_in_memory(make, stores, monkeyp
 
 
 async def test_memory_is_bounded_too_and_what_is_lost_is_counted(make, stores, monkeypatch):
-    monkeypatch.setattr(spool, "MAX_HELD", 10)
+    monkeypatch.setattr(backlog, "MAX_HELD", 10)
     stores.failures = 10**6
     one = make(max_bytes=20 * KIB, segment_bytes=10 * KIB)
     await one.start()
@@ -337,7 +338,7 @@ async def test_refused_requests_leave_room_for_what_was_let_in(make, stores):
         one.record(audit_row(number, request_id=f"flood{number}", outcome=Outcome.REFUSED.value))
     one.settled(settled())
 
-    assert one._held
+    assert one._backlog._held
     assert End(settled()) in on_disk(one.root)
     stores.failures = 0
     await one.stop()
@@ -407,7 +408,7 @@ async def test_an_intent_outlives_the_file_it_was_written_to(make, stores, tmp_p
 
 async def test_the_living_adopt_from_the_dead(make, stores, monkeypatch):
     """Another gateway on the same disk need not be restarted for it."""
-    monkeypatch.setattr(spool, "ADOPT_S", 0.0)
+    monkeypatch.setattr(adoption, "ADOPT_S", 0.0)
     living, dying = make(), make()
     await living.start()
     await dying.start()

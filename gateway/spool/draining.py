@@ -1,0 +1,106 @@
+"""The way of the backlog into the database, and off the disk once it is there."""
+
+import asyncio
+from typing import Final
+
+from attrs import define, field
+from loguru import logger
+
+from gateway.errors import StoreUnavailable
+from gateway.spool.adoption import Adoption
+from gateway.spool.backlog import Backlog
+from gateway.spool.drainer import Drainer
+from gateway.spool.journal import Journal, JournalFull
+from gateway.spool.leftovers import InThread
+from gateway.spool.open_intents import OpenIntents
+
+BATCH_WAIT_S: Final = 0.25
+RETRY_S: Final = 1.0
+MAX_RETRY_S: Final = 5.0
+TEND_S: Final = 1.0
+# A segment of which more still runs stays: writing it again would cost more than it frees.
+MAX_CARRIED: Final = 0.25
+
+
+@define(eq=False)
+class Draining:
+    """A segment goes when all of it is committed; intents in it that still run are written again before."""
+
+    _journal: Journal
+    _backlog: Backlog
+    _open: OpenIntents
+    _drainer: Drainer
+    _adoption: Adoption
+    _in_thread: InThread
+    _new: asyncio.Event = field(factory=asyncio.Event)
+    _draining: asyncio.Lock = field(factory=asyncio.Lock)
+
+    def note_news(self) -> None:
+        self._new.set()
+
+    async def flush(self) -> None:
+        """Drain what was noted before now. Raises StoreUnavailable."""
+        async with self._draining:
+            while await self._drain_some():
+                pass
+
+    async def for_ever(self) -> None:
+        """The task of it."""
+        retry_s = RETRY_S
+        while True:
+            await self._news()
+            try:
+                await self._drain_and_tend()
+                retry_s = RETRY_S
+                await asyncio.sleep(BATCH_WAIT_S)
+            except StoreUnavailable:
+                self.warn()
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
+            except Exception:  # noqa: BLE001 - a defect or a bad disk must not end draining for good
+                logger.exception("draining the spool failed; it is tried again")
+                await asyncio.sleep(retry_s)
+
+    def warn(self) -> None:
+        logger.warning(
+            f"ledger entries and audit rows wait for the database: {self._backlog.waiting_bytes} bytes "
+            "are spooled"
+        )
+
+    async def _news(self) -> None:
+        """Return when there is something to drain, after TEND_S at the latest."""
+        if self._backlog.is_empty:
+            self._new.clear()
+        try:
+            async with asyncio.timeout(TEND_S):
+                await self._new.wait()
+        except TimeoutError:
+            pass
+
+    async def _drain_and_tend(self) -> None:
+        if self._adoption.is_due:
+            await self._adoption.adopt()
+        await self.flush()
+        self._backlog.tell_fullness()
+
+    async def _drain_some(self) -> bool:
+        """One batch; False when there is nothing left. Raises StoreUnavailable."""
+        self._let_go_of_drained()
+        piece = await self._backlog.next(self._in_thread)
+        if piece is None:
+            return False
+        await self._drainer.drain(piece.batch, piece.source)
+        self._backlog.committed(piece)
+        return True
+
+    def _let_go_of_drained(self) -> None:
+        """Delete what is committed, once the intents in it that still run stand somewhere else."""
+        try:
+            self._journal.leave_drained_reserve()
+            for segment in self._journal.segments[:-1]:
+                if segment.drained == segment.written and segment.live <= segment.written * MAX_CARRIED:
+                    self._open.carry_over(segment)
+                    self._journal.drop(segment)
+        except (JournalFull, OSError):
+            pass  # no room for the intents at the moment: the segment waits
+        self._journal.tend()

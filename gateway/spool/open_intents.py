@@ -1,0 +1,70 @@
+"""Intents that are not told to their end: the disk tells of each of them, however old its file is."""
+
+from attrs import define, field
+
+from gateway.accounting import LedgerEntry
+from gateway.model import AuditRow
+from gateway.spool.backlog import Backlog
+from gateway.spool.journal import Room, Segment
+from gateway.spool.records import Intent, encode
+
+
+@define
+class _Open:
+    """Until it is settled and, if its row came with it, audited."""
+
+    record: Intent
+    payload: bytes
+    segment: Segment
+    is_settled: bool
+    is_audited: bool
+
+    def stand_in(self, segment: Segment) -> None:
+        self.segment.live -= len(self.payload)
+        self.segment = segment
+        self.segment.live += len(self.payload)
+
+
+@define
+class OpenIntents:
+    """By reservation, which is the request's id too. Each counts as live in the segment where it stands."""
+
+    _backlog: Backlog
+    _open: dict[str, _Open] = field(factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._open
+
+    def begin(self, entry: LedgerEntry, row: AuditRow | None) -> None:
+        """Write an intent. Raises JournalFull."""
+        record = Intent(entry, row)
+        payload = encode(record)
+        segment = self._backlog.append(record, payload, Room.INTENT)
+        segment.live += len(payload)
+        self._open[entry.reservation_id] = _Open(
+            record, payload, segment, is_settled=False, is_audited=row is None
+        )
+
+    def settled(self, reservation_id: str) -> None:
+        found = self._open.get(reservation_id)
+        if found is not None:
+            found.is_settled = True
+            self._forget_ended(reservation_id, found)
+
+    def audited(self, request_id: str) -> None:
+        found = self._open.get(request_id)
+        if found is not None:
+            found.is_audited = True
+            self._forget_ended(request_id, found)
+
+    def carry_over(self, segment: Segment) -> None:
+        """Write again what stands in a segment that is to be deleted. Raises JournalFull."""
+        for found in self._open.values():
+            if found.segment is segment:
+                found.stand_in(self._backlog.append(found.record, found.payload, Room.END))
+
+    def _forget_ended(self, reservation_id: str, found: _Open) -> None:
+        if found.is_settled and found.is_audited:
+            found.segment.live -= len(found.payload)
+            del self._open[reservation_id]
