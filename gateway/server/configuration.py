@@ -1,5 +1,7 @@
 """What we tell hypercorn, whose defaults are for a server that is open to the world."""
 
+import math
+
 from hypercorn.config import Config
 
 
@@ -10,4 +12,6 @@ def configuration(bind: str) -> Config:
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
+    # What a killed process left behind is drained first. A start that is cut short would begin there again.
+    config.startup_timeout = math.inf
     return config

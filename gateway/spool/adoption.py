@@ -1,12 +1,13 @@
 """What a killed process left on this disk is drained by whoever lives beside it, or starts after it."""
 
-import time
-from collections.abc import Callable
+import asyncio
 from pathlib import Path
 from typing import Final
 
+from attrs import define, field
 from loguru import logger
 
+from gateway.errors import StoreUnavailable
 from gateway.spool import folders
 from gateway.spool.drainer import Drainer
 from gateway.spool.folders import Folder
@@ -14,36 +15,45 @@ from gateway.spool.journal import Journal
 from gateway.spool.leftovers import InThread, replay
 
 ADOPT_S: Final = 10.0
+RETRY_S: Final = 1.0
 
 
+@define(eq=False)
 class Adoption:
-    """`adopt` when it `is_due`; `release` at the end."""
+    """`release` at the end."""
 
-    def __init__(
-        self,
-        root: Path,
-        journal: Journal,
-        drainer: Drainer,
-        in_thread: InThread,
-        elapsed: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._root = root
-        self._journal = journal
-        self._drainer = drainer
-        self._in_thread = in_thread
-        self._elapsed = elapsed
-        self._adopted: list[Folder] = []
-        self._adopted_at = elapsed()
+    _root: Path
+    _journal: Journal
+    _drainer: Drainer
+    _in_thread: InThread
+    _adopted: list[Folder] = field(factory=list)
 
-    @property
-    def is_due(self) -> bool:
-        return self._elapsed() - self._adopted_at >= ADOPT_S
+    async def for_ever(self) -> None:
+        """The task of it. Beside draining: what the dead left may take a minute."""
+        while True:
+            await asyncio.sleep(ADOPT_S)
+            try:
+                await self.catch_up()
+            except Exception:  # noqa: BLE001 - a defect must not end it for good
+                logger.exception("what a dead process left behind can't be drained; it is tried again")
 
-    async def adopt(self) -> None:
-        """Drain what dead processes left behind. Raises StoreUnavailable: then they stay adopted."""
-        self._adopted_at = self._elapsed()
+    async def catch_up(self) -> None:
+        """Drain all that dead processes left behind, however long the database is away. Raises OSError."""
+        while True:
+            try:
+                await self._adopt()
+            except StoreUnavailable:
+                logger.warning("what a dead process left behind waits for the database")
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _adopt(self) -> None:
+        """Raises StoreUnavailable: then they stay adopted."""
         await self._in_thread(self._hold_leftovers)
-        self._journal.others_bytes = await self._in_thread(_bytes_of, list(self._adopted))
+        waiting = self._journal.others_bytes = await self._in_thread(_bytes_of, list(self._adopted))
+        if waiting:
+            logger.info(f"draining {waiting} bytes that dead processes left behind")
         while self._adopted:
             await self._replay(self._adopted[0])
             self._adopted.pop(0)

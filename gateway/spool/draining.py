@@ -7,7 +7,6 @@ from attrs import define, field
 from loguru import logger
 
 from gateway.errors import StoreUnavailable
-from gateway.spool.adoption import Adoption
 from gateway.spool.backlog import Backlog
 from gateway.spool.drainer import Drainer
 from gateway.spool.journal import Journal, JournalFull
@@ -30,7 +29,6 @@ class Draining:
     _backlog: Backlog
     _open: OpenIntents
     _drainer: Drainer
-    _adoption: Adoption
     _in_thread: InThread
     _new: asyncio.Event = field(factory=asyncio.Event)
     _draining: asyncio.Lock = field(factory=asyncio.Lock)
@@ -50,22 +48,18 @@ class Draining:
         while True:
             await self._news()
             try:
-                await self._drain_and_tend()
+                await self.flush()
+                self._backlog.tell_fullness()
                 retry_s = RETRY_S
                 await asyncio.sleep(BATCH_WAIT_S)
             except StoreUnavailable:
-                self.warn()
+                waiting = self._backlog.waiting_bytes
+                logger.warning(f"ledger entries and audit rows, {waiting} bytes, wait for the database")
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, MAX_RETRY_S)
             except Exception:  # noqa: BLE001 - a defect or a bad disk must not end draining for good
                 logger.exception("draining the spool failed; it is tried again")
                 await asyncio.sleep(retry_s)
-
-    def warn(self) -> None:
-        logger.warning(
-            f"ledger entries and audit rows wait for the database: {self._backlog.waiting_bytes} bytes "
-            "are spooled"
-        )
 
     async def _news(self) -> None:
         """Return when there is something to drain, after TEND_S at the latest."""
@@ -76,12 +70,6 @@ class Draining:
                 await self._new.wait()
         except TimeoutError:
             pass
-
-    async def _drain_and_tend(self) -> None:
-        if self._adoption.is_due:
-            await self._adoption.adopt()
-        await self.flush()
-        self._backlog.tell_fullness()
 
     async def _drain_some(self) -> bool:
         """One batch; False when there is nothing left. Raises StoreUnavailable."""

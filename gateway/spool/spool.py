@@ -1,10 +1,10 @@
 """The spool: what a request leaves behind is on the local disk at once, and soon in the database.
 
-`intent`, `settled` and `record` write synchronously, a few microseconds into the page cache. Two tasks do the
-rest off the request path: one waits for the disk, one drains into the database in batches. A segment goes
-when all of it is committed; intents in it that still run are written again before, so that the disk always
-tells of every request that runs. At the next start, or in another gateway on the same disk, the leftovers
-of a dead process are drained, and its open intents are charged in full.
+`intent`, `settled` and `record` write synchronously, a few microseconds into the page cache. Three tasks do
+the rest off the request path: one waits for the disk, one drains into the database in batches, one looks
+after the dead. A segment goes when all of it is committed; intents in it that still run are written again
+before, so that the disk always tells of every request that runs. At the next start, or in another gateway on
+the same disk, the leftovers of a dead process are drained, and its open intents are charged in full.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.accounting import LedgerEntry
-from gateway.errors import AuditUnavailable, StoreUnavailable
+from gateway.errors import AuditUnavailable
 from gateway.model import AuditRow, Outcome
 from gateway.ports import AuditStore, LedgerStore, Quarantine
 from gateway.spool import folders
@@ -55,12 +55,10 @@ class Spool:
         self._journal = Journal(root, max_bytes, segment_bytes, elapsed)
         self._backlog = Backlog(self._journal)
         self._open = OpenIntents(self._backlog)
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix="spool")
+        self._executor = ThreadPoolExecutor(3, thread_name_prefix="spool")
         self._disk = DiskSync(self._journal, self._in_thread, elapsed)
-        self._adoption = Adoption(root, self._journal, self.drainer, self._in_thread, elapsed)
-        self._draining = Draining(
-            self._journal, self._backlog, self._open, self.drainer, self._adoption, self._in_thread
-        )
+        self._draining = Draining(self._journal, self._backlog, self._open, self.drainer, self._in_thread)
+        self._adoption = Adoption(root, self._journal, self.drainer, self._in_thread)
         self._tasks: list[asyncio.Task[None]] = []
 
     # ── on the request path ──────────────────────────────────────────────────────────────
@@ -119,17 +117,16 @@ class Spool:
     async def start(self) -> None:
         """Make a folder, drain the leftovers of dead processes, and begin. Raises SpoolUnusable.
 
-        While the database does not answer, the leftovers wait.
+        However long it takes: before the ledger has all of them, their tenants would be allowed it again.
         """
         self._make_folder()
         try:
-            await self._adoption.adopt()
-        except StoreUnavailable:
-            self._draining.warn()
-        self._tasks = [
-            asyncio.create_task(self._draining.for_ever()),
-            asyncio.create_task(self._disk.for_ever()),
-        ]
+            await self._adoption.catch_up()
+        except BaseException:
+            self._close()
+            raise
+        loops = self._draining.for_ever(), self._disk.for_ever(), self._adoption.for_ever()
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def _make_folder(self) -> None:
         try:

@@ -6,6 +6,7 @@ spool has room for a few hundred requests, and as many come in half a second.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -13,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import AuditUnavailable
-from gateway.spool import draining
+from gateway.errors import AuditUnavailable, StoreUnavailable
+from gateway.spool import adoption, draining
 from gateway.spool.folders import Folder
 from gateway.spool.journal import Journal
 from gateway.spool.spool import Spool
@@ -80,6 +81,7 @@ def spool_at(directory: Path, database: Database) -> Spool:
 async def serve(directory: Path, point: str, name: str) -> None:
     """Let some requests run beside each other, each with an intent, an end and a row."""
     draining.BATCH_WAIT_S = 0.005  # type: ignore[misc]
+    adoption.ADOPT_S = 0.05  # type: ignore[misc]
     draw = random.Random(name)
     witness = os.open(directory / "witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     async with Database(f"sqlite:///{directory}/gateway.db") as database:
@@ -110,7 +112,8 @@ async def serve(directory: Path, point: str, name: str) -> None:
             for number in range(REQUESTS if point != "at any moment" else 100_000):
                 running.create_task(request(number))
                 await asyncio.sleep(0.0005)
-        await one.stop()
+        with contextlib.suppress(StoreUnavailable):  # then the spool keeps the rest for others
+            await one.stop()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stores in memory that can be switched off, and that refuse some records for good."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
@@ -45,11 +45,12 @@ class Stores:
             self.failures -= 1
             raise StoreUnavailable
 
-    async def until(self, attempts: int) -> None:
-        """Wait until the stores were asked so often."""
-        while self.attempts < attempts:
-            self.changed.clear()
-            await self.changed.wait()
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until it is so, while the stores are asked."""
+        async with asyncio.timeout(10):
+            while not is_so():
+                self.changed.clear()
+                await self.changed.wait()
 
 
 @define

@@ -17,6 +17,7 @@ from gateway.storage.database import Database
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
 from gateway.storage.quarantine import Quarantine
+from tests.engines import wait_until
 from tests.spool.child import spool_at
 from tests.storage.samples import intent, settled
 
@@ -38,10 +39,15 @@ def start(directory: Path, point: str, name: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*CHILD, str(directory), point, name], stderr=subprocess.DEVNULL)
 
 
+def told(directory: Path) -> str:
+    witness = directory / "witness"
+    return witness.read_text() if witness.exists() else ""
+
+
 def witnessed(directory: Path) -> dict[str, set[str]]:
     """What the dead processes said that they had done: "intent", "settled" and "recorded" → ids."""
     seen: dict[str, set[str]] = defaultdict(set)
-    for line in (directory / "witness").read_text().splitlines():
+    for line in told(directory).splitlines():
         what, rid = line.split(" ")
         seen[what].add(rid)
     return seen
@@ -101,11 +107,26 @@ async def test_a_kill_at_any_moment_loses_nothing(directory):
     """And of several processes at once, which adopt from each other."""
     draw = random.Random(7)
     for number in range(ROUNDS):
-        children = [start(directory, "at any moment", f"round{number}{twin}") for twin in "ab"]
-        await asyncio.sleep(0.8 + draw.random())
+        names = [f"round{number}{twin}" for twin in "ab"]
+        children = [start(directory, "at any moment", name) for name in names]
+        # One of them at work, the other one anywhere between its start and there.
+        assert wait_until(lambda: any(f"intent {name}" in told(directory) for name in names), 30)  # noqa: B023
+        await asyncio.sleep(draw.random())
         for child in children:
             child.kill()
         assert [child.wait(30) for child in children] == [-signal.SIGKILL] * 2
+
+    await has_forgotten_nothing(directory)
+
+
+async def test_processes_on_one_disk_come_and_go(directory):
+    """Some are killed and some end in order, while others start, run and adopt; none fails of another."""
+    for number in range(ROUNDS):
+        orderly = [start(directory, "nowhere", f"round{number}{one}") for one in "ab"]
+        killed = [start(directory, "after a row", f"round{number}{one}") for one in "xy"]
+
+        assert [child.wait(60) for child in killed] == [-signal.SIGKILL] * 2
+        assert [child.wait(60) for child in orderly] == [0] * 2
 
     await has_forgotten_nothing(directory)
 

@@ -9,7 +9,7 @@ from attrs import evolve
 from gateway.accounting import Evidence
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import Outcome
-from gateway.spool import adoption, backlog, disk_sync, draining, frames
+from gateway.spool import adoption, backlog, disk_sync, draining, frames, leftovers
 from gateway.spool.drainer import BATCH_RECORDS, Drainer
 from gateway.spool.records import Audited, End, Intent, decode, encode
 from gateway.spool.spool import Spool, SpoolUnusable
@@ -25,6 +25,7 @@ def no_waiting(monkeypatch):
     for pause in ("BATCH_WAIT_S", "RETRY_S", "MAX_RETRY_S", "TEND_S"):
         monkeypatch.setattr(draining, pause, 0.001)
     monkeypatch.setattr(disk_sync, "SYNC_S", 0.001)
+    monkeypatch.setattr(adoption, "RETRY_S", 0.001)
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ async def test_what_is_noted_is_on_the_disk_at_once_and_soon_in_the_database(mak
     one.settled(settled())
     one.record(audit_row(1))
     noted = len(on_disk(tmp_path))
-    await stores.until(attempts=4)
+    await stores.until(lambda: stores.attempts >= 4)
     await one.stop()
 
     assert noted == 3
@@ -154,9 +155,9 @@ async def test_records_wait_while_the_database_is_away(make, stores):
     await one.start()
 
     one.record(audit_row(1))
-    await stores.until(attempts=3)
+    await stores.until(lambda: stores.attempts >= 3)
     one.record(audit_row(2))
-    await stores.until(attempts=6)
+    await stores.until(lambda: stores.attempts >= 6)
     await one.stop()
 
     assert sorted(stores.rows) == ["r1", "r2"]
@@ -203,24 +204,48 @@ async def test_a_long_outage_is_read_back_from_the_disk(make, stores, monkeypatc
     assert sum(stores.batches) == 102
 
 
-async def test_a_start_without_the_database_goes_on_and_catches_up(make, stores, monkeypatch):
-    """The leftovers wait until the database answers."""
-    monkeypatch.setattr(adoption, "ADOPT_S", 0.0)
+async def test_a_start_waits_until_the_database_has_what_the_dead_left(make, stores):
+    """Served before, a tenant would be allowed once more what it has spent already."""
     first = make()
     await first.start()
     stores.failures = 10**6
-    first.record(audit_row(1))
+    first.settled(settled())
     die(first)
 
     second = make()
-    await second.start()
-    second.record(audit_row(2))
+    starting = asyncio.create_task(second.start())
+    await stores.until(lambda: stores.attempts >= 3)
+    waited = not starting.done()
     stores.failures = 0
-    stores.attempts = 0
-    await stores.until(attempts=2)
+    await starting
+
+    assert waited
+    assert stores.entries == {"r1": settled()}
     await second.stop()
 
-    assert sorted(stores.rows) == ["r1", "r2"]
+
+async def test_a_start_that_is_given_up_leaves_the_leftovers_to_others(make, stores, tmp_path):
+    """SIGTERM while the database is away: the next one drains them."""
+    first = make()
+    await first.start()
+    stores.failures = 10**6
+    first.settled(settled())
+    die(first)
+
+    starting = asyncio.create_task(make().start())
+    await stores.until(lambda: stores.attempts >= 3)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    left = on_disk(tmp_path)
+    stores.failures = 0
+    third = make()
+    await third.start()
+
+    assert left == [End(settled())]
+    assert stores.entries == {"r1": settled()}
+    await third.stop()
+    assert list(third.root.iterdir()) == []
 
 
 async def test_a_defect_does_not_end_draining(make, stores, monkeypatch):
@@ -237,7 +262,7 @@ async def test_a_defect_does_not_end_draining(make, stores, monkeypatch):
     monkeypatch.setattr(Drainer, "store", fail)
     one.record(audit_row(1))
     await broken.wait()
-    await stores.until(attempts=1)
+    await stores.until(lambda: stores.attempts >= 1)
     await one.stop()
 
     assert list(stores.rows) == ["r1"]
@@ -416,13 +441,38 @@ async def test_the_living_adopt_from_the_dead(make, stores, monkeypatch):
     await dying.flush()
     die(dying)
 
-    async with asyncio.timeout(10):
-        while stores.entries != {"r1": RECOVERED}:
-            stores.changed.clear()
-            await stores.changed.wait()
+    await stores.until(lambda: stores.entries == {"r1": RECOVERED})
 
     await living.stop()
     assert list(living.root.iterdir()) == []
+
+
+async def test_what_the_dead_left_keeps_nobody_from_draining(make, stores, monkeypatch):
+    """It may take a minute, in which one's own records must not fill the disk."""
+    monkeypatch.setattr(adoption, "ADOPT_S", 0.0)
+    replaying, go_on = asyncio.Event(), asyncio.Event()
+    replay = leftovers.replay
+
+    async def slow_replay(*given):
+        replaying.set()
+        await go_on.wait()
+        return await replay(*given)
+
+    monkeypatch.setattr(adoption, "replay", slow_replay)
+    living, dying = make(), make()
+    await living.start()
+    await dying.start()
+    dying.intent(intent())
+    die(dying)
+    await replaying.wait()
+    living.record(audit_row(2))
+    await stores.until(lambda: "r2" in stores.rows)
+    before = dict(stores.entries)
+    go_on.set()
+    await stores.until(lambda: stores.entries == {"r1": RECOVERED})
+
+    assert before in ({}, {"r1": intent()})
+    await living.stop()
 
 
 async def test_replaying_twice_changes_nothing(make, stores, monkeypatch):
