@@ -177,6 +177,11 @@ class Usage:
         )
 
 
+def plus(one: Usage | None, two: Usage | None) -> Usage | None:
+    """What is known of both; None where nothing is."""
+    return one + two if one and two else one or two
+
+
 @frozen
 class Timings:
     """Where a backend says its time went, in nanoseconds. None where it does not say."""

@@ -109,7 +109,8 @@ class ChatCall:
     a model that is known not to think just answers. `omit_thinking`: it is not to be shown.
     `continues`: the answer is to go on where the last message, the assistant's, breaks off.
     `top_logprobs` is None when log probabilities were not asked for, else 0 to 20.
-    `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream.
+    `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream. `n` is how many answers
+    it wants. `as_functions`: it offered its tools as `functions`, and looks for a `function_call`.
     `dropped` names fields that were read and will not be honoured; they are told in a header.
     """
 
@@ -130,6 +131,8 @@ class ChatCall:
     truncate: bool | None = None
     shift: bool | None = None
     include_usage: bool = False
+    n: int = 1
+    as_functions: bool = False
     dropped: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import evolve
 
-from gateway.formats.chat import Call, CompletionCall, EmbedCall, GenerateCall, Part, Sampling
+from gateway.formats.chat import Call, ChatCall, CompletionCall, EmbedCall, GenerateCall, Part, Sampling
 
 # The JSON of so many vectors of 1,024 numbers is read in some 7 ms (measured): other callers wait no longer.
 # And a client that leaves stops what is not yet sent, also where a server does not notice.
@@ -25,6 +25,8 @@ def parts_of(call: Call) -> tuple[Part, ...]:
                 evolve(call, inputs=call.inputs[start : start + MAX_INPUTS_AT_ONCE])
                 for start in range(0, len(call.inputs), MAX_INPUTS_AT_ONCE)
             )
+        case ChatCall(n=n) if n > 1:
+            return tuple(evolve(call, n=1, sampling=_seeded(call.sampling, number)) for number in range(n))
         case CompletionCall():
             return tuple(
                 _completion(call, prompt, number) for prompt in call.prompts for number in range(call.n)

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any, Final
 
 import orjson
-from attrs import evolve
+from attrs import astuple, evolve
 
 from gateway.accounting import PromptSize
 from gateway.formats.chat import (
@@ -41,7 +41,7 @@ def size_of(call: Call, own: PromptSize | None = None) -> PromptSize:
     """What a call gives a model to read, with its `own` words (`ModelCard.own`) where it puts them before."""
     match call:
         case ChatCall():
-            return _with_own(_size_of_chat(call), own)
+            return _times(call.n, _with_own(_size_of_chat(call), own))
         case GenerateCall():
             return _with_own(_size_of_generate(call), own)
         case CompletionCall():
@@ -71,8 +71,14 @@ def runs_of(call: Call, kind: str) -> int:
         return 0
     if isinstance(call, CompletionCall):
         return len(call.prompts) * call.n
+    if isinstance(call, GenerateCall):
+        return 1
     thinks = call.format is not None and call.think is not False
-    return 2 if kind == "ollama" and isinstance(call, ChatCall) and thinks else 1
+    return call.n * (2 if kind == "ollama" and thinks else 1)
+
+
+def _times(n: int, size: PromptSize) -> PromptSize:
+    return size if n == 1 else PromptSize(*(n * value for value in astuple(size)))
 
 
 def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:

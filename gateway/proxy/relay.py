@@ -27,7 +27,7 @@ from gateway.formats.parts import parts_of
 from gateway.formats.translation import SurfaceFormat, Upstream
 from gateway.middleware.context import Header, answer
 from gateway.middleware.intake import worked_on
-from gateway.model import Exchange, Outcome, Usage
+from gateway.model import Exchange, Outcome, Usage, plus
 from gateway.patience import Patience
 from gateway.ports import Answer, Backend, Clock
 
@@ -239,8 +239,8 @@ class Relay:
         """
         if counted is None and len(self._parts) > 1:
             counted = Usage(self._share(self._prompt_bound), self._part.pieces, estimated=True)
-        self._exchange.counted = _plus(self._exchange.counted, counted)
-        self._exchange.usage = _plus(self._exchange.usage, told)
+        self._exchange.counted = plus(self._exchange.counted, counted)
+        self._exchange.usage = plus(self._exchange.usage, told)
 
     def _note_broken(self, error: GatewayError) -> None:
         self._exchange.error = error
@@ -265,10 +265,6 @@ class Relay:
     def _share(self, whole: int) -> int:
         """Of what all parts have together, what one of them has; rounded up."""
         return -(-whole // len(self._parts))
-
-
-def _plus(one: Usage | None, two: Usage | None) -> Usage | None:
-    return one + two if one and two else one or two
 
 
 class _Out:

@@ -144,6 +144,74 @@ def test_a_tool_call_goes_round_with_ollama(ollama_client: Any, stream: bool):
     assert answer.message.content == GREETING.tool_answer
 
 
+@pytest.mark.parametrize("model", ["greeting", "double"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_several_answers_are_given(openai_client: Any, double: Double, model: str, stream: bool):
+    """By either kind of backend; each has its index, and the usage is of all of them."""
+    double.scripts["/api/chat"] = answer(200, chat_frame(GREETING.answer, done=True))
+    one = openai_client.chat.completions.create(model=model, messages=HELLO)
+    asked = {"model": model, "messages": HELLO, "n": 3, "seed": 7}
+    if stream:
+        double.scripts["/api/chat"] = chat_stream([GREETING.answer])
+        with openai_client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
+            three = events.get_final_completion()
+    else:
+        three = openai_client.chat.completions.create(**asked)
+
+    assert [choice.index for choice in three.choices] == [0, 1, 2]
+    assert [choice.message.content for choice in three.choices] == [GREETING.answer] * 3
+    assert three.usage.total_tokens == 3 * one.usage.total_tokens
+    if model == "double":
+        assert [sent.json()["options"]["seed"] for sent in double.inference[-3:]] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_whoever_offers_functions_gets_a_function_call(openai_client: Any, stream: bool):
+    """The elder shape goes round, without any id."""
+    asked = {"model": "greeting", "messages": HELLO, "functions": [WEATHER_TOOL["function"]]}
+    if stream:
+        deltas = [
+            chunk.choices[0]
+            for chunk in openai_client.chat.completions.create(**asked, stream=True)
+            if chunk.choices
+        ]
+        (called,) = [choice.delta.function_call for choice in deltas if choice.delta.function_call]
+        reason = deltas[-1].finish_reason
+    else:
+        choice = openai_client.chat.completions.create(**asked).choices[0]
+        called, reason = choice.message.function_call, choice.finish_reason
+
+    answered = openai_client.chat.completions.create(
+        model="greeting",
+        messages=[
+            *HELLO,
+            {"role": "assistant", "content": None, "function_call": called.model_dump()},
+            {"role": "function", "name": called.name, "content": "sunny"},
+        ],
+        functions=[WEATHER_TOOL["function"]],
+    )
+
+    assert (called.name, json.loads(called.arguments)) == ("get_weather", {"city": "Paris"})
+    assert reason == "function_call"
+    assert answered.choices[0].message.content == GREETING.tool_answer
+
+
+@pytest.mark.parametrize("top", [0, 2])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_log_probabilities_are_given(openai_client: Any, ollama_client: Any, stream: bool, top: int):
+    """On both surfaces; also those of the chosen tokens alone."""
+    asked = {"model": "greeting", "messages": HELLO, "logprobs": True, "top_logprobs": top}
+    answered = openai_client.chat.completions.create(**asked, max_tokens=2, stream=stream)
+    choices = [one.choices[0] for one in (answered if stream else [answered])]
+    items = [item for choice in choices if choice.logprobs for item in choice.logprobs.content]
+    found = ollama_client.chat(**asked, options={"num_predict": 2}, stream=stream)
+    native = [item for one in (found if stream else [found]) for item in one.logprobs or ()]
+
+    assert [item.token for item in items] == [item.token for item in native] == ["Hello!", " I"]
+    assert [len(item.top_logprobs) for item in items] == [top, top]
+    assert [len(item.top_logprobs or ()) for item in native] == [top, top]
+
+
 def test_an_ollama_backend_serves_both_surfaces(openai_client: Any, ollama_client: Any, double: Double):
     """The same clients to a backend that speaks native Ollama."""
     double.scripts["/api/chat"] = chat_stream()
@@ -175,7 +243,7 @@ def test_errors_reach_the_clients_as_their_own(gateway: Gateway, openai_client: 
     with pytest.raises(openai.AuthenticationError) as stranger:
         openai_client.with_options(api_key="wrong").models.list()
     with pytest.raises(openai.BadRequestError) as bad:
-        openai_client.chat.completions.create(model="greeting", messages=HELLO, n=2)
+        openai_client.chat.completions.create(model="greeting", messages=HELLO, n=129)
 
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     assert str(missing.value.request_id).startswith("req_")

@@ -12,6 +12,15 @@ def test_a_call_is_sent_as_it_is():
         assert parts_of(call) == (call,)
 
 
+def test_several_answers_are_several_chats():
+    """Alike but for the seed, where there is one."""
+    call = ChatCall("m", (), stream=True, n=2)
+    seeded = evolve(call, sampling=Sampling(seed=7))
+
+    assert parts_of(call) == (evolve(call, n=1),) * 2
+    assert parts_of(seeded) == tuple(evolve(call, n=1, sampling=Sampling(seed=seed)) for seed in (7, 8))
+
+
 def test_many_inputs_are_sent_in_parts():
     """In their order, none twice and none left out; a call without any sends nothing."""
     inputs = tuple(f"text {number}" for number in range(2 * MAX_INPUTS_AT_ONCE + 1))

@@ -83,6 +83,18 @@ def generate(prompt: str = "", **fields) -> GenerateCall:
             PromptSize(text_bytes=6, messages=1),
             id="what no model reads is not counted",
         ),
+        pytest.param(
+            chat(Message("user", "What?", images=(IMAGE,)), format=Format(WEATHER), n=3),
+            PromptSize(
+                text_bytes=15,
+                schema_bytes=3 * len(json.dumps(WEATHER, separators=(",", ":"))),
+                messages=3,
+                images=3,
+                prompts=3,
+                templates=3,
+            ),
+            id="as often as it is sent",
+        ),
         pytest.param(generate("Hello!"), PromptSize(text_bytes=6, messages=1), id="generate"),
         pytest.param(
             generate("def f(", system="Be brief.", suffix="return"),
@@ -188,6 +200,8 @@ def test_go_and_python_write_a_call_in_twice_its_size(arguments):
     ("call", "kind", "runs"),
     [
         pytest.param(chat(), "ollama", 1, id="a chat"),
+        pytest.param(chat(n=3), "openai", 3, id="several answers"),
+        pytest.param(chat(n=3, format=Format()), "ollama", 6, id="several answers, each after thinking"),
         pytest.param(chat(think=True), "ollama", 1, id="thinking alone"),
         pytest.param(chat(format=Format(), think=True), "ollama", 2, id="thinking, then the format"),
         pytest.param(chat(format=Format()), "ollama", 2, id="the model may think by itself"),

@@ -411,6 +411,24 @@ async def test_large_bodies_are_read_and_written_beside_the_loop(size: int):
     assert [thread is threading.main_thread() for thread in threads] == [size == 1] * 2
 
 
+@pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "plain"])
+async def test_each_of_several_answers_may_be_as_long_as_was_granted(is_stream: bool):
+    """A backend that goes on is cut where its own answer is too long."""
+    call = ChatCall("m", CALL.messages, stream=is_stream, n=2, include_usage=True)
+    chunks = [sse.frame(b'{"choices":[{"delta":{"content":"x"}}]}')] * 4
+    relay, noted, backend = relay_of(chunks, call, Operation.CHAT_COMPLETIONS, kind="openai")
+    backend.later = [FakeAnswer(chunks)]
+    noted.output_allowed, noted.demand = 2, Demand(prompt_bound=100, output=2, runs=2)
+    caller = Caller()
+
+    await (relay.stream(caller.send) if is_stream else relay.whole(caller.send))
+
+    assert b"".join(caller.pieces).count(b'"finish_reason":"length"') == 2
+    assert noted.pieces == 6
+    assert noted.counted == Usage(2 * 50, 6, estimated=True)
+    assert noted.usage == Usage(2 * 5, 6, estimated=True)
+
+
 async def test_what_failed_later_is_charged_for_what_was_done():
     """A part that was refused cost nothing, and the whole answer is its error."""
     refused = FakeAnswer([b'{"error":"the input length exceeds the context length"}'], status=400)

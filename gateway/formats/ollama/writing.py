@@ -25,6 +25,7 @@ from gateway.formats.chat import (
 )
 from gateway.formats.dialects import ollama_error
 from gateway.formats.joined import Joined, joined
+from gateway.formats.logprobs import complete
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.ollama.messages import write_calls
 from gateway.formats.times import rfc3339
@@ -41,7 +42,7 @@ class _Writer:
 
     def __init__(self, stamp: AnswerStamp, call: ChatCall | GenerateCall) -> None:
         self._stamp = stamp
-        self._wants_logprobs = call.top_logprobs is not None
+        self._top_logprobs = call.top_logprobs
         self._head = f'{{"model":{quoted(stamp.model)},"created_at":"'
         self._first_event: float | None = None
         self._calls = 0
@@ -72,7 +73,7 @@ class _Writer:
 
     def _delta(self, delta: Delta, head: str) -> str:
         piece = self._piece(delta.content, delta.thinking, "")
-        logprobs = self._logprobs(delta.logprobs) if delta.logprobs and self._wants_logprobs else ""
+        logprobs = self._logprobs(delta.logprobs) if delta.logprobs and self._top_logprobs is not None else ""
         return f'{head}{piece},"done":false{logprobs}}}\n'
 
     def _end(self, finish: Finish, now: float) -> str:
@@ -86,7 +87,8 @@ class _Writer:
         return ascii_json(written).decode("ascii")
 
     def _logprobs(self, items: tuple[JsonObject, ...]) -> str:
-        return f',"logprobs":{ascii_json([native_logprob(item) for item in items]).decode("ascii")}'
+        written = [native_logprob(item, self._top_logprobs) for item in items]
+        return f',"logprobs":{ascii_json(written).decode("ascii")}'
 
     def _piece(self, content: str, thinking: str, calls: str) -> str:
         raise NotImplementedError
@@ -110,13 +112,13 @@ def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCal
     """The whole answer of /api/chat. Raise the error of a Failure, and BackendFailed without a Finish."""
     answer = joined(events, call)
     message = {"role": "assistant", "content": answer.content} | _extra_fields(answer, stamp)
-    return _whole(answer, stamp, {"message": message})
+    return _whole(answer, stamp, call, {"message": message})
 
 
 def write_generate_answer(events: Iterable[Event], stamp: AnswerStamp, call: GenerateCall) -> bytes:
     """The whole answer of /api/generate. Raise the error of a Failure, and BackendFailed without a Finish."""
     answer = joined(events, call)
-    return _whole(answer, stamp, {"response": answer.content} | _extra_fields(answer, stamp))
+    return _whole(answer, stamp, call, {"response": answer.content} | _extra_fields(answer, stamp))
 
 
 def write_load_answer(stamp: AnswerStamp, call: ChatCall | GenerateCall) -> bytes:
@@ -138,9 +140,9 @@ def with_ids(calls: tuple[ToolCall, ...], stamp: AnswerStamp, first_index: int) 
     )
 
 
-def native_logprob(item: JsonObject) -> JsonObject:
-    """Ollama leaves alternatives out where none were asked for."""
-    return {name: value for name, value in item.items() if name != "top_logprobs" or value}
+def native_logprob(item: JsonObject, top: int | None) -> JsonObject:
+    """With so many alternatives; Ollama leaves the key out where none were asked for."""
+    return {name: value for name, value in complete(item, top).items() if name != "top_logprobs" or value}
 
 
 def measured(timings: Timings, started: float, first: float, ended: float) -> Timings:
@@ -206,12 +208,12 @@ def _extra_fields(answer: Joined, stamp: AnswerStamp) -> JsonObject:
     return {name: value for name, value in fields.items() if value}
 
 
-def _whole(answer: Joined, stamp: AnswerStamp, piece: JsonObject) -> bytes:
+def _whole(answer: Joined, stamp: AnswerStamp, call: ChatCall | GenerateCall, piece: JsonObject) -> bytes:
     now = stamp.now()
     # A whole answer comes at once: without the backend's word, all of its time counts for the answer.
     timings = measured(answer.finish.timings, stamp.created, stamp.created, now)
     written = {"model": stamp.model, "created_at": rfc3339(now), **piece, "done": True}
     written |= final_fields(answer.finish, timings)
     if answer.logprobs:
-        written["logprobs"] = [native_logprob(item) for item in answer.logprobs]
+        written["logprobs"] = [native_logprob(item, call.top_logprobs) for item in answer.logprobs]
     return ascii_json(written)

@@ -23,14 +23,11 @@ from gateway.formats.openai.parameters import (
     read_sampling,
     read_thinking,
 )
+from gateway.formats.openai.requests import MAX_ANSWERS, read_include_usage
 from gateway.formats.openai.requests import UNSUPPORTED as UNSUPPORTED_IN_CHATS
-from gateway.formats.openai.requests import read_include_usage
 from gateway.formats.openai.texts import read_texts
 from gateway.formats.openai.writing import FINGERPRINT, usage_fields
 from gateway.model import JsonObject, Usage
-
-# Each is a request of its own to a backend: of OpenAI's bound on `n`, prompts included.
-MAX_ANSWERS: Final = 128
 
 READ: Final = (
     SAMPLING_FIELDS

@@ -29,6 +29,9 @@ from gateway.model import JsonObject
 CHAT_PATH: Final = "/v1/chat/completions"
 COMPLETION_PATH: Final = "/v1/completions"
 
+# OpenAI's bound on `n`. Each answer is a request of its own to a backend.
+MAX_ANSWERS: Final = 128
+
 # ── the fields of /v1/chat/completions ───────────────────────────────────────────────────
 
 READ: Final = (
@@ -95,7 +98,6 @@ def read_chat(body: JsonObject) -> ChatCall:
     fields = Fields(body)
     fields.refuse_look_alikes(KNOWN)
     refuse_unsupported(fields, UNSUPPORTED)
-    _read_n(fields)
     tools, tool_choice = read_tools(fields)
     stream = fields.boolean("stream") or False
     return ChatCall(
@@ -105,21 +107,17 @@ def read_chat(body: JsonObject) -> ChatCall:
         sampling=read_sampling(fields),
         tools=tools,
         tool_choice=tool_choice,
-        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
+        # The elder shape of a call has room for one.
+        parallel_tool_calls=False if fields.has("functions") else fields.boolean("parallel_tool_calls"),
+        as_functions=fields.has("functions"),
         format=read_format(fields),
         think=read_thinking(fields),
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
         include_usage=read_include_usage(fields, stream),
+        n=fields.integer("n", 1, MAX_ANSWERS) or 1,
         dropped=dropped(fields, KNOWN),
     )
-
-
-def _read_n(fields: Fields) -> int:
-    n = fields.integer("n", 1, 128) or 1
-    if n > 1:
-        raise UnsupportedField("'n' must be 1: one answer to each request. Send it several times.", param="n")
-    return n
 
 
 def read_include_usage(fields: Fields, stream: bool) -> bool:

@@ -4,9 +4,11 @@ The text of a content chunk is put together by hand: it is written once for ever
 """
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Final
 
 import orjson
+from attrs import evolve
 
 from gateway.errors import GatewayError
 from gateway.formats import sse
@@ -21,11 +23,11 @@ from gateway.formats.chat import (
     ToolCalls,
 )
 from gateway.formats.dialects import openai_error
-from gateway.formats.joined import Joined, joined
+from gateway.formats.joined import Joined, joined_answers
 from gateway.formats.logprobs import complete
 from gateway.formats.openai.tools import write_call
 from gateway.formats.told_calls import ToldCalls
-from gateway.model import JsonObject, Usage
+from gateway.model import JsonObject, Usage, plus
 
 JSON_CONTENT_TYPE: Final = b"application/json"
 # Which configuration of a backend answered is not told; clients only look whether it changes.
@@ -37,16 +39,17 @@ _CALL_PREFIX: Final = "call_"
 class ChatWriter:
     """The answer of /v1/chat/completions, streamed: role first, finish and usage last, then `[DONE]`.
 
-    Where the caller asked for usage, every chunk has the key, and a last one without choices its value.
-    With parallel_tool_calls false the first call alone is told.
+    Several answers follow each other, each with its index. Where the caller asked for usage, every chunk has
+    the key, and a last one without choices its value, of all answers. With parallel_tool_calls false the
+    first call alone is told.
     """
 
     content_type = sse.CONTENT_TYPE
 
     def __init__(self, stamp: AnswerStamp, call: ChatCall) -> None:
-        self._calls = ToldCalls(stamp, call, _CALL_PREFIX)
-        self._top_logprobs = call.top_logprobs
-        self._include_usage = call.include_usage
+        self._stamp = stamp
+        self._call = call
+        self._usage: Usage | None = None
         head = orjson.dumps(
             {
                 "id": answer_id(stamp),
@@ -58,9 +61,14 @@ class ChatWriter:
         )
         usage = b',"usage":null' if call.include_usage else b""
         self._bare_head = b"data: " + head[:-1] + b',"choices":['
-        self._head = self._bare_head + b'{"index":0,"delta":{'
         self._tail = b'},"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
         self._end = b'"}]' + usage + b"}\n\n"
+        self._begin(0)
+
+    def _begin(self, index: int) -> None:
+        self._index = index
+        self._calls = _told_calls(self._stamp, self._call, index)
+        self._head = self._bare_head + b'{"index":%d,"delta":{' % index
         # The first delta, whatever it brings, names the role.
         self._role = b'"role":"assistant",'
 
@@ -88,7 +96,7 @@ class ChatWriter:
         if delta.thinking:
             text = orjson.dumps(delta.thinking)
             frames = self._chunk(b'"content":"","reasoning":' + text + b',"reasoning_content":' + text)
-        if delta.logprobs and self._top_logprobs is not None:
+        if delta.logprobs and self._call.top_logprobs is not None:
             return frames + self._chunk_with_logprobs(delta)
         if delta.content:
             frames += self._chunk(b'"content":' + orjson.dumps(delta.content))
@@ -96,25 +104,32 @@ class ChatWriter:
 
     def _chunk_with_logprobs(self, delta: Delta) -> bytes:
         chunk = self._chunk(b'"content":' + orjson.dumps(delta.content))
-        logprobs = orjson.dumps(_logprobs(delta.logprobs, self._top_logprobs))
+        logprobs = orjson.dumps(_logprobs(delta.logprobs, self._call.top_logprobs))
         # The tail is the same in every chunk, so its place from the end is known.
         start = len(chunk) - len(self._tail)
         return chunk[:start] + self._tail.replace(b'"logprobs":null', b'"logprobs":' + logprobs, 1)
 
     def _tool_calls(self, calls: tuple[ToolCall, ...]) -> bytes:
         first = self._calls.count
-        told = [
-            {"index": index} | write_call(call) for index, call in enumerate(self._calls.told(calls), first)
-        ]
-        return self._chunk(b'"content":"","tool_calls":' + orjson.dumps(told)) if told else b""
+        told = self._calls.told(calls)
+        if not told:
+            return b""
+        if self._call.as_functions:
+            return self._chunk(b'"content":null,"function_call":' + orjson.dumps(_function_call(told[0])))
+        written = [{"index": index} | write_call(call) for index, call in enumerate(told, first)]
+        return self._chunk(b'"content":"","tool_calls":' + orjson.dumps(written))
 
     def _finish(self, finish: Finish) -> bytes:
         # An answer without any text still has a role.
         opening = self._chunk(b'"content":""') if self._role else b""
-        reason = self._calls.reason(finish.reason).encode()
+        reason = _reason(self._calls.reason(finish.reason), self._call).encode()
         frames = opening + self._head + b'},"logprobs":null,"finish_reason":"' + reason + self._end
-        if self._include_usage and finish.usage is not None:
-            usage = orjson.dumps(usage_fields(finish.usage))
+        self._usage = plus(self._usage, finish.usage)
+        if self._index + 1 < self._call.n:
+            self._begin(self._index + 1)
+            return frames
+        if self._call.include_usage and self._usage is not None:
+            usage = orjson.dumps(usage_fields(self._usage))
             frames += self._bare_head + b'],"usage":' + usage + b"}\n\n"
         return frames + sse.DONE
 
@@ -125,25 +140,18 @@ class ChatWriter:
 
 def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
     """The whole chat.completion. Raise the error of a Failure, and BackendFailed without a Finish."""
-    answer = joined(events, call)
-    calls = ToldCalls(stamp, call, _CALL_PREFIX)
-    told = calls.told(answer.calls)
-    choice = {
-        "index": 0,
-        "message": _message(answer, told),
-        "logprobs": _logprobs(answer.logprobs, call.top_logprobs) if answer.logprobs else None,
-        "finish_reason": calls.reason(answer.finish.reason),
-    }
+    answers = joined_answers(events, call, call.n)
     written: JsonObject = {
         "id": answer_id(stamp),
         "object": "chat.completion",
         "created": int(stamp.created),
         "model": stamp.model,
         "system_fingerprint": FINGERPRINT,
-        "choices": [choice],
+        "choices": [_choice(index, answer, stamp, call) for index, answer in enumerate(answers)],
     }
-    if answer.finish.usage is not None:
-        written["usage"] = usage_fields(answer.finish.usage)
+    usage = reduce(plus, (answer.finish.usage for answer in answers))
+    if usage is not None:
+        written["usage"] = usage_fields(usage)
     return orjson.dumps(written)
 
 
@@ -152,6 +160,21 @@ def answer_id(stamp: AnswerStamp) -> str:
 
 
 # ── pieces of an answer ──────────────────────────────────────────────────────────────────
+
+
+def _told_calls(stamp: AnswerStamp, call: ChatCall, index: int) -> ToldCalls:
+    """Those of one answer; the ids that are derived are of that one."""
+    return ToldCalls(evolve(stamp, id=f"{stamp.id}/{index}") if index else stamp, call, _CALL_PREFIX)
+
+
+def _reason(reason: str, call: ChatCall) -> str:
+    return "function_call" if call.as_functions and reason == "tool_calls" else reason
+
+
+def _function_call(call: ToolCall) -> JsonObject:
+    """The elder shape of a call, which has no id."""
+    function: JsonObject = write_call(call)["function"]
+    return function
 
 
 def _logprobs(items: Iterable[JsonObject], top: int | None) -> JsonObject:
@@ -169,7 +192,18 @@ def usage_fields(usage: Usage) -> JsonObject:
 # ── whole answers ────────────────────────────────────────────────────────────────────────
 
 
-def _message(answer: Joined, told: tuple[ToolCall, ...]) -> JsonObject:
+def _choice(index: int, answer: Joined, stamp: AnswerStamp, call: ChatCall) -> JsonObject:
+    calls = _told_calls(stamp, call, index)
+    told = calls.told(answer.calls)
+    return {
+        "index": index,
+        "message": _message(answer, told, call),
+        "logprobs": _logprobs(answer.logprobs, call.top_logprobs) if answer.logprobs else None,
+        "finish_reason": _reason(calls.reason(answer.finish.reason), call),
+    }
+
+
+def _message(answer: Joined, told: tuple[ToolCall, ...], call: ChatCall) -> JsonObject:
     """`content` is null where the model only calls; thinking goes by both names that clients know."""
     message: JsonObject = {
         "role": "assistant",
@@ -178,6 +212,8 @@ def _message(answer: Joined, told: tuple[ToolCall, ...]) -> JsonObject:
     }
     if answer.thinking:
         message |= {"reasoning": answer.thinking, "reasoning_content": answer.thinking}
-    if told:
+    if told and call.as_functions:
+        message["function_call"] = _function_call(told[0])
+    elif told:
         message["tool_calls"] = [write_call(call) for call in told]
     return message

@@ -35,8 +35,8 @@ from gateway.formats.ollama import (
 from gateway.model import Timings, Usage
 
 NOON = 1_795_435_200.0
-CHAT = ChatCall("Tiny", (), stream=True, top_logprobs=0)
-GENERATE = GenerateCall("Tiny", "Hi", stream=True, top_logprobs=0)
+CHAT = ChatCall("Tiny", (), stream=True, top_logprobs=1)
+GENERATE = GenerateCall("Tiny", "Hi", stream=True, top_logprobs=1)
 USAGE = Usage(prompt_tokens=21, completion_tokens=8)
 TIMINGS = Timings(total_ns=40, load_ns=10, prompt_ns=20, generation_ns=5)
 TIMES = {"total_duration": 40, "load_duration": 10, "prompt_eval_duration": 20, "eval_duration": 5}
@@ -253,6 +253,19 @@ finishes = st.builds(
 events = st.lists(
     deltas | st.builds(ToolCalls, st.lists(calls, min_size=1, max_size=2).map(tuple)), max_size=4
 )
+
+
+def test_alternatives_that_nobody_asked_for_are_left_out():
+    """llama.cpp has to be asked for one, or it gives no log probabilities at all."""
+    item = LOGPROB | {"top_logprobs": [{"token": "a", "logprob": -1, "bytes": [97]}]}
+    call = ChatCall("Tiny", (), stream=True, top_logprobs=0)
+    events: list[Event] = [Delta("ö", logprobs=(item,)), Finish("stop", Usage(1, 1))]
+
+    streamed = orjson.loads(ChatWriter(stamped(), call).write(events).splitlines()[0])
+    whole = orjson.loads(write_chat_answer(events, stamped(), call))
+
+    bare = {name: LOGPROB[name] for name in ("token", "logprob", "bytes")}
+    assert streamed["logprobs"] == whole["logprobs"] == [bare]
 
 
 @given(events, finishes)

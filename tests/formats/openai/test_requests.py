@@ -56,6 +56,12 @@ SCHEMA = {"type": "object"}
         pytest.param(
             {"parallel_tool_calls": False}, evolve(CALL, parallel_tool_calls=False), id="one call at a time"
         ),
+        pytest.param({"n": 3}, evolve(CALL, n=3), id="several answers"),
+        pytest.param(
+            {"functions": [{"name": "add"}], "parallel_tool_calls": True},
+            evolve(CALL, tools=(Tool("add"),), parallel_tool_calls=False, as_functions=True),
+            id="functions: one call at a time",
+        ),
         pytest.param({"max_tokens": 5}, evolve(CALL, sampling=Sampling(max_tokens=5)), id="sampling"),
         pytest.param(
             {"response_format": {"type": "json_object"}},
@@ -112,7 +118,7 @@ def test_values_that_ask_for_nothing_are_accepted(name: str, value: Any) -> None
         pytest.param({"Store": True}, InvalidRequest, "Store", id="a look-alike of what is not read"),
         pytest.param({"stream": "yes"}, InvalidRequest, "stream", id="stream is no boolean"),
         pytest.param({"stream_options": {}}, InvalidRequest, "stream_options", id="options without a stream"),
-        pytest.param({"n": 2}, UnsupportedField, "n", id="two answers"),
+        pytest.param({"n": 129}, InvalidRequest, "n", id="too many answers"),
         pytest.param({"n": 0}, InvalidRequest, "n", id="no answer"),
         pytest.param({"n": True}, InvalidRequest, "n", id="n is no number"),
         pytest.param({"keep_alive": "long"}, InvalidRequest, "keep_alive", id="no duration"),

@@ -194,6 +194,35 @@ def test_one_call_at_a_time_is_the_first_one() -> None:
     ]
 
 
+def test_several_answers_follow_each_other() -> None:
+    """Each begins with its role and has calls with ids of its own; usage is told once, of all."""
+    call = evolve(CALL, n=2, include_usage=True)
+    answered: list[Event] = [Delta("Hi"), ToolCalls((SUB,)), Finish("tool_calls", Usage(3, 2))]
+
+    *chunks, last, done = stream([*answered, *answered], call)
+
+    choices = [one["choices"][0] for one in chunks]
+    assert [choice["index"] for choice in choices] == [0, 0, 0, 1, 1, 1]
+    assert [choice["delta"].get("role") for choice in choices] == ["assistant", None, None] * 2
+    assert [choice["finish_reason"] for choice in choices] == [None, None, "tool_calls"] * 2
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+    assert [call["index"] for call in calls] == [0, 0]
+    assert len({call["id"] for call in calls}) == 2
+    assert last["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+    assert done == "[DONE]"
+
+
+def test_whoever_offered_functions_gets_a_function_call() -> None:
+    """The elder shape has no id and room for one."""
+    call = evolve(CALL, as_functions=True, parallel_tool_calls=False)
+
+    assert stream([ToolCalls((ADD, SUB)), Finish("tool_calls")], call) == [
+        chunk({"role": "assistant", "content": None, "function_call": ADD_WIRE["function"]}),
+        chunk({}, "function_call"),
+        "[DONE]",
+    ]
+
+
 @pytest.mark.parametrize("how", ["fail", "failure"])
 def test_a_broken_stream_ends_with_an_error_and_nothing_else(how: str) -> None:
     """openai-python and openai-node raise at a frame with `error`; [DONE] would make it look complete."""
@@ -300,6 +329,12 @@ def completion(message: dict[str, Any], reason: str, logprobs: Any = None, **mor
             id="one call at a time",
         ),
         pytest.param(
+            [ToolCalls((ADD, SUB)), Finish("stop")],
+            evolve(CALL, as_functions=True, parallel_tool_calls=False),
+            completion({"content": None, "function_call": ADD_WIRE["function"]}, "function_call"),
+            id="a call of whoever offered functions",
+        ),
+        pytest.param(
             [Delta("Hi", logprobs=(ITEM,)), Finish("stop")],
             evolve(CALL, top_logprobs=0),
             completion({"content": "Hi"}, "stop", {"content": [ITEM], "refusal": None}),
@@ -310,6 +345,25 @@ def completion(message: dict[str, Any], reason: str, logprobs: Any = None, **mor
 def test_a_whole_answer_is_written(events: list[Event], call: ChatCall, written: dict[str, Any]) -> None:
     """All keys that OpenAI's schema requires are there, null or not."""
     assert answer(events, call) == written
+
+
+def test_several_whole_answers_are_numbered() -> None:
+    """In one list, with the usage of all."""
+    call = evolve(CALL, n=2)
+    events: list[Event] = [
+        Delta("Hi"),
+        Finish("stop", Usage(3, 2)),
+        Delta("Ho"),
+        Finish("length", Usage(3, 1)),
+    ]
+
+    written = answer(events, call)
+
+    told = [(one["index"], one["message"]["content"], one["finish_reason"]) for one in written["choices"]]
+    assert told == [(0, "Hi", "stop"), (1, "Ho", "length")]
+    assert written["usage"] == {"prompt_tokens": 6, "completion_tokens": 3, "total_tokens": 9}
+    with pytest.raises(BackendFailed):
+        write_chat_answer(events[:2], STAMP, call)
 
 
 def test_an_id_is_not_prefixed_twice() -> None:
