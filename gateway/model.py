@@ -27,6 +27,8 @@ class Operation(Enum):
     """What a caller can ask for: one member for each row of `rules.endpoints`."""
 
     ROOT = "root"
+    DOCS = "docs"
+    OPENAPI = "openapi"
     VERSION = "version"
     TAGS = "tags"
     CHAT = "chat"
@@ -56,7 +58,9 @@ class Operation(Enum):
         return self in _INFERENCE
 
 
-_PUBLIC: Final = frozenset({Operation.ROOT, Operation.HEALTH, Operation.READINESS})
+_PUBLIC: Final = frozenset(
+    {Operation.ROOT, Operation.DOCS, Operation.OPENAPI, Operation.HEALTH, Operation.READINESS}
+)
 _INFERENCE: Final = frozenset(
     {
         Operation.CHAT,

@@ -20,6 +20,7 @@ from gateway.middleware.intake import worked_on
 from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
+from gateway.proxy import pages
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
 from gateway.rules.model_names import canonical
@@ -80,7 +81,11 @@ class Endpoint:
     async def _known(self, exchange: Exchange) -> Known:  # noqa: PLR0911 - a table, in words
         match exchange.operation:
             case Operation.ROOT:
-                return Known(b"Ollama is running", _TEXT)
+                return _root(exchange)
+            case Operation.DOCS:
+                return Known(pages.DOCS, pages.HTML, headers=pages.DOCS_HEADERS)
+            case Operation.OPENAPI:
+                return Known(pages.OPENAPI)
             case Operation.VERSION:
                 return Known(write_version(OLLAMA_VERSION), _JSON)
             case Operation.TAGS:
@@ -152,6 +157,13 @@ class Endpoint:
                 job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone
             )
             await (relay.stream(send) if call.stream else relay.whole(send))
+
+
+def _root(exchange: Exchange) -> Known:
+    """What Ollama's clients look for, and for people the way to the page about this gateway."""
+    if "text/html" in (exchange.head.text(b"accept") or ""):
+        return Known(pages.ROOT, pages.HTML, headers=pages.ROOT_HEADERS)
+    return Known(b"Ollama is running", _TEXT, headers=((b"vary", b"accept"),))
 
 
 def _is_load(call: ChatCall | GenerateCall) -> bool:

@@ -20,6 +20,8 @@ _POST: Final = ("POST",)
 # One row for each path: methods, what it does, in whose dialect.
 ROUTES: Final = {
     b"/": (_GET_HEAD, Route(Operation.ROOT, Surface.OLLAMA)),
+    b"/docs": (_GET_HEAD, Route(Operation.DOCS, Surface.OPENAI)),
+    b"/openapi.json": (_GET_HEAD, Route(Operation.OPENAPI, Surface.OPENAI)),
     b"/api/version": (_GET_HEAD, Route(Operation.VERSION, Surface.OLLAMA)),
     b"/api/tags": (_GET_HEAD, Route(Operation.TAGS, Surface.OLLAMA)),
     b"/api/chat": (_POST, Route(Operation.CHAT, Surface.OLLAMA)),

@@ -25,7 +25,7 @@ _ONCE: Final = frozenset(
         b"transfer-encoding",
     }
 )
-_NAMED: Final = _ONCE | {b"user-agent", b"x-request-id", b"x-forwarded-for"}
+_NAMED: Final = _ONCE | {b"accept", b"user-agent", b"x-request-id", b"x-forwarded-for"}
 
 # RFC 9110 7.2: host and port alone; user information, a path or white space would be another authority.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")

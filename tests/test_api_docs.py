@@ -1,0 +1,84 @@
+"""docs/API.md, /openapi.json and /docs say what the code does: they are written from it, and up to date."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.formats.translation import SURFACES
+from gateway.model import Operation
+from gateway.rules.endpoints import ROUTES
+from scripts.api_fields import PAGE, fates, known_fields, page_with_tables
+from scripts.api_samples import SAMPLES
+from scripts.openapi import DOCS, OPENAPI, TOLD, as_text, document, page_with_routes
+
+INFERENCE = sorted(SURFACES, key=lambda operation: operation.value)
+
+
+def test_every_route_that_asks_a_model_has_its_table():
+    assert set(SAMPLES) == set(SURFACES)
+    assert {route.operation.value for _, route in ROUTES.values()} <= set(TOLD)
+
+
+@pytest.mark.parametrize("operation", INFERENCE, ids=lambda operation: operation.value)
+def test_every_field_that_the_code_knows_is_in_its_table(operation: Operation):
+    assert set(SAMPLES[operation]) == known_fields(operation)
+
+
+@pytest.mark.parametrize(
+    ("file", "current"),
+    [
+        pytest.param(PAGE, lambda: page_with_tables(PAGE.read_text()), id="API.md"),
+        pytest.param(OPENAPI, as_text, id="openapi.json"),
+        pytest.param(DOCS, lambda: page_with_routes(DOCS.read_text()), id="docs.html"),
+    ],
+)
+def test_what_is_written_is_up_to_date(file: Path, current: Any):
+    """If not: `python -m scripts.api_fields && python -m scripts.openapi`."""
+    assert file.read_text() == current()
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "expected"),
+    [
+        (Operation.CHAT_COMPLETIONS, "temperature", ("sent as `options.temperature`", "sent")),
+        (Operation.CHAT_COMPLETIONS, "logit_bias", ("400", "400")),
+        (Operation.CHAT_COMPLETIONS, "user", ("ignored", "ignored")),
+        (Operation.CHAT, "options.num_gpu", ("dropped, named", "dropped, named")),
+        (Operation.CHAT, "options.num_predict", ("sent", "sent as `max_tokens`")),
+        (Operation.RESPONSES, "previous_response_id", ("400", "400")),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_the_tables_tell_what_becomes_of_a_field(operation: Operation, field: str, expected: tuple[str, ...]):
+    """A few by hand, so that the way they are found out is tested too."""
+    (fate,) = (fate for fate in fates(operation) if fate.name == field)
+
+    assert fate.by_kind == expected
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_the_openapi_document_is_whole():
+    """Every route and method, unique ids, and references that lead somewhere."""
+    written = document()
+    ids = [one["operationId"] for path in written["paths"].values() for one in path.values()]
+
+    assert set(written["paths"]) == {path.decode() for path in ROUTES} | {"/v1/models/{model}"}
+    assert len(ids) == len(set(ids))
+    for reference in references(written):
+        found: Any = written
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
+    assert json.loads(as_text()) == written
