@@ -31,6 +31,8 @@ class Operation(Enum):
     OPENAPI = "openapi"
     VERSION = "version"
     TAGS = "tags"
+    PS = "ps"
+    SHOW = "show"
     CHAT = "chat"
     GENERATE = "generate"
     EMBED = "embed"
@@ -54,8 +56,12 @@ class Operation(Enum):
 
     @property
     def is_inference(self) -> bool:
-        """Asks a model, and reads a body."""
+        """Asks a model."""
         return self in _INFERENCE
+
+    @property
+    def reads_body(self) -> bool:
+        return self in _INFERENCE or self is Operation.SHOW
 
 
 _PUBLIC: Final = frozenset(
@@ -219,7 +225,8 @@ class ModelCard:
     hexadecimal digits, or "". `details` has Ollama's six keys, all of them. `capabilities` are Ollama's words
     (`tools`, `thinking`, `vision`, …), or None where the backend does not say. `context` is in tokens, None
     where it is not known: on Ollama what the model was trained for, elsewhere what one request can have.
-    `own` is what the model puts before each prompt by itself, as far as its backend tells.
+    `own` is what the model puts before each prompt by itself, as far as its backend tells. `info` are plain
+    values of its file (`general.architecture`, …), and `parameters` the lines of its Modelfile's.
     """
 
     name: str
@@ -232,6 +239,22 @@ class ModelCard:
     engine: Engine | None = None
     context: int | None = None
     own: PromptSize = field(factory=PromptSize)
+    info: JsonObject = field(factory=dict)
+    parameters: str = ""
+
+
+@frozen
+class LoadedModel:
+    """A model that a backend has in memory, by the backend's name for it. Sizes are bytes, 0 if unknown.
+
+    `expires_at` is seconds since the epoch, None where it stays; `context` is what it was loaded with.
+    """
+
+    name: str
+    expires_at: float | None = None
+    size: int = 0
+    size_vram: int = 0
+    context: int | None = None
 
 
 class Outcome(StrEnum):

@@ -20,7 +20,7 @@ from gateway.accounting import (
     Verdict,
 )
 from gateway.formats.chat import UpstreamRequest
-from gateway.model import AuditRow, Key, ModelCard, Principal
+from gateway.model import AuditRow, Key, LoadedModel, ModelCard, Principal
 from gateway.rules.quota_headers import PastRefusal
 
 
@@ -262,6 +262,9 @@ class Backend(Protocol):
     async def models(self) -> tuple[ModelCard, ...]:
         """What the backend has now. Raises BackendFailed or BackendTimeout."""
 
+    async def loaded(self) -> tuple[LoadedModel, ...]:
+        """What the backend has in memory now. Raises as `models` does."""
+
     async def completed(self, card: ModelCard) -> ModelCard:
         """The card with what the list leaves open, above all the context. Raises as `models` does.
 
@@ -277,6 +280,9 @@ class Catalogue(Protocol):
 
     def cards(self) -> tuple[ModelCard, ...]:
         """All models, merged over the backends by canonical name."""
+
+    def loaded(self) -> tuple[tuple[ModelCard, LoadedModel], ...]:
+        """Those that a backend has in memory, merged alike, as of the last time that they were asked."""
 
     @property
     def is_ready(self) -> bool:

@@ -239,7 +239,7 @@ SAMPLES: Final[dict[Operation, dict[str, Any]]] = {
         "keep_alive": "5m",
         "model": "n",
         "num_ctx": 2048,
-        "truncate": False,
+        "truncate": True,
     },
     Operation.RESPONSES: {
         **_SAMPLING,

@@ -36,6 +36,9 @@ TAGS = {
 
 SHOWN = {"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}}
 
+# What is asked in the background.
+KNOWLEDGE = ("/api/tags", "/api/show", "/api/ps", "/v1/models")
+
 
 @frozen
 class Received:
@@ -193,7 +196,11 @@ class Double(SocketServer):
     """`scripts` by path; what has none is 404. `/api/tags` lists one model, `double:latest`."""
 
     scripts: dict[str, Script] = field(
-        factory=lambda: {"/api/tags": answer(200, TAGS), "/api/show": answer(200, SHOWN)}
+        factory=lambda: {
+            "/api/tags": answer(200, TAGS),
+            "/api/show": answer(200, SHOWN),
+            "/api/ps": answer(200, {"models": []}),
+        }
     )
     received: list[Received] = field(factory=list)
     closed_early: threading.Event = field(factory=threading.Event)
@@ -202,7 +209,7 @@ class Double(SocketServer):
     @property
     def inference(self) -> list[Received]:
         """What it was asked beside what it knows of its models."""
-        return [one for one in self.received if one.target not in ("/api/tags", "/v1/models", "/api/show")]
+        return [one for one in self.received if one.target not in KNOWLEDGE]
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -40,6 +40,8 @@ class Details:
             card,
             context=card.context or known.context,
             own=known.own,
+            info=known.info,
+            parameters=known.parameters,
             capabilities=known.capabilities if card.capabilities is None else card.capabilities,
         )
 

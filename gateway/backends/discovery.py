@@ -9,7 +9,7 @@ from loguru import logger
 
 from gateway.backends.details import Details
 from gateway.errors import BackendFailed, GatewayError
-from gateway.model import ModelCard
+from gateway.model import LoadedModel, ModelCard
 from gateway.ports import Backend, Clock
 from gateway.rules.model_names import canonical
 
@@ -27,6 +27,7 @@ class Discovery:
         self._cards: dict[str, tuple[ModelCard, ...]] = {}
         self._details = {backend.name: Details(backend, self._own) for backend in backends}
         self._owners: dict[str, tuple[Backend, ModelCard]] = {}
+        self._loaded: dict[str, tuple[LoadedModel, ...]] = {}
         self._up: set[str] = set()
         self._refreshed = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
@@ -51,6 +52,15 @@ class Discovery:
 
     def cards(self) -> tuple[ModelCard, ...]:
         return tuple(card for _, card in self._owners.values())
+
+    def loaded(self) -> tuple[tuple[ModelCard, LoadedModel], ...]:
+        """Of a model that several backends have in memory, the one that stays longest."""
+        longest: dict[str, LoadedModel] = {}
+        for model in (one for backend in self._backends for one in self._loaded.get(backend.name, ())):
+            name = canonical(model.name)
+            if name in self._owners and (name not in longest or _stays_longer(model, longest[name])):
+                longest[name] = model
+        return tuple((self._owners[name][1], model) for name, model in longest.items())
 
     async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
         """Who serves this name. Raises BackendFailed when no backend answers, so that it can't be known."""
@@ -77,7 +87,10 @@ class Discovery:
             await self.refresh()
 
     async def _ask_all(self) -> None:
-        await asyncio.gather(*(self._ask(backend) for backend in self._backends))
+        await asyncio.gather(
+            *(self._ask(backend) for backend in self._backends),
+            *(self._ask_loaded(backend) for backend in self._backends),
+        )
         self._own()
         self._refreshed = self._clock.elapsed()
 
@@ -108,3 +121,14 @@ class Discovery:
                 )
             self._up.add(backend.name)
             self._details[backend.name].learn(self._cards[backend.name])
+
+    async def _ask_loaded(self, backend: Backend) -> None:
+        try:
+            self._loaded[backend.name] = await backend.loaded()
+        except GatewayError:
+            # Why is told where its models are asked for.
+            self._loaded[backend.name] = ()
+
+
+def _stays_longer(one: LoadedModel, other: LoadedModel) -> bool:
+    return other.expires_at is not None and (one.expires_at is None or one.expires_at > other.expires_at)

@@ -18,10 +18,11 @@ from yarl import URL
 from gateway.config import MIB, BackendConfig
 from gateway.errors import BackendFailed, BackendTimeout
 from gateway.formats.chat import UpstreamRequest
+from gateway.formats.ollama.loaded import read_ps
 from gateway.formats.ollama.models import read_tags
 from gateway.formats.ollama.shown import read_shown, write_show
-from gateway.formats.openai.models import props_path, read_models, read_props
-from gateway.model import Engine, ModelCard
+from gateway.formats.openai.models import props_path, read_loaded, read_models, read_props
+from gateway.model import Engine, LoadedModel, ModelCard
 from gateway.patience import Patience
 
 # No answer of a model comes near: 32 MiB is a million tokens of JSON. A backend that sends more is broken.
@@ -29,6 +30,7 @@ _MAX_BODY_BYTES: Final = 32 * MIB
 # Some 5,000 models. A mad list is read every few seconds, and all other callers wait while it is.
 _MAX_LIST_BYTES: Final = 2 * MIB
 _LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
+_LOADED: Final = {"ollama": ("/api/ps", read_ps), "openai": ("/v1/models", read_loaded)}
 # What is asked beside the callers' requests: a list, or about one model.
 _LIST_TIMEOUT_S: Final = 5.0
 # Ollama writes its last chunk right behind its last frame.
@@ -109,6 +111,10 @@ class HttpBackend:
         cards = read(await self._told(self._get(path)))
         self._is_llama_cpp = any(card.engine is Engine.LLAMA_CPP for card in cards)
         return cards
+
+    async def loaded(self) -> tuple[LoadedModel, ...]:
+        path, read = _LOADED[self.kind]
+        return read(await self._told(self._get(path)))
 
     async def completed(self, card: ModelCard) -> ModelCard:
         if self.kind == "ollama":

@@ -65,7 +65,7 @@ class Intake:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        if exchange.operation is None or not exchange.operation.is_inference:
+        if exchange.operation is None or not exchange.operation.reads_body:
             await self.app(scope, receive, send)
             return
         self._refuse_new_work()

@@ -11,14 +11,16 @@ from gateway.accounting import Plan
 from gateway.errors import ModelNotFound
 from gateway.formats import anthropic, ollama
 from gateway.formats.chat import AnswerStamp, Call, ChatCall, GenerateCall
+from gateway.formats.ollama.loaded import write_ps
 from gateway.formats.ollama.models import write_tags, write_version
+from gateway.formats.ollama.shown import read_show, write_shown
 from gateway.formats.openai.models import write_model, write_models
 from gateway.formats.sizes import likely_tokens
 from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.middleware.zones import zone_for
-from gateway.model import Exchange, Operation, Route
+from gateway.model import Exchange, ModelCard, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy import pages
 from gateway.proxy.client_watch import ClientWatch
@@ -78,7 +80,21 @@ class Endpoint:
             known = await self._known(exchange)
             await answer(send, known.status, known.body, known.content_type, list(known.headers))
 
-    async def _known(self, exchange: Exchange) -> Known:  # noqa: PLR0911 - a table, in words
+    async def _known(self, exchange: Exchange) -> Known:
+        match exchange.operation:
+            case Operation.SHOW:
+                return await self._show(exchange)
+            case Operation.MODEL:
+                return await self._model(exchange)
+            case Operation.USAGE:
+                return await self._usage(exchange)
+            case Operation.COUNT_TOKENS:
+                return await self._count(exchange)
+            case _:
+                return self._at_hand(exchange)
+
+    def _at_hand(self, exchange: Exchange) -> Known:  # noqa: PLR0911 - a table, in words
+        """What nobody has to be asked for."""
         match exchange.operation:
             case Operation.ROOT:
                 return _root(exchange)
@@ -90,14 +106,10 @@ class Endpoint:
                 return Known(write_version(OLLAMA_VERSION), _JSON)
             case Operation.TAGS:
                 return Known(write_tags(self._catalogue.cards()), _JSON)
+            case Operation.PS:
+                return Known(write_ps(self._catalogue.loaded(), self._clock.now()), _JSON)
             case Operation.MODELS:
                 return Known(write_models(self._catalogue.cards()))
-            case Operation.MODEL:
-                return await self._model(exchange)
-            case Operation.USAGE:
-                return await self._usage(exchange)
-            case Operation.COUNT_TOKENS:
-                return await self._count(exchange)
             case Operation.HEALTH:
                 return Known(b'{"status":"ok"}')
             case Operation.READINESS:
@@ -112,12 +124,18 @@ class Endpoint:
 
     async def _model(self, exchange: Exchange) -> Known:
         name = exchange.route.model if isinstance(exchange.route, Route) and exchange.route.model else ""
+        return Known(write_model(await self._card(exchange, name), name))
+
+    async def _show(self, exchange: Exchange) -> Known:
+        name = read_show(exchange.body)
+        return Known(write_shown(await self._card(exchange, name)), _JSON)
+
+    async def _card(self, exchange: Exchange, name: str) -> ModelCard:
         exchange.model = canonical(name) or name
         found = await self._catalogue.find(name)
         if found is None:
             raise ModelNotFound(name)
-        _, card = found
-        return Known(write_model(card, name))
+        return found[1]
 
     async def _usage(self, exchange: Exchange) -> Known:
         """The caller's own limits and budgets. Takes nothing."""

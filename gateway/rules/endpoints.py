@@ -24,6 +24,8 @@ ROUTES: Final = {
     b"/openapi.json": (_GET_HEAD, Route(Operation.OPENAPI, Surface.OPENAI)),
     b"/api/version": (_GET_HEAD, Route(Operation.VERSION, Surface.OLLAMA)),
     b"/api/tags": (_GET_HEAD, Route(Operation.TAGS, Surface.OLLAMA)),
+    b"/api/ps": (_GET_HEAD, Route(Operation.PS, Surface.OLLAMA)),
+    b"/api/show": (_POST, Route(Operation.SHOW, Surface.OLLAMA)),
     b"/api/chat": (_POST, Route(Operation.CHAT, Surface.OLLAMA)),
     b"/api/generate": (_POST, Route(Operation.GENERATE, Surface.OLLAMA)),
     b"/api/embed": (_POST, Route(Operation.EMBED, Surface.OLLAMA)),

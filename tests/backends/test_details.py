@@ -9,9 +9,11 @@ from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig
 from gateway.demo.engine import Engine as Running
 from gateway.errors import BackendFailed, BackendTimeout
-from gateway.model import Engine, ModelCard
+from gateway.model import Engine, LoadedModel, ModelCard
 from tests.backends.test_http import PATIENT
 from tests.doubles import Double, answer
+
+INFO = {"general.architecture": "llama"}
 
 
 @define
@@ -38,9 +40,13 @@ class Describing:
             raise BackendFailed("broken")
         if card.name in self.silent:
             raise BackendTimeout("silent")
-        return evolve(card, context=1000 + len(self.asked), capabilities=self.abilities)
+        context = 1000 + len(self.asked)
+        return evolve(card, context=context, capabilities=self.abilities, info=INFO, parameters="stop x")
 
     async def models(self) -> tuple[ModelCard, ...]:
+        raise NotImplementedError
+
+    async def loaded(self) -> tuple[LoadedModel, ...]:
         raise NotImplementedError
 
     def send(self, request, *, request_id):
@@ -82,7 +88,7 @@ async def test_a_model_is_asked_about_once():
     await house.learn(changed)
 
     assert house.backend.asked == ["a", "a"]
-    assert house.details.of(changed) == evolve(changed, context=1002)
+    assert house.details.of(changed) == evolve(changed, context=1002, info=INFO, parameters="stop x")
 
 
 async def test_a_model_without_a_digest_is_asked_about_with_every_list():
@@ -110,6 +116,13 @@ async def test_what_a_model_can_do_is_told_by_either():
 
     assert house.details.of(card).capabilities == frozenset({"thinking"})
     assert house.details.of(evolve(card, capabilities=frozenset())).capabilities == frozenset()
+
+
+async def test_what_describes_a_model_is_kept_for_callers():
+    house, (card,) = House(), cards("a")
+    await house.learn(card)
+
+    assert (house.details.of(card).info, house.details.of(card).parameters) == (INFO, "stop x")
 
 
 async def test_a_few_are_asked_about_at_a_time():
@@ -192,7 +205,7 @@ async def test_ollama_is_asked_to_show_a_model():
 
     (asked,) = double.received
     assert (asked.method, asked.target, asked.json()) == ("POST", "/api/show", {"model": "double:latest"})
-    assert card == ModelCard("double:latest", context=131_072)
+    assert card == ModelCard("double:latest", context=131_072, info=info)
 
 
 async def test_an_elder_llama_cpp_is_asked_for_its_settings(engine_greeting: Running):

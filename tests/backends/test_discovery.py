@@ -7,7 +7,7 @@ from attrs import define, evolve, field
 
 from gateway.backends.discovery import UNKNOWN_NAME_REFRESH_S, Discovery
 from gateway.errors import BackendFailed
-from gateway.model import ModelCard
+from gateway.model import LoadedModel, ModelCard
 from tests.asgi import FakeClock
 
 
@@ -22,6 +22,7 @@ class FakeBackend:
     asked_thrice: asyncio.Event = field(factory=asyncio.Event)
     may_describe: asyncio.Event | None = None
     described: asyncio.Event = field(factory=asyncio.Event)
+    in_memory: tuple[LoadedModel, ...] | None = ()
 
     async def models(self) -> tuple[ModelCard, ...]:
         self.asked += 1
@@ -30,6 +31,11 @@ class FakeBackend:
         if self.names is None:
             raise BackendFailed("away")
         return tuple(card(name) for name in self.names)
+
+    async def loaded(self) -> tuple[LoadedModel, ...]:
+        if self.in_memory is None:
+            raise BackendFailed("away")
+        return self.in_memory
 
     async def completed(self, card: ModelCard) -> ModelCard:
         if self.may_describe is None:
@@ -127,6 +133,41 @@ async def test_without_any_backend_nothing_is_known_and_said_so():
     assert discovery.cards() == ()
     with pytest.raises(BackendFailed):
         await discovery.find("one")
+
+
+async def test_what_is_loaded_is_merged():
+    """Each model once, as it stays longest; nothing that is not listed, whatever its name."""
+    soon, late = LoadedModel("ONE:latest", expires_at=100.0), LoadedModel("one", expires_at=200.0)
+    others = (LoadedModel("big:cloud"), LoadedModel("gone", None), LoadedModel("two:latest"))
+    discovery = await started(
+        FakeBackend("a", ("one", "two"), in_memory=(soon,)),
+        FakeBackend("b", ("one",), in_memory=(late, *others)),
+        FakeBackend("c", ("one",), in_memory=(soon,)),
+    )
+
+    assert discovery.loaded() == ((card("one"), late), (card("two"), others[2]))
+
+
+async def test_what_stays_is_longer_than_any_time():
+    stays = LoadedModel("one")
+    backends = [
+        FakeBackend(name, ("one",), in_memory=(model,))
+        for name, model in (("a", LoadedModel("one", 9e9)), ("b", stays), ("c", LoadedModel("one", 9e9)))
+    ]
+
+    assert (await started(*backends)).loaded() == ((card("one"), stays),)
+
+
+async def test_a_backend_that_does_not_say_has_nothing_loaded():
+    """Its models are there all the same."""
+    backend = FakeBackend("a", ("one",), in_memory=(LoadedModel("one"),))
+    discovery = await started(backend)
+    backend.in_memory = None
+
+    await discovery.refresh()
+
+    assert discovery.loaded() == ()
+    assert await found_by(discovery, "one") == ("a", "one")
 
 
 async def test_one_backend_away_does_not_hide_the_others():

@@ -1,6 +1,7 @@
 """Whatever a backend answers is relayed, or is its failure: never a defect of ours (security.md G)."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from gateway.formats.chat import (
     Failure,
     GenerateCall,
 )
+from gateway.formats.ollama.loaded import read_ps, write_ps
 from gateway.formats.ollama.models import read_tags, write_tags
-from gateway.formats.openai.models import read_models, write_model, write_models
+from gateway.formats.ollama.shown import read_shown, write_shown
+from gateway.formats.openai.models import read_loaded, read_models, write_model, write_models
 from gateway.formats.parts import parts_of
 from gateway.formats.responses.requests import ResponseCall
 from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
-from gateway.model import Operation
+from gateway.model import ModelCard, Operation
 from tests.fuzz.seeds import as_json, examples, mutated
 
 STAMP = AnswerStamp("req_1", "m", 1_795_421_763.5, lambda: 1_795_421_764.5)
@@ -82,7 +85,7 @@ ERRORS = [
     {"error": '{"error":{"message":"x"}}'},
     {"detail": "x"},
 ]
-TAGS = {
+TAGS: dict[str, Any] = {
     "models": [
         {
             "name": "tiny:latest",
@@ -97,6 +100,14 @@ TAGS = {
 MODELS = {
     "data": [{"id": "tiny", "created": 1, "owned_by": "me", "meta": {"size": 5}}],
     "models": [{"model": "tiny", "details": {"families": ["llama"]}}],
+}
+LOADED = {"expires_at": "2026-01-12T14:13:43Z", "size_vram": 5, "context_length": 4096}
+SHOWN = {
+    "model_info": {"general.architecture": "llama", "llama.context_length": 4096, "x": [1]},
+    "parameters": "stop x",
+    "system": "s",
+    "messages": [{"role": "user", "content": "x"}],
+    "capabilities": ["tools"],
 }
 DATES = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "9999-12-31T23:59:59Z", "x"]
 
@@ -150,6 +161,21 @@ def test_any_error_of_a_backend_is_an_outcome(kind: str):
         data = as_json(mutated(random, random.choice(ERRORS)))
         error = upstream.read_error(random.choice([204, 307, 400, 404, 413, 500, 503, 999]), data)
         assert isinstance(error, GatewayError), data[:2000]
+
+
+def test_any_model_that_is_loaded_or_described_can_be_told_or_is_a_failure():
+    """What is asked in the background is as mad as what is asked for callers."""
+    for random in examples(4, 3_000):
+        loaded = mutated(random, TAGS | {"models": [TAGS["models"][0] | LOADED]})
+        if random.random() < 0.2:
+            loaded = {"models": [{"name": "a", "expires_at": random.choice(DATES)}]}
+        with suppress(BackendFailed):
+            found = [(ModelCard("m"), model) for model in read_ps(as_json(loaded))]
+            json.loads(write_ps(found, 1_795_421_763.5))
+        with suppress(BackendFailed):
+            read_loaded(as_json(mutated(random, MODELS)))
+        with suppress(BackendFailed):
+            json.loads(write_shown(read_shown(as_json(mutated(random, SHOWN)), ModelCard("m"))))
 
 
 def test_any_list_of_models_can_be_shown_or_is_a_failure():

@@ -21,7 +21,7 @@ from gateway.middleware.mutation_block import MutationBlock
 from gateway.middleware.renewal import ROUNDS, Renewal
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.target import Target
-from gateway.model import Exchange, Key, ModelCard, Usage
+from gateway.model import Exchange, Key, LoadedModel, ModelCard, Usage
 from gateway.ports import Counters
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock, new_request_id
@@ -82,6 +82,9 @@ class Catalogue:
         return FakeBackend(), ModelCard(model)
 
     def cards(self) -> tuple[ModelCard, ...]:
+        return ()
+
+    def loaded(self) -> tuple[tuple[ModelCard, LoadedModel], ...]:
         return ()
 
 

@@ -34,7 +34,7 @@ from gateway.formats.chat import (
     UpstreamRequest,
 )
 from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
-from gateway.model import Demand, Exchange, ModelCard, Operation, Outcome, Usage
+from gateway.model import Demand, Exchange, LoadedModel, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
 
@@ -92,6 +92,9 @@ class FakeBackend:
             self.left.append(True)
 
     async def models(self) -> tuple[ModelCard, ...]:
+        return ()
+
+    async def loaded(self) -> tuple[LoadedModel, ...]:
         return ()
 
     async def completed(self, card: ModelCard) -> ModelCard:

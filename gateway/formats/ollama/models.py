@@ -16,7 +16,7 @@ from gateway.rules.model_names import canonical, namespace, shown, with_tag
 
 _DIGEST: Final = re.compile(r"(?:sha256[:-])?([0-9a-f]{64})")
 # ollama-python takes no date but a valid one.
-_LONG_AGO: Final = 0.0
+LONG_AGO: Final = 0.0
 
 
 def read_tags(body: bytes) -> tuple[ModelCard, ...]:
@@ -61,12 +61,17 @@ def _card(model: JsonObject) -> ModelCard | None:
 
 
 def _entry(card: ModelCard) -> JsonObject:
+    moment = rfc3339(LONG_AGO if card.modified_at is None else card.modified_at)
+    able = {} if card.capabilities is None else {"capabilities": sorted(card.capabilities)}
+    return named(card) | {"modified_at": moment, "size": card.size} | able
+
+
+def named(card: ModelCard) -> JsonObject:
+    """What every list tells of a model, whatever it is a list of."""
     name = with_tag(shown(card.name))
     return {
         "name": name,
         "model": name,
-        "modified_at": rfc3339(_LONG_AGO if card.modified_at is None else card.modified_at),
-        "size": card.size,
         # A backend that gives no digest still has one model of that name.
         "digest": card.digest or sha256((canonical(card.name) or name).encode()).hexdigest(),
         "details": details(card.details),

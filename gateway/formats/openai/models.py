@@ -10,7 +10,7 @@ from attrs import evolve
 from gateway.errors import BackendFailed
 from gateway.formats.model_cards import context_of, details, newest_first, size_of, text_of
 from gateway.formats.times import is_moment
-from gateway.model import Engine, JsonObject, ModelCard
+from gateway.model import Engine, JsonObject, LoadedModel, ModelCard
 from gateway.rules.model_names import canonical, namespace, shown
 
 # As they write themselves in `owned_by`.
@@ -32,6 +32,25 @@ def read_models(body: bytes) -> tuple[ModelCard, ...]:
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
         raise BackendFailed("The model's server sent no list of models.") from None
     return tuple(card for card in cards if card is not None)
+
+
+def read_loaded(body: bytes) -> tuple[LoadedModel, ...]:
+    """What a backend has in memory: what it lists, save what llama.cpp would have to load first.
+
+    Raise BackendFailed for what is no list of models.
+    """
+    cards = read_models(body)
+    waiting = {model.get("id") for model in orjson.loads(body)["data"] or [] if _is_waiting(model)}
+    return tuple(
+        LoadedModel(card.name, size=card.size, context=card.context)
+        for card in cards
+        if card.name not in waiting
+    )
+
+
+def _is_waiting(model: Any) -> bool:
+    status = model.get("status") if isinstance(model, dict) else None
+    return isinstance(status, dict) and status.get("value") not in (None, "loaded")
 
 
 def props_path(model: str) -> str:

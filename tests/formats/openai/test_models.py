@@ -6,8 +6,15 @@ from attrs import evolve
 from openai.types import Model
 
 from gateway.errors import BackendFailed
-from gateway.formats.openai.models import props_path, read_models, read_props, write_model, write_models
-from gateway.model import Engine, ModelCard
+from gateway.formats.openai.models import (
+    props_path,
+    read_loaded,
+    read_models,
+    read_props,
+    write_model,
+    write_models,
+)
+from gateway.model import Engine, LoadedModel, ModelCard
 from tests.formats.recordings import of_llama_cpp
 from tests.formats.samples import NO_DETAILS
 
@@ -23,6 +30,23 @@ def test_the_list_of_llama_cpp() -> None:
             context=8192,
         ),
     )
+
+
+def test_what_is_listed_is_loaded() -> None:
+    """These servers load their model when they start."""
+    assert read_loaded(of_llama_cpp("models")) == (LoadedModel("greeting", size=481_536, context=8192),)
+
+
+@pytest.mark.parametrize(
+    ("status", "names"),
+    [({"value": "loaded"}, ["m"]), ({"value": "unloaded"}, []), ({"value": "loading"}, []), (None, ["m"])],
+    ids=str,
+)
+def test_what_llama_cpp_would_load_first_is_not_loaded(status: object, names: list[str]) -> None:
+    """Its router lists also the models that wait on the disk."""
+    body = orjson.dumps({"data": [{"id": "m", "status": status}]})
+
+    assert [loaded.name for loaded in read_loaded(body)] == names
 
 
 def test_the_settings_of_llama_cpp() -> None:
