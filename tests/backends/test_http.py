@@ -209,7 +209,7 @@ async def test_cookies_of_a_backend_are_not_kept(double: Double):
 
 async def test_what_comes_unasked_is_nobody_s_answer():
     """A backend, or a proxy before it, that is one answer ahead must not give one tenant's to another."""
-    asked = 0
+    asked, foreign = 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
@@ -219,6 +219,7 @@ async def test_what_comes_unasked_is_nobody_s_answer():
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % asked)
                 await asyncio.sleep(0.02)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nFOREIGN")
+                foreign.set()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -229,7 +230,10 @@ async def test_what_comes_unasked_is_nobody_s_answer():
     for _ in range(3):
         async with backend.send(CHAT, request_id="r1") as answered:
             got.append(await answered.body())
-        await asyncio.sleep(0.05)
+        await foreign.wait()
+        foreign.clear()
+        # What is there by then is read first.
+        await asyncio.sleep(0.01)
     await backend.close()
     server.close()
 
