@@ -10,6 +10,7 @@ from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
 from gateway.middleware.auth import Auth
 from gateway.middleware.budgets import Budgets
+from gateway.middleware.counting import Counting
 from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.limits import Limits
@@ -17,6 +18,7 @@ from gateway.middleware.mutation_block import MutationBlock
 from gateway.middleware.renewal import Renewal
 from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
+from gateway.middleware.tokenizers import Tokenizers
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
@@ -84,9 +86,15 @@ def pipeline(resources: Resources) -> list[Middleware]:
         Middleware(
             Budgets,
             clock=resources.clock,
+            lore=resources.lore,
             outputs=OutputBounds(config.max_output_tokens, config.default_output_tokens),
             lease_s=LEASE_S,
         ),
         # One atomic call takes all or nothing; the settler ends it, whatever becomes of the request.
-        Middleware(Admission, allowances=resources.allowances, settler=resources.settler),
+        Middleware(
+            Admission,
+            allowances=resources.allowances,
+            settler=resources.settler,
+            counting=Counting(Tokenizers(resources.clock), resources.lore, resources.clock),
+        ),
     ]

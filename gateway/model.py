@@ -272,11 +272,18 @@ class Outcome(StrEnum):
 
 @frozen
 class Demand:
-    """What a request asks for, in tokens: at most so many of its prompt, and of each run's output."""
+    """What a request asks for, in tokens: at most so many of its prompt, and of each run's output.
+
+    `size` and `context` are what the bound was made of; `counted` is what the backend's tokenizer said of the
+    prompt, where it was asked.
+    """
 
     prompt_bound: int
     output: int
     runs: int = 1
+    size: PromptSize = field(factory=PromptSize)
+    context: int | None = None
+    counted: int | None = None
 
 
 @define

@@ -13,6 +13,7 @@ from gateway.accounting import (
     LedgerEntry,
     Outlook,
     Plan,
+    PromptSize,
     Refused,
     Stale,
     Sum,
@@ -21,6 +22,7 @@ from gateway.accounting import (
 )
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, LoadedModel, ModelCard, Principal
+from gateway.rules.prompts import Learned
 from gateway.rules.quota_headers import PastRefusal
 
 
@@ -223,6 +225,17 @@ class Sink(Protocol):
         """True when it could not keep another row: then no new work may begin."""
 
 
+class PromptLore(Protocol):
+    """What true counts have taught of a model's prompts, by its canonical name and its backend's kind."""
+
+    def of(self, kind: str, model: str) -> Learned: ...
+
+    def learn(
+        self, kind: str, model: str, size: PromptSize, prompt_tokens: int, context: int | None
+    ) -> Learned:
+        """What is known after one more count, by a backend, of a prompt of this size."""
+
+
 class Lifecycle(Protocol):
     """Whether this process still takes new work."""
 
@@ -264,6 +277,9 @@ class Backend(Protocol):
 
     async def loaded(self) -> tuple[LoadedModel, ...]:
         """What the backend has in memory now. Raises as `models` does."""
+
+    async def ask(self, request: UpstreamRequest, *, request_id: str, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of what is soon answered, beside the callers' requests. Raises as `models` does."""
 
     async def completed(self, card: ModelCard) -> ModelCard:
         """The card with what the list leaves open, above all the context. Raises as `models` does.

@@ -22,6 +22,7 @@ from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
+from gateway.state.prompt_lore import PromptLore
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
@@ -85,6 +86,7 @@ class Resources:
         chores = (self.allowances.forget_what_is_behind,) if self._redis else ()
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
         self.refusals = RecentRefusals()
+        self.lore = PromptLore()
         self.sinks = (self.spool, RequestLog(), self.refusals)
 
     @asynccontextmanager

@@ -29,6 +29,8 @@ from gateway.patience import Patience
 _MAX_BODY_BYTES: Final = 32 * MIB
 # Some 5,000 models. A mad list is read every few seconds, and all other callers wait while it is.
 _MAX_LIST_BYTES: Final = 2 * MIB
+# A million tokens, by number.
+_MAX_TOLD_BYTES: Final = 8 * MIB
 _LISTS: Final = {"ollama": ("/api/tags", read_tags), "openai": ("/v1/models", read_models)}
 _LOADED: Final = {"ollama": ("/api/ps", read_ps), "openai": ("/v1/models", read_loaded)}
 # What is asked beside the callers' requests: a list, or about one model.
@@ -124,15 +126,24 @@ class HttpBackend:
             return read_props(await self._told(self._get(props_path(card.name))), card)
         return card
 
+    async def ask(self, request: UpstreamRequest, *, request_id: str, timeout_s: float) -> tuple[int, bytes]:
+        call = self._post(request.path, orjson.dumps(request.body), {"X-Request-Id": request_id})
+        return await self._asked(call, timeout_s, _MAX_TOLD_BYTES)
+
     async def _told(self, call: "Call") -> bytes:
-        timeouts = BackendTimeouts(self._timeouts.connect_s, *[_LIST_TIMEOUT_S] * 3)
+        status, body = await self._asked(call, _LIST_TIMEOUT_S, _MAX_LIST_BYTES)
+        if status != 200:
+            raise BackendFailed("A model backend does not tell which models it has.")
+        return body
+
+    async def _asked(self, call: "Call", timeout_s: float, max_bytes: int) -> tuple[int, bytes]:
+        """All of an answer, within this time."""
+        timeouts = BackendTimeouts(self._timeouts.connect_s, timeout_s, timeout_s, timeout_s)
         try:
-            async with asyncio.timeout(2 * _LIST_TIMEOUT_S), HttpAnswer(call, self.name, timeouts) as answer:
-                if answer.status != 200:
-                    raise BackendFailed("A model backend does not tell which models it has.")
-                return await answer.body(_MAX_LIST_BYTES)
+            async with asyncio.timeout(timeout_s), HttpAnswer(call, self.name, timeouts) as answer:
+                return answer.status, await answer.body(max_bytes)
         except TimeoutError:
-            raise BackendTimeout("A model backend takes too long to tell its models.") from None
+            raise BackendTimeout("The model backend did not answer in time.") from None
 
     def _post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> "Call":
         session, url = self._opened(), self._posted.get(path)

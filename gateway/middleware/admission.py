@@ -1,15 +1,17 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.accounting import Evidence, LedgerEntry, Plan, Refused, Taken
+from gateway.accounting import BucketTake, BudgetTake, Evidence, LedgerEntry, Plan, Refused, Standing, Taken
+from gateway.errors import GatewayError
 from gateway.middleware.context import exchange_of
+from gateway.middleware.counting import Counting
 from gateway.middleware.settler import Settler
 from gateway.model import Exchange, Principal
 from gateway.ports import Allowances
@@ -24,10 +26,11 @@ SETTLING_S: Final = 0.1
 class Admission:
     """Take the plan, clamp the output to what was granted, and let the settler have the rest."""
 
-    def __init__(self, app: ASGIApp, *, allowances: Allowances, settler: Settler) -> None:
+    def __init__(self, app: ASGIApp, *, allowances: Allowances, settler: Settler, counting: Counting) -> None:
         self.app = app
         self.allowances = allowances
         self.settler = settler
+        self.counting = counting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope) if scope["type"] == "http" else None
@@ -37,9 +40,9 @@ class Admission:
         taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
-        told = _Told(send, exchange, taken, partial(self.settler.end, intent))
+        told = _Told(send, exchange, taken, partial(self._end, exchange, intent))
         try:
-            _clamp(exchange, taken.tokens)
+            await self._clamp(exchange, exchange.principal, taken)
             await self.app(scope, receive, told)
         finally:
             # No await in here: whatever ended the request, what it reserved is settled.
@@ -47,12 +50,52 @@ class Admission:
 
     async def _take(self, exchange: Exchange, plan: Plan, principal: Principal) -> Taken:
         verdict = await self.allowances.take(plan)
+        if isinstance(verdict, Refused) and _counts_tokens(verdict.standing):
+            verdict = await self._take_counted(exchange, verdict)
         if isinstance(verdict, Refused):
-            exchange.headers = headers_of((verdict.standing,), verdict.now)
-            raise limits.refusal_of(
-                verdict, key=principal.key, tenant=principal.tenant, tokens_needed=plan.tokens_needed
-            )
+            raise self._refusal(exchange, principal, verdict)
         return verdict
+
+    async def _take_counted(self, exchange: Exchange, refused: Refused) -> Taken | Refused:
+        """What was refused for its tokens may be less once it is counted; so far nothing was taken."""
+        took_s = await self.counting.recount(exchange, free=limits.remaining_of(refused.standing) or 0)
+        if took_s is None or exchange.plan is None:
+            return refused
+        verdict = await self.allowances.take(exchange.plan)
+        if isinstance(verdict, Refused):
+            self.counting.was_in_vain(exchange.plan.tenant_id, took_s)
+        return verdict
+
+    async def _clamp(self, exchange: Exchange, principal: Principal, taken: Taken) -> None:
+        """Send upstream what was granted, not what was asked."""
+        if exchange.plan and taken.tokens < exchange.plan.tokens_wanted:
+            # What the prompt does not need is the output's; or the prompt needs more than was thought.
+            await self.counting.recount(exchange, free=taken.tokens)
+            if taken.tokens < exchange.plan.tokens_needed:
+                raise self._refusal(exchange, principal, Refused(_tightest(taken.standings), taken.now, None))
+        if (demand := exchange.demand) is None:
+            return
+        exchange.output_allowed = budgets.clamped_output(
+            taken.tokens, demand.prompt_bound, demand.output, demand.runs
+        )
+        sampling = evolve(exchange.call.sampling, max_tokens=await self.counting.fitting(exchange))
+        exchange.call = evolve(exchange.call, sampling=sampling)
+
+    def _refusal(self, exchange: Exchange, principal: Principal, refused: Refused) -> GatewayError:
+        exchange.headers = headers_of((refused.standing,), refused.now)
+        return limits.refusal_of(
+            refused,
+            key=principal.key,
+            tenant=principal.tenant,
+            tokens_needed=exchange.plan.tokens_needed if exchange.plan else 0,
+            at_least=self.counting.least_needed(exchange),
+        )
+
+    def _end(
+        self, exchange: Exchange, intent: LedgerEntry, settlement: budgets.Settlement
+    ) -> asyncio.Task[None]:
+        self.counting.compare(exchange)
+        return self.settler.end(intent, settlement)
 
 
 class _Told:
@@ -101,14 +144,14 @@ class _Told:
         return max(0, self.taken.tokens - _settlement(self.exchange, self.taken.tokens).tokens)
 
 
-def _clamp(exchange: Exchange, granted: int) -> None:
-    """Send upstream what was granted, not what was asked."""
-    demand = exchange.demand
-    if demand is None:
-        return
-    exchange.output_allowed = budgets.clamped_output(granted, demand.prompt_bound, demand.output, demand.runs)
-    sampling = evolve(exchange.call.sampling, max_tokens=exchange.output_allowed)
-    exchange.call = evolve(exchange.call, sampling=sampling)
+def _tightest(standings: Iterable[Standing]) -> Standing:
+    """Of what limits tokens, where the fewest are left."""
+    return min(filter(_counts_tokens, standings), key=lambda standing: limits.remaining_of(standing) or 0)
+
+
+def _counts_tokens(standing: Standing) -> bool:
+    is_counted = isinstance(standing.take, BucketTake | BudgetTake)
+    return is_counted and limits.limit_of(standing.take) is not None
 
 
 def _settlement(exchange: Exchange, reserved: int) -> budgets.Settlement:

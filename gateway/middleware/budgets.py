@@ -6,18 +6,21 @@ from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
 from gateway.middleware.zones import zone_for
 from gateway.model import Demand, Exchange, Operation
-from gateway.ports import Clock
+from gateway.ports import Clock, PromptLore
 from gateway.rules import budgets
 from gateway.rules.plans import NO_TOKENS, OutputBounds, demand_of, plan_of, without_places
-from gateway.rules.prompts import context_of, prompt_bound
+from gateway.rules.prompts import context_of
 
 
 class Budgets:
     """Add the budgets' takes, and make the plan: all or nothing, for as many tokens as are needed."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, outputs: OutputBounds, lease_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, clock: Clock, lore: PromptLore, outputs: OutputBounds, lease_s: float
+    ) -> None:
         self.app = app
         self.clock = clock
+        self.lore = lore
         self.outputs = outputs
         self.lease_s = lease_s
 
@@ -57,7 +60,12 @@ class Budgets:
 
     def _demand(self, exchange: Exchange) -> Demand:
         call, (backend, card) = exchange.call, exchange.target
-        context = context_of(backend.kind, card.context, call.sampling.num_ctx)
-        bound = prompt_bound(size_of(call, card.own), context)
-        runs = runs_of(call, backend.kind)
-        return demand_of(bound, call.sampling.max_tokens, runs, exchange.takes, self.outputs)
+        return demand_of(
+            size_of(call, card.own),
+            context_of(backend.kind, card.context, call.sampling.num_ctx),
+            self.lore.of(backend.kind, exchange.model or ""),
+            asked_max_tokens=call.sampling.max_tokens,
+            runs=runs_of(call, backend.kind),
+            takes=exchange.takes,
+            outputs=self.outputs,
+        )

@@ -94,11 +94,14 @@ def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
 # ── refusal → words ──────────────────────────────────────────────────────────────────────
 
 
-def refusal_of(refused: Refused, *, key: str, tenant: str, tokens_needed: int) -> GatewayError:
+def refusal_of(
+    refused: Refused, *, key: str, tenant: str, tokens_needed: int, at_least: int | None = None
+) -> GatewayError:
     """What a caller is told: which limit of the key or tenant (their names), and when to try again.
 
     A request that needs more than a limit or budget ever gives is a RequestTooExpensive: it would be
     refused for ever. A limit per minute or of places is a RateLimited; a budget an InsufficientQuota.
+    `at_least` is what it needs for sure, where `tokens_needed` is only a bound that may turn out lower.
     """
     take = refused.standing.take
     holder = f"The {take.scope} '{key if take.scope is Scope.KEY else tenant}'"
@@ -106,7 +109,7 @@ def refusal_of(refused: Refused, *, key: str, tenant: str, tokens_needed: int) -
         return _denied(take, holder)
     if isinstance(take, RateTake | SlotTake):
         return _too_many(refused, f"{holder} {_allowance(take, limit)}")
-    if limit < tokens_needed:
+    if limit < (tokens_needed if at_least is None else at_least):
         return _too_expensive(f"{holder} {_allowance(take, limit)}", tokens_needed)
     if isinstance(take, BucketTake):
         return _too_fast(refused, f"{holder} {_allowance(take, limit)}", tokens_needed)

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import tzinfo
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, SlotTake, Take
+from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, PromptSize, SlotTake, Take
 from gateway.model import Demand
 from gateway.rules import budgets, limits
+from gateway.rules.prompts import Learned, prompt_bound
 
 # Less is no answer: a request that can't even have this much is refused.
 MIN_OUTPUT_TOKENS: Final = 16
@@ -44,11 +45,19 @@ def without_places(takes: Iterable[Take]) -> tuple[Take, ...]:
 
 
 def demand_of(
-    prompt_bound: int, asked_max_tokens: int | None, runs: int, takes: Iterable[Take], outputs: OutputBounds
+    size: PromptSize,
+    context: int | None,
+    learned: Learned,
+    *,
+    asked_max_tokens: int | None,
+    runs: int,
+    takes: Iterable[Take],
+    outputs: OutputBounds,
 ) -> Demand:
     """What is asked for; without `asked_max_tokens`, the cap or, where a take limits tokens, the default."""
     default = min(outputs.default, outputs.cap) if _limit_tokens(takes) else outputs.cap
-    return Demand(prompt_bound, budgets.output_wanted(asked_max_tokens, outputs.cap, default), runs)
+    output = budgets.output_wanted(asked_max_tokens, outputs.cap, default)
+    return Demand(prompt_bound(size, context, learned), output, runs, size, context)
 
 
 def plan_of(
@@ -72,6 +81,13 @@ def plan_of(
         lease_s=lease_s,
         epoch=epoch,
     )
+
+
+def recounted(plan: Plan, demand: Demand, counted: int, bound: int) -> tuple[Plan, Demand]:
+    """The same, for a prompt that was `counted`, and so has at most `bound` tokens."""
+    saved = demand.prompt_bound - bound
+    plan = evolve(plan, tokens_needed=plan.tokens_needed - saved, tokens_wanted=plan.tokens_wanted - saved)
+    return plan, evolve(demand, prompt_bound=bound, counted=counted)
 
 
 def _limit_tokens(takes: Iterable[Take]) -> bool:

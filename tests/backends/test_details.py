@@ -52,6 +52,9 @@ class Describing:
     def send(self, request, *, request_id):
         raise NotImplementedError
 
+    async def ask(self, request, *, request_id, timeout_s):
+        raise NotImplementedError
+
 
 def cards(*names: str, digest: str = "d") -> list[ModelCard]:
     return [ModelCard(name, digest=digest and digest + name) for name in names]

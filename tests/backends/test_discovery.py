@@ -47,6 +47,9 @@ class FakeBackend:
     def send(self, request, *, request_id):
         raise NotImplementedError
 
+    async def ask(self, request, *, request_id, timeout_s):
+        raise NotImplementedError
+
 
 def card(name: str) -> ModelCard:
     return ModelCard(name=name)

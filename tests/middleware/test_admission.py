@@ -1,7 +1,7 @@
 """Limits, Budgets and Admission together, over real counters: what is taken, clamped, told and settled."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,15 +18,18 @@ from gateway.errors import (
     RequestTooExpensive,
     StoreUnavailable,
 )
-from gateway.formats.chat import ChatCall, Message, Sampling
+from gateway.formats.chat import ChatCall, Message, Sampling, UpstreamRequest
 from gateway.middleware.admission import Admission
 from gateway.middleware.budgets import Budgets
 from gateway.middleware.context import answer, exchange_of, open_exchange
+from gateway.middleware.counting import Counting
 from gateway.middleware.limits import Limits
 from gateway.middleware.settler import LEASE_S, Settler
+from gateway.middleware.tokenizers import Tokenizers
 from gateway.model import AuditRow, Exchange, ModelCard, Operation, Usage
 from gateway.rules.plans import OutputBounds
 from gateway.state.local_counters import LocalCounters
+from gateway.state.prompt_lore import PromptLore
 from gateway.state.restored_counters import RestoredCounters
 from tests.asgi import PRINCIPAL, Answered, Drained, FakeClock, call, exchange, scope_of
 from tests.state.doubles import Store
@@ -78,8 +81,15 @@ class Ledger:
 
 @define
 class FakeBackend:
+    """`tokenizer` answers what it is asked for counts."""
+
     kind: str = "openai"
     name: str = "b"
+    tokenizer: Callable[[UpstreamRequest], Awaitable[tuple[int, bytes]]] | None = None
+
+    async def ask(self, request: UpstreamRequest, *, request_id: str, timeout_s: float) -> tuple[int, bytes]:
+        assert self.tokenizer is not None, "asked for nothing"
+        return await self.tokenizer(request)
 
 
 @define
@@ -94,6 +104,10 @@ class House:
     key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
     card: ModelCard = field(factory=lambda: ModelCard("m"))
+    target: FakeBackend = field(factory=FakeBackend)
+    text: str = "Hi"
+    lore: PromptLore = field(factory=PromptLore)
+    counting: Any = None
     error: BaseException | None = None
     counters: Any = None
     settler: Any = None
@@ -103,6 +117,7 @@ class House:
     def __attrs_post_init__(self) -> None:
         self.counters = self.counters or LocalCounters(self.clock)
         self.settler = Settler(self.counters, self.journal)
+        self.counting = Counting(Tokenizers(self.clock), self.lore, self.clock)
 
     async def backend(self, scope, receive, send) -> None:
         given = exchange_of(scope)
@@ -124,7 +139,7 @@ class House:
         self._number += 1
         asked = ChatCall(
             "m",
-            (Message("user", "Hi"),),
+            (Message("user", self.text),),
             stream=False,
             sampling=Sampling(num_ctx=num_ctx, max_tokens=max_tokens),
         )
@@ -138,12 +153,12 @@ class House:
                 time_zone=self.time_zone,
             ),
             call=asked,
-            target=(FakeBackend(), self.card),
+            target=(self.target, self.card),
             model="m:latest",
         )
         allowances = RestoredCounters(self.counters, self.ledger, Store(), Drained(), lease_s=LEASE_S)
-        app = Admission(self.backend, allowances=allowances, settler=self.settler)
-        layers = Limits(Budgets(app, clock=self.clock, outputs=OUTPUTS, lease_s=LEASE_S))
+        app = Admission(self.backend, allowances=allowances, settler=self.settler, counting=self.counting)
+        layers = Limits(Budgets(app, clock=self.clock, lore=self.lore, outputs=OUTPUTS, lease_s=LEASE_S))
         self.refused = given
         scope = scope_of("POST", "/api/chat")
         open_exchange(scope, given)

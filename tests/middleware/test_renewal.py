@@ -14,6 +14,7 @@ from gateway.middleware.audit import Audit
 from gateway.middleware.auth import Auth
 from gateway.middleware.budgets import Budgets
 from gateway.middleware.context import answer, exchange_of
+from gateway.middleware.counting import Counting
 from gateway.middleware.errors import Errors
 from gateway.middleware.intake import Intake
 from gateway.middleware.limits import Limits
@@ -21,6 +22,7 @@ from gateway.middleware.mutation_block import MutationBlock
 from gateway.middleware.renewal import ROUNDS, Renewal
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.target import Target
+from gateway.middleware.tokenizers import Tokenizers
 from gateway.model import Exchange, Key, LoadedModel, ModelCard, Usage
 from gateway.ports import Counters
 from gateway.redis_address import redis_address
@@ -29,6 +31,7 @@ from gateway.rules.options import OptionBounds
 from gateway.state.hasher import Hasher, argon2_of
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
+from gateway.state.prompt_lore import PromptLore
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
@@ -98,8 +101,10 @@ class Replica:
         self.seen: list[Exchange] = []
         self.settler = Settler(counters, self.journal)
         allowances = RestoredCounters(counters, self.link, self.link, Drained(), lease_s=LEASE_S)
-        admission = Admission(self._backend, allowances=allowances, settler=self.settler)
-        planned = Limits(Budgets(admission, clock=SystemClock(), outputs=OUTPUTS, lease_s=LEASE_S))
+        clock, lore = SystemClock(), PromptLore()
+        counting = Counting(Tokenizers(clock), lore, clock)
+        admission = Admission(self._backend, allowances=allowances, settler=self.settler, counting=counting)
+        planned = Limits(Budgets(admission, clock=clock, lore=lore, outputs=OUTPUTS, lease_s=LEASE_S))
         targeted = Target(planned, catalogue=Catalogue(), bounds=OptionBounds(3600, 4096))
         renewed = Renewal(targeted, authenticator=self.keys, allowances=allowances)
         body = Intake(renewed, limits=evolve(LIMITS, all_bytes=10**6), lifecycle=FakeLifecycle(), sinks=())

@@ -100,6 +100,9 @@ class FakeBackend:
     async def completed(self, card: ModelCard) -> ModelCard:
         return card
 
+    async def ask(self, request: UpstreamRequest, *, request_id: str, timeout_s: float) -> tuple[int, bytes]:
+        raise NotImplementedError
+
 
 @define
 class Caller:

@@ -218,6 +218,23 @@ def test_too_many_tokens():
     assert error.unit == "tokens"
 
 
+@pytest.mark.parametrize(
+    ("at_least", "error"),
+    [
+        pytest.param(None, RequestTooExpensive, id="the bound is all that is known"),
+        pytest.param(301, RequestTooExpensive, id="more than the limit for sure"),
+        pytest.param(300, RateLimited, id="it may be less, once it is counted"),
+    ],
+)
+def test_what_is_refused_for_good_is_certain(at_least, error):
+    """A bound that a count may lower proves nothing."""
+    refused = Refused(Standing(BucketTake(KEY, "k1", 300), 0, 0, NOW), NOW, None)
+
+    told = refusal_of(refused, key="ci", tenant="acme", tokens_needed=500, at_least=at_least)
+
+    assert type(told) is error
+
+
 def test_too_many_at_the_same_time():
     """Nobody knows when one ends: a short wait is as good as any."""
     error = told(SlotTake(TENANT, "t1", 2), used=2)
