@@ -334,7 +334,7 @@ class Exchange:
     is_dispatched: bool = False
     """The backend has, or may have, begun to work: from here on it costs."""
     pieces: int = 0
-    """Pieces of the answer that passed, each at least a token."""
+    """Pieces of the answer that passed, each at least a token; where nobody counts, calls by their bytes."""
     counted: Usage | None = None
     """What the backend counted, if it did."""
     usage: Usage | None = None

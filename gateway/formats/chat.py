@@ -360,7 +360,12 @@ class UpstreamRequest:
 
 
 class AnswerReader(Protocol):
-    """A backend's answer: feed it bytes in any cut, get events."""
+    """A backend's answer: feed it bytes in any cut, get events.
+
+    `held` are tokens, at least, that came and are in no event yet: a call that is told when it is whole.
+    """
+
+    held: int
 
     def feed(self, data: bytes) -> list[Event]:
         """The events of these bytes. What can't be an answer is a Failure, behind what was read before."""

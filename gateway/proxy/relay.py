@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
+import orjson
 from attrs import define, evolve, frozen
 from starlette.types import Send
 
@@ -21,7 +22,17 @@ from gateway.errors import (
     GatewayError,
     ModelNotFound,
 )
-from gateway.formats.chat import AnswerStamp, Call, Event, Failure, Finish, Part
+from gateway.formats.chat import (
+    AnswerReader,
+    AnswerStamp,
+    Call,
+    Event,
+    Failure,
+    Finish,
+    Part,
+    ToolCall,
+    ToolCalls,
+)
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.parts import parts_of
 from gateway.formats.translation import SurfaceFormat, Upstream
@@ -65,6 +76,13 @@ class _Part:
     is_answered: bool = False
     is_finished: bool = False
     pieces: int = 0
+    calls_tokens: int = 0
+    """What calls came to by their bytes, beyond the one piece that each event is."""
+    reader: AnswerReader | None = None
+
+    @property
+    def held(self) -> int:
+        return self.reader.held if self.reader else 0
 
 
 class Relay:
@@ -145,7 +163,8 @@ class Relay:
     def _is_too_long(self) -> bool:
         """The backend does not heed the bound that it was sent: a piece is a token at least."""
         allowed = self._exchange.output_allowed
-        return allowed is not None and not self._part.is_finished and self._part.pieces > allowed
+        part = self._part
+        return allowed is not None and not part.is_finished and part.pieces + part.held > allowed
 
     async def _read(self, upstream: Upstream) -> AsyncGenerator[list[Event], None]:
         async with self._sent(upstream) as answering:
@@ -157,7 +176,7 @@ class Relay:
             if upstream.reader is None or upstream.read_whole is not None:
                 yield await self._whole(upstream, await answering.body())
                 return
-            reader = upstream.reader()
+            reader = self._part.reader = upstream.reader()
             async with aclosing(answering.chunks()) as pieces:
                 async for data in pieces:
                     self._received_bytes += len(data)
@@ -223,14 +242,19 @@ class Relay:
 
     def _note(self, event: Event) -> Event:
         if not isinstance(event, Finish):
-            self._exchange.pieces += 1
-            self._part.pieces += 1
+            self._add_pieces(1)
+            if isinstance(event, ToolCalls):
+                self._part.calls_tokens += sum(map(_tokens_of, event.calls)) - 1
             return event
         self._part.is_finished = True
         usage = event.usage or self._estimate()
         self._count(event.usage, usage)
         self._exchange.timings += event.timings
         return event if event.usage else evolve(event, usage=usage)
+
+    def _add_pieces(self, pieces: int) -> None:
+        self._exchange.pieces += pieces
+        self._part.pieces += pieces
 
     def _count(self, counted: Usage | None, told: Usage) -> None:
         """Add up what a part cost, as the backend counted it and as the caller is told.
@@ -255,6 +279,8 @@ class Relay:
             self._count(None, self._estimate())
 
     def _estimate(self) -> Usage:
+        """Nobody has counted, nor will: so calls are counted by their bytes, and also what is still held."""
+        self._add_pieces(self._part.calls_tokens + self._part.held)
         prompt_tokens = self._share(self._exchange.bytes_in) // _BYTES_PER_TOKEN
         return Usage(prompt_tokens, self._part.pieces, estimated=True)
 
@@ -265,6 +291,11 @@ class Relay:
     def _share(self, whole: int) -> int:
         """Of what all parts have together, what one of them has; rounded up."""
         return -(-whole // len(self._parts))
+
+
+def _tokens_of(call: ToolCall) -> int:
+    """About as many as the model has written for it; one at least."""
+    return max(1, (len(call.name) + len(orjson.dumps(call.arguments))) // _BYTES_PER_TOKEN)
 
 
 class _Out:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -244,6 +244,71 @@ async def test_a_client_that_is_gone_ends_the_work():
 
     assert backend.left == [True]
     assert noted.usage == Usage(10, 1, estimated=True)
+
+
+class Silence(asyncio.Event):
+    """What never comes; `reached` is set once it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.reached.set()
+        return await super().wait()
+
+
+WEATHER = {"function": {"name": "weather", "arguments": {"city": "x" * 400}}}
+CALLED = frame(message={"role": "assistant", "content": "", "tool_calls": [WEATHER]})
+CHUNK = b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [%b]}}]}\n\n'
+CALL_IN_PIECES = [
+    CHUNK % b'{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{"}}',
+    *(CHUNK % b'{"index": 0, "function": {"arguments": " "}}' for _ in range(30)),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "pieces", "tokens"),
+    [
+        pytest.param("ollama", [CALLED], (7 + len('{"city":""}') + 400) // 4, id="whole"),
+        pytest.param("openai", CALL_IN_PIECES, 31, id="in pieces, and never told"),
+    ],
+)
+async def test_a_client_that_leaves_behind_a_call_pays_for_the_call(kind, pieces, tokens):
+    """One event may be a hundred tokens, and thirty-one pieces none."""
+    silence = Silence()
+    relay, noted, _ = relay_of([*pieces, silence], kind=kind)
+
+    task = asyncio.create_task(relay.stream(Caller().send))
+    await silence.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert noted.usage == Usage(10, tokens, estimated=True)
+    assert noted.pieces == tokens
+
+
+async def test_a_call_that_was_counted_costs_its_count():
+    """By its bytes it might have had more tokens than it had: blanks are cheap."""
+    relay, noted, _ = relay_of([CALLED, DONE])
+
+    await relay.stream(Caller().send)
+
+    assert (noted.usage, noted.pieces) == (Usage(5, 2), 1)
+
+
+async def test_a_call_without_end_is_cut_at_the_bound():
+    """Its pieces are tokens, also while nobody is told of them."""
+    relay, noted, backend = relay_of([*CALL_IN_PIECES, asyncio.Event()], kind="openai")
+    noted.output_allowed = 20
+    caller = Caller()
+
+    await relay.stream(caller.send)
+
+    assert caller.is_complete
+    assert backend.left == [True]
+    assert noted.usage == Usage(10, 21, estimated=True)
 
 
 async def cancelled(relay: Relay, caller: Caller, *, after: asyncio.Event | None = None) -> None:

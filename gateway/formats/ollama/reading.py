@@ -31,6 +31,7 @@ class _Reader:
         self._is_over = False
         self._has_text = False
         self._has_calls = False
+        self.held = 0  # its calls come whole
 
     def feed(self, data: bytes) -> list[Event]:
         """A Failure for bytes that are no frames, behind what was read before. The rest is left unread."""

@@ -38,6 +38,7 @@ class _Reader:
     """Chunks in, events out. `_read_piece` takes what one kind of answer has in its choice."""
 
     def __init__(self) -> None:
+        self.held = 0
         self._splitter = EventSplitter()
         self._reason: str | None = None
         self._stop_sequence = ""
@@ -118,6 +119,7 @@ class _Reader:
         self._is_over = True
         if calls := self._calls():
             events.append(ToolCalls(calls))
+            self.held = 0
         reason = _reason(self._reason, bool(calls))
         events.append(Finish(reason, self._usage, self._timings, stop_sequence=self._stop_sequence))
 
@@ -138,8 +140,9 @@ class ChatReader(_Reader):
         items = chat_items(logprobs) if logprobs else ()
         if content or thinking or items:
             events.append(Delta(content, thinking, items))
-        if pieces := delta.get("tool_calls"):
-            self._pieces.add(_list_of(pieces))
+        if pieces := _list_of(delta.get("tool_calls")):
+            self._pieces.add(pieces)
+            self.held += len(pieces)
 
     def _calls(self) -> tuple[ToolCall, ...]:
         return self._pieces.joined()
