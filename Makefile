@@ -115,7 +115,7 @@ migrate: .run ## Bring the database of the settings in .env up to date
 
 ##@ Develop
 
-.PHONY: setup test lint fmt typecheck security
+.PHONY: setup test lint fmt typecheck security bench
 setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
 
 test: lint typecheck security ## Run every check, the tests last
@@ -130,11 +130,14 @@ fmt: .dev ## Format the code and mend what can be mended
 	$(BIN)/ruff format --quiet .
 
 typecheck: .dev ## Check the types
-	$(BIN)/mypy gateway tests
+	$(BIN)/mypy gateway tests bench scripts
 
 security: .dev ## Look for weaknesses in the code and in what is installed
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
 	$(BIN)/python scripts/audit.py requirements/run.txt
+
+bench: .dev ## Measure what admission costs, by the number of keys (minutes; nothing else should run)
+	$(BIN)/python -m bench.admission
 
 ##@ Release
 
