@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "gateway"
 FLOORS: list[set[str]] = [
     {"errors"},
     {"model", "accounting"},
-    {"rules", "formats", "config", "redis_address", "ports", "patience"},
+    {"rules", "formats", "config", "postgres_address", "redis_address", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
     {"app", "resources", "process"},
@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
-    "config": {"redis_address"},
+    "config": {"postgres_address", "redis_address"},
     "model": {"accounting"},
     "formats": {"rules"},
     "ports": {"formats", "rules"},
@@ -34,7 +34,16 @@ NEIGHBOURS: dict[str, set[str]] = {
     "app": {"resources"},
     "process": {"app", "resources"},
 }
-PURE_ROOMS = {"errors", "model", "accounting", "rules", "formats", "ports", "redis_address"}
+PURE_ROOMS = {
+    "errors",
+    "model",
+    "accounting",
+    "rules",
+    "formats",
+    "ports",
+    "postgres_address",
+    "redis_address",
+}
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",
     "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis",
@@ -46,6 +55,9 @@ ONLY_IN = {
     "click": {"cli"},
     "databases": {"storage"},
     "aiosqlite": {"storage"},
+    "asyncpg": {"storage"},
+    "psycopg": {"storage"},
+    "yoyo": {"storage"},
     "passlib": {"state"},
     "coredis": {"state"},
     "aiohttp": {"backends"},
