@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,15 +25,44 @@ from attrs import define, field
 _ALL_SLOTS = 16384
 
 # Becomes the program that is named behind it, which the kernel ends when this process does, even by kill -9.
-# Not by preexec_fn: that is no longer safe in a process with threads. Linux only.
+# Not by preexec_fn: that is no longer safe in a process with threads. Linux only. A change of user takes the
+# kernel's promise away, so it comes first.
 _DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
+import ctypes, os, sys
+parent, signal, uid, gid = map(int, sys.argv[1:5])
+if uid != os.geteuid():
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
+    ctypes.CDLL(None).prctl(1, signal, 0, 0, 0)
+    if os.getppid() != parent:
         sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[5], sys.argv[5:])
 """
+
+
+def launched(
+    arguments: Sequence[str | Path],
+    folder: Path,
+    *,
+    dies_by: signal.Signals = signal.SIGKILL,
+    user: tuple[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start a server in its folder, its words going to `log` there; as another user (uid, gid) where told."""
+    uid, gid = user or (os.geteuid(), os.getegid())
+    starter = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, os.getpid(), dies_by, uid, gid]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [str(word) if not isinstance(word, int) else f"{word:d}" for word in (*starter, *arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 @define
@@ -67,7 +96,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, empty; again after `kill`, on the port that it had."""
         for _ in range(5):  # somebody else may take a port between the choice and the start
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             self._process = self._launched()
             if self._answers():
                 return
@@ -111,16 +140,7 @@ class RedisServer:
         configuration.write_text("\n".join([*self._lines(), *self.settings, ""]))
         configuration.chmod(0o600)
         arguments = [str(binary()), str(configuration), *(["--sentinel"] if self.is_sentinel else [])]
-        starter = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
-        with (self.folder / "log").open("wb") as log:
-            return subprocess.Popen(
-                [*starter, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-            )
+        return launched(arguments, self.folder)
 
     def _lines(self) -> list[str]:
         common = ["bind 127.0.0.1", f"port {self.port}", f"dir {self.folder}", "daemonize no"]
@@ -203,7 +223,8 @@ def _binaries() -> Iterator[Path]:
         yield from sorted(Path(folder).glob("_binaries/*/valkey-server"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     # A cluster's node also listens 10000 above.
     while True:
         with socket.socket() as listener:
