@@ -17,6 +17,7 @@ from attrs import field, frozen
 from dotenv import dotenv_values
 
 from gateway.model import Network
+from gateway.postgres_address import is_postgres, postgres_address
 from gateway.redis_address import RedisAddress, redis_address
 
 KIB: Final = 1024
@@ -55,7 +56,7 @@ class BackendConfig:
 class Config:
     """The gateway's settings, typed. Durations in seconds, sizes in bytes."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     redis: RedisAddress | None
     """Where limits and budgets are counted for all replicas; None: in this process."""
     backends: tuple[BackendConfig, ...]
@@ -105,8 +106,13 @@ def _address(text: str) -> Address:
 
 
 def _database(text: str) -> str:
-    if not re.fullmatch(r"sqlite:///[^?]+", text):
-        raise ValueError("a SQLite URL without a query, such as sqlite:///data/gateway.db")
+    if is_postgres(text):
+        postgres_address(text)
+    elif not re.fullmatch(r"sqlite:///[^?]+", text):
+        raise ValueError(
+            "a SQLite URL without a query, such as sqlite:///data/gateway.db, or one of Postgres, such as "
+            "postgresql://user:password@host/database"
+        )
     return text
 
 
@@ -173,7 +179,9 @@ SETTINGS: Final = (
         "DATABASE_URL",
         _database,
         "sqlite:///data/gateway.db",
-        "where tenants, keys and the audit log are kept",
+        "where tenants, keys, the ledger and the audit log are kept: `sqlite:///PATH`, or for several "
+        "machines `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`",
+        secret=True,
     ),
     Setting(
         "REDIS_URL",
@@ -202,7 +210,7 @@ SETTINGS: Final = (
         _secret,
         "",
         "what stored keys are hashed under, the same for all gateways of a fleet; "
-        "empty, where there is no REDIS_URL: made once and kept in GATEWAY_DATA_DIR/secret",
+        "empty, where there is neither REDIS_URL nor Postgres: made once and kept in GATEWAY_DATA_DIR/secret",
         secret=True,
     ),
     Setting("GATEWAY_MAX_BODY_BYTES", _bytes, str(20 * MIB), "the largest request body"),
@@ -251,8 +259,8 @@ _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
 
 _FLEET_WITHOUT_ONE: Final = (
-    "GATEWAY_SECRET is not set: gateways that share a REDIS_URL need the same one, or each would refuse the "
-    "keys that were made by another; `openssl rand -hex 32` prints one."
+    "GATEWAY_SECRET is not set: gateways that share a REDIS_URL or a Postgres need the same one, or each "
+    "would refuse the keys that were made by another; `openssl rand -hex 32` prints one."
 )
 
 
@@ -268,7 +276,8 @@ def parse(values: Mapping[str, str]) -> Config:
             shown = "is" if setting.secret else f"is {text!r}, but"
             mistakes.append(f"{setting.name} {shown} not usable: it takes {error}.")
     read["redis"] = read.pop("redis_url", None)
-    if read["redis"] is not None and not read.get("secret"):
+    is_shared = read["redis"] is not None or is_postgres(read.get("database_url", ""))
+    if is_shared and not read.get("secret"):
         mistakes.append(_FLEET_WITHOUT_ONE)
     read["backends"] = tuple(_backends(read.pop("ollama_backends", ""), values, mistakes))
     if mistakes:

@@ -1,6 +1,7 @@
 """Everything that has to be opened: built closed, opened in order, closed backwards."""
 
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,14 +30,13 @@ from gateway.state.restored_counters import RestoredCounters
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.state.upkeep import Upkeep
 from gateway.storage.audit import AuditLog
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at, serving
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
-from gateway.storage.serving import serving
 
 
 class SystemClock:
@@ -51,6 +51,11 @@ def new_request_id() -> str:
     return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
+def _stop() -> None:
+    """End this process as an operator would: it drains."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Resources:
     """All adapters of one process. Raises SecretUnusable when the secret can't be read or made."""
 
@@ -59,8 +64,7 @@ class Resources:
         self.clock = SystemClock()
         self.new_id = new_request_id
         self.lifecycle = Lifecycle()
-        # FULL: what the spool deletes once it is committed must survive a power cut. Commits are few.
-        self.database = Database(config.database_url, synchronous="FULL")
+        self.database = database_at(config.database_url)
         self.hasher = Hasher()
         self._secret = load_secret(config)
         store = Keys(self.database)
@@ -93,7 +97,9 @@ class Resources:
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """Open while the app is served. Raises what the first adapter that does not open raises."""
         async with AsyncExitStack() as opened:
-            opened.enter_context(serving(self.config.database_url, alone=self._redis is None))
+            await opened.enter_async_context(
+                serving(self.config.database_url, alone=self._redis is None, on_lost=_stop)
+            )
             await opened.enter_async_context(self.database)
             await confirm_secret(Meta(self.database), self._secret)
             await self.hasher.start()

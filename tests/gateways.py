@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.demo.engine import Engine
+from tests.databases import ask
 from tests.doubles import Double
 from tests.engines import wait_until
 from tests.servers import RedisServer
@@ -40,6 +40,10 @@ class Gateway:
         self.url = ""
         self.key = ""
         self._log_from = 0
+
+    @property
+    def database_url(self) -> str:
+        return self.environment.get("DATABASE_URL") or f"sqlite:///{self.directory}/data/gateway.db"
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the gateway's, in its directory."""
@@ -108,15 +112,11 @@ class Gateway:
             finally:
                 self.process.kill()
 
-    def rows(self, where: str = "1") -> list[dict[str, Any]]:
+    def rows(self, where: str = "1 = 1") -> list[dict[str, Any]]:
         """Audit rows, oldest first."""
-        database = sqlite3.connect(self.directory / "data" / "gateway.db")
-        database.row_factory = sqlite3.Row
-        try:
-            found = database.execute(f"SELECT * FROM audit WHERE {where} ORDER BY received_at_us, request_id")
-            return [dict(row) for row in found]
-        finally:
-            database.close()
+        return ask(
+            self.database_url, f"SELECT * FROM audit WHERE {where} ORDER BY received_at_us, request_id"
+        )
 
     def row_of(self, request_id: str) -> dict[str, Any]:
         """The audit row of one request, waited for: rows are written in batches."""
@@ -171,6 +171,18 @@ def own_gateway(tmp_path: Path, engine_endless: Engine, engine_greeting: Engine)
     """A gateway that a test may stop, kill or fill."""
     backends = f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai"
     one = Gateway(tmp_path, OLLAMA_BACKENDS=backends)
+    one.make_first_key()
+    try:
+        yield one.start()
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def postgres_gateway(tmp_path: Path, postgres_url: str, engine_greeting: Engine) -> Iterator[Gateway]:
+    """As `own_gateway`, with its database in Postgres."""
+    backends = f"words={engine_greeting.url};kind=openai"
+    one = Gateway(tmp_path, OLLAMA_BACKENDS=backends, DATABASE_URL=postgres_url, GATEWAY_SECRET=SECRET)
     one.make_first_key()
     try:
         yield one.start()

@@ -116,6 +116,8 @@ def test_networks_and_hosts_are_lists():
     [
         {"DATABASE_URL": "mysql://localhost/x"},
         {"DATABASE_URL": "sqlite:///x.db?mode=ro"},
+        {"DATABASE_URL": "postgresql://gw:pw@db/gateway?connect_timeout=5", "GATEWAY_SECRET": SECRET},
+        {"DATABASE_URL": "postgresql://gw:pw@db/gateway"},
         {"GATEWAY_TRUSTED_PROXIES": "everyone"},
     ],
 )

@@ -4,8 +4,8 @@ import click
 
 from gateway import config
 from gateway.cli.output import json_option, show_json
-from gateway.storage.database import database_path
 from gateway.storage.migrations import migrate as apply_migrations
+from gateway.storage.migrations import migrator_of
 
 
 @click.command()
@@ -19,9 +19,10 @@ def migrate(as_json: bool) -> None:
     """
     database_url = config.load().database_url
     applied = apply_migrations(database_url)
+    database = migrator_of(database_url).name
     if as_json:
-        show_json({"database": str(database_path(database_url)), "applied": applied})
+        show_json({"database": database, "applied": applied})
     elif applied:
-        click.echo(f"Applied to {database_path(database_url)}: {', '.join(applied)}.")
+        click.echo(f"Applied to {database}: {', '.join(applied)}.")
     else:
-        click.echo(f"{database_path(database_url)} is up to date.")
+        click.echo(f"{database} is up to date.")

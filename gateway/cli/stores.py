@@ -8,7 +8,7 @@ from attrs import frozen
 
 from gateway import config
 from gateway.config import Config
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
@@ -38,7 +38,6 @@ def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
 
 
 async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> _T:
-    # FULL: what a command reported as done, such as a revocation, survives a power cut.
-    async with Database(settings.database_url, connections=1, synchronous="FULL") as database:
+    async with database_at(settings.database_url, connections=1) as database:
         stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
         return await work(stores)

@@ -46,7 +46,7 @@ class FleetSpools:
     async def drained(self) -> None:
         """Return when the ledger has all that was spooled anywhere before now. Raises StoreUnavailable."""
         since = await self._report()
-        while behind := await self._replicas.behind(since):
+        while behind := [name for name in await self._replicas.behind(since) if name != self.name]:
             logger.debug(f"waiting for what {', '.join(behind)} spooled")
             await asyncio.sleep(_LOOK_S)
 

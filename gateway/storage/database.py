@@ -1,293 +1,62 @@
-"""`databases.Database` with what it lacks on SQLite, through its own extension point SUPPORTED_BACKENDS.
+"""What this room's adapters ask of a database, whichever it is.
 
-What upstream 0.9.0 does and this does not: open a thread and a file for every query; leak a connection when a
-transaction's COMMIT fails or is cancelled; begin transactions deferred, so that reading and then writing
-fails under contention; wait without bound for a connection.
-
-Two laws. Every use goes through `session` or `transaction`: there, and only there, driver errors become
-StoreUnavailable. Giving a connection back never awaits, so a cancellation can't get between: what a
-cancelled caller left unfinished on it is rolled back by a task of the pool before anybody else gets it.
+Statements are written once for both engines: in the SQL that both speak, with values by name (`:name`), and
+with two words that each engine replaces by its own: `IN EACH(:names)` for a list of texts, and `NOW_S()`,
+seconds since the epoch by the database's clock, which is one for all who share it.
 """
 
-import asyncio
-import contextlib
-import os
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import unquote
-
-import aiosqlite
-import databases
-from databases.backends.sqlite import SQLiteBackend, SQLiteConnection, SQLitePool
-from databases.core import Connection
-
-from gateway.errors import StoreUnavailable
-from gateway.storage.refusals import DatabaseUnusable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol, Self
 
 CONNECTIONS: Final = 4
 # How long a caller waits for a connection, or for its turn to write, before it gets a 503.
 ACQUIRE_S: Final = 2.0
-# How long SQLite waits for another process that is writing.
-BUSY_S: Final = 2.0
 
-# What the driver raises about values rather than about the database: these pass through `session`.
-UNSTORABLE: Final = (
-    OverflowError,
-    UnicodeError,
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-)
+Values = Mapping[str, Any]
+NOTHING: Final[Values] = {}
 
-Synchronous = Literal["NORMAL", "FULL"]
+# By position or by name.
+Row = Any
 
 
-def database_path(database_url: str) -> Path:
-    """The file of `sqlite:///relative/path` or `sqlite:////absolute/path`, made absolute."""
-    scheme, separator, path = database_url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise DatabaseUnusable(f"'{database_url}' is no SQLite URL, such as sqlite:///data/gateway.db.")
-    return Path(unquote(path)).absolute()
+class Session(Protocol):
+    """A connection, for one task.
 
-
-def make_database_file(database_url: str) -> Path:
-    """Make the file, mode 0600, and its directory, mode 0700, where they are missing.
-
-    SQLite gives its -wal and -shm files the mode of the database. Raises DatabaseUnusable.
-    """
-    path = database_path(database_url)
-    try:
-        with contextlib.suppress(FileExistsError):  # also a file: then opening says what is wrong
-            path.parent.mkdir(mode=0o700, parents=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise unusable(path, error) from error
-    return path
-
-
-class Database(databases.Database):
-    """The database, its connections kept open. `connect` and `disconnect`, or `async with`.
-
-    `synchronous`: NORMAL survives the death of the process but may lose the last commits when the power
-    fails; FULL does not.
+    Each raises StoreUnavailable when the database does not answer, and Unstorable for values that it does
+    not take.
     """
 
-    # Only this one: upstream's other backends were not repaired.
-    SUPPORTED_BACKENDS = {"sqlite": "gateway.storage.database:KeptSQLiteBackend"}  # noqa: RUF012
+    async def fetch_all(self, statement: str, values: Values = NOTHING) -> Sequence[Row]: ...
 
-    def __init__(
-        self,
-        database_url: str,
-        *,
-        connections: int = CONNECTIONS,
-        synchronous: Synchronous = "NORMAL",
-        acquire_s: float = ACQUIRE_S,
-    ) -> None:
-        database_path(database_url)  # refuses other databases with a sentence
-        super().__init__(database_url, size=connections, synchronous=synchronous, acquire_s=acquire_s)
-        backend = self._backend
-        assert isinstance(backend, KeptSQLiteBackend)  # noqa: S101 - says it to mypy
-        self._pool = backend.pool
-        self._acquire_s = acquire_s
-        self._writing = asyncio.Lock()
-        self._writer: asyncio.Task[Any] | None = None
+    async def fetch_one(self, statement: str, values: Values = NOTHING) -> Row | None:
+        """The first row."""
 
-    async def __aenter__(self) -> "Database":
-        await self.connect()
-        return self
+    async def fetch_val(self, statement: str, values: Values = NOTHING) -> Any:
+        """The first value of the first row; None where there is no row."""
 
-    @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[Connection]:
-        """A connection for reads and single statements. Raises StoreUnavailable.
+    async def execute(self, statement: str, values: Values = NOTHING) -> None: ...
 
-        It belongs to the current task: a task started inside gets another one.
+    async def execute_many(self, statement: str, rows: Iterable[Values]) -> None:
+        """The statement once for each, in this order, and in one go."""
+
+
+class Database(Protocol):
+    """`async with` opens and closes it. Raises DatabaseUnusable when it can't be opened."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """For single statements that read little."""
+
+    def transaction(self, *locks: str) -> AbstractAsyncContextManager[Session]:
+        """All or nothing, on the disk when it ends.
+
+        Transactions that name one of the same `locks` come one after the other, so that what is read in them
+        still holds when they write. Does not nest.
         """
-        with _driver_errors_told():
-            async with self.connection() as connection:
-                yield connection
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:  # type: ignore[override]
-        """All or nothing: BEGIN IMMEDIATE, so that what is read here still holds when it is written.
-
-        Writers of this process take turns here rather than in SQLite, whose waiting is neither fair nor
-        cheap. Does not nest. Raises StoreUnavailable.
-        """
-        async with self._turn_to_write(), self.session() as connection:
-            raw = connection.raw_connection
-            self._pool.unfinished.add(raw)
-            await raw.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except Exception:
-                await raw.rollback()
-                self._pool.unfinished.discard(raw)
-                raise
-            # Cancelled here, the COMMIT is already on its way in the connection's thread and takes place.
-            await raw.commit()
-            self._pool.unfinished.discard(raw)
-
-    @contextlib.asynccontextmanager
-    async def _turn_to_write(self) -> AsyncIterator[None]:
-        task = asyncio.current_task()
-        if self._writer is task:
-            raise RuntimeError("a transaction was begun inside another one of the same task")
-        try:
-            async with asyncio.timeout(self._acquire_s):
-                await self._writing.acquire()
-        except TimeoutError:
-            raise StoreUnavailable from None
-        self._writer = task
-        try:
-            yield
-        finally:
-            self._writer = None
-            self._writing.release()
-
-
-class KeptSQLiteBackend(SQLiteBackend):
-    """Upstream's backend on a pool that keeps its connections."""
-
-    def __init__(self, database_url: databases.DatabaseURL, **options: Any) -> None:
-        super().__init__(database_url)
-        self.pool = KeptPool(database_path(str(database_url)), **options)
-
-    async def connect(self) -> None:
-        await self.pool.open()
-
-    async def disconnect(self) -> None:
-        await self.pool.close()
-
-    def connection(self) -> SQLiteConnection:
-        return _KeptConnection(self.pool, self._dialect)
-
-
-class KeptPool(SQLitePool):
-    """A fixed number of open connections, each with its thread."""
-
-    def __init__(self, path: Path, *, size: int, synchronous: Synchronous, acquire_s: float) -> None:
-        self._path = path
-        self._size = size
-        self._synchronous = synchronous
-        self._acquire_s = acquire_s
-        # Last in, first out: the connection whose page cache is warm.
-        self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
-        self._all: list[aiosqlite.Connection] = []
-        self._cleaning: set[asyncio.Task[None]] = set()
-        self.unfinished: set[aiosqlite.Connection] = set()
-        """Connections on which a transaction was begun and not seen to end."""
-
-    @property
-    def idle(self) -> int:
-        return self._idle.qsize()
-
-    async def open(self) -> None:
-        """Open all connections. Raises DatabaseUnusable."""
-        _refuse_unusable(self._path)
-        try:
-            for _ in range(self._size):
-                self._all.append(await self._new_connection())
-        except (sqlite3.Error, OSError) as error:
-            await self.close()
-            raise unusable(self._path, error) from error
-        for connection in self._all:
-            self._idle.put_nowait(connection)
-
-    async def close(self) -> None:
-        """Close all connections. Whoever uses them has been stopped before."""
-        while self._cleaning:
-            await asyncio.wait(self._cleaning)
-        self._idle = asyncio.LifoQueue()
-        self.unfinished.clear()
-        while self._all:
-            await self._all.pop().close()
-
-    async def acquire(self) -> aiosqlite.Connection:
-        """An idle connection, waited for no longer than `acquire_s`. Raises StoreUnavailable."""
-        if not self._all:
-            raise StoreUnavailable
-        try:
-            return self._idle.get_nowait()
-        except asyncio.QueueEmpty:
-            pass
-        try:
-            async with asyncio.timeout(self._acquire_s):
-                return await self._idle.get()
-        except TimeoutError:
-            raise StoreUnavailable from None
-
-    def give_back(self, connection: aiosqlite.Connection) -> None:
-        """Make the connection idle: at once, or when what is unfinished on it was rolled back."""
-        if connection not in self._all:
-            return  # the pool was closed meanwhile
-        if connection in self.unfinished or connection.in_transaction:
-            task = asyncio.create_task(self._clean(connection))
-            self._cleaning.add(task)
-            task.add_done_callback(self._cleaning.discard)
-        else:
-            self._idle.put_nowait(connection)
-
-    async def _clean(self, connection: aiosqlite.Connection) -> None:
-        # The thread works in order: this waits for a BEGIN or COMMIT that its caller did not wait for.
-        with contextlib.suppress(sqlite3.Error):
-            await connection.rollback()
-            self.unfinished.discard(connection)
-        # A rollback that failed is tried again after the next use, which fails: it is still in a transaction.
-        self._idle.put_nowait(connection)
-
-    async def _new_connection(self) -> aiosqlite.Connection:
-        # mode=rw: a database that is not there is an error, not an empty database.
-        uri = self._path.as_uri() + "?mode=rw"
-        connection = await aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
-        settings = (
-            "journal_mode=WAL",
-            f"synchronous={self._synchronous}",
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-        )
-        try:
-            for setting in settings:
-                await connection.execute_fetchall(f"PRAGMA {setting}")
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
-
-
-class _KeptConnection(SQLiteConnection):
-    """Upstream's connection, given back without awaiting."""
-
-    _pool: KeptPool
-
-    async def release(self) -> None:
-        connection, self._connection = self._connection, None
-        assert connection is not None  # noqa: S101 - says it to mypy
-        self._pool.give_back(connection)
-
-
-@contextlib.contextmanager
-def _driver_errors_told() -> Iterator[None]:
-    """The one place where the driver's errors become ours. What speaks of the data or of our code passes."""
-    try:
-        yield
-    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError):
-        raise
-    except sqlite3.Error as error:
-        raise StoreUnavailable from error
-
-
-def _refuse_unusable(path: Path) -> None:
-    # SQLite's own words would be "unable to open database file", and the latter comes with the first write.
-    if not path.exists():
-        raise DatabaseUnusable(f"There is no database at {path}; `neuronetz-gateway migrate` makes it.")
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise DatabaseUnusable(f"The database {path} is not readable and writable for this user.")
-
-
-def unusable(path: Path, error: Exception) -> DatabaseUnusable:
-    """The sentence for what SQLite or the system said about the database."""
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return DatabaseUnusable(f"The database {path} can't be used: {reason}.")
+    def snapshot(self, *, patient: bool = False) -> AbstractAsyncContextManager[Session]:
+        """For reads of one moment. `patient`: they may take as long as they take."""

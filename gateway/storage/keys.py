@@ -1,18 +1,14 @@
-"""Keys as they are kept: the adapter behind `ports.KeyStore`, and what the command line does with keys.
+"""Keys as they are kept: the adapter behind `ports.KeyStore`, and what the command line does with keys."""
 
-Statements go to the driver's own connection, for the look-up is on the way of every first request.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import asdict, evolve, frozen
-from databases.core import Connection
 
 from gateway.accounting import Policy
 from gateway.model import Key, Tenant
 from gateway.rules.names import folded
-from gateway.storage.database import Database
+from gateway.storage.database import Database, Row, Session
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
 
 _SELECT: Final = """
@@ -72,21 +68,20 @@ class Keys:
     async def revision(self) -> int:
         """A number that grows with every change to tenants and keys, last uses apart."""
         async with self._database.session() as connection:
-            rows = await _fetch(connection, _REVISION, {})
-        return int(rows[0][0])
+            return int(await connection.fetch_val(_REVISION))
 
     async def add(self, key: Key) -> None:
         """Keep a new key. Raises KeyNameTaken, also when the name belonged to a key that is revoked."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("keys") as connection:
             values = _values_of(key)
-            if await _fetch(connection, _HAS_NAME, values):
+            if await connection.fetch_val(_HAS_NAME, values):
                 raise KeyNameTaken(key.name, key.tenant)
-            await connection.raw_connection.execute(_ADD, values)
+            await connection.execute(_ADD, values)
 
     async def all(self, tenant: Tenant | None = None) -> list[Key]:
         """All keys, or those of one tenant: by tenant, the oldest first."""
         async with self._database.session() as connection:
-            rows = await _fetch(connection, _ALL, {"tenant_id": tenant and tenant.id})
+            rows = await connection.fetch_all(_ALL, {"tenant_id": tenant and tenant.id})
         return [_key(row) for row in rows]
 
     async def revoke(self, prefix: str, now: float) -> Revocation:
@@ -94,13 +89,13 @@ class Keys:
 
         Raises NoSuchKey.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("keys") as connection:
             key = await _find(connection, prefix)
             if key is None:
                 raise NoSuchKey(prefix)
             if key.revoked_at is not None:
                 return Revocation(key, already=True)
-            await connection.raw_connection.execute(_REVOKE, {"now": now, "id": key.id})
+            await connection.execute(_REVOKE, {"now": now, "id": key.id})
         return Revocation(evolve(key, revoked_at=now), already=False)
 
     async def set_policy(self, prefix: str, **changes: int | None) -> Key:
@@ -109,29 +104,26 @@ class Keys:
         What two commands change at once is all changed. Raises NoSuchKey; TypeError when Policy has no
         such field. Whether a number makes sense is asked before.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("keys") as connection:
             found = await _find(connection, prefix)
             if found is None:
                 raise NoSuchKey(prefix)
             changed = evolve(found, policy=evolve(found.policy, **changes))
             values = {"id": changed.id, **asdict(changed.policy)}
-            await connection.raw_connection.execute(_CHANGE, values)
+            await connection.execute(_CHANGE, values)
         return changed
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
         """Note when keys were last used: key id → seconds since the epoch. Never lowers what is there."""
-        async with self._database.transaction() as connection:
-            uses = [{"id": key_id, "used_at": used_at} for key_id, used_at in last_used.items()]
-            await connection.raw_connection.executemany(_TOUCH, uses)
+        async with self._database.transaction("keys") as connection:
+            # In one order, so that two gateways never wait for each other.
+            uses = [{"id": key_id, "used_at": used_at} for key_id, used_at in sorted(last_used.items())]
+            await connection.execute_many(_TOUCH, uses)
 
 
-async def _fetch(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Sequence[Any]]:
-    return list(await connection.raw_connection.execute_fetchall(statement, values))
-
-
-async def _find(connection: Connection, prefix: str) -> Key | None:
-    rows = await _fetch(connection, _BY_PREFIX, {"prefix": prefix})
-    return _key(rows[0]) if rows else None
+async def _find(connection: Session, prefix: str) -> Key | None:
+    row = await connection.fetch_one(_BY_PREFIX, {"prefix": prefix})
+    return None if row is None else _key(row)
 
 
 def _values_of(key: Key) -> dict[str, Any]:
@@ -149,7 +141,7 @@ def _values_of(key: Key) -> dict[str, Any]:
     }
 
 
-def _key(row: Sequence[Any]) -> Key:
+def _key(row: Row) -> Key:
     key_id, name, prefix, mac, argon2, created_at, expires_at, revoked_at, last_used_at = row[:9]
     tenant_id, tenant, tenant_since, time_zone = row[15:19]
     return Key(

@@ -5,54 +5,52 @@ difference between the entry that was kept before and the one that is kept now; 
 or batches in any order, end in the same numbers.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
 from typing import Any, Final
+from zlib import crc32
 
-from attrs import fields, frozen
-from databases.core import Connection
+from attrs import asdict, fields, frozen
 
 from gateway.accounting import Evidence, LedgerEntry, Scope, Sum
-from gateway.errors import StoreUnavailable, Unstorable
-from gateway.storage.database import UNSTORABLE, Database, database_path
+from gateway.storage.database import Database, Row, Session, Values
 
 TOTAL: Final = "total"
+_LOCKS: Final = 64
 _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
 _COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
-_values_of = attrgetter(*_COLUMNS)
 # The names come from our own class.
 _SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
-_THESE: Final = _SELECT + "reservation_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608  # nosec B608
+_THESE: Final = _SELECT + "reservation_id IN EACH(:ids)"  # nosec B608
 _OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
 _ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(
     (
         "INSERT INTO ledger",
         f"({', '.join(_COLUMNS)}, rank)",
-        f"VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",
+        f"VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, 'rank'))})",
         "ON CONFLICT (reservation_id) DO UPDATE SET",
         ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], "rank")),
         "WHERE excluded.rank > ledger.rank",
     )
 )
 _ADD: Final = """
-    INSERT INTO sums (tenant_id, period, scope, owner, spent, reserved) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO sums (tenant_id, period, scope, owner, spent, reserved)
+    VALUES (:tenant_id, :period, :scope, :owner, :spent, :reserved)
     ON CONFLICT (tenant_id, period, scope, owner)
-    DO UPDATE SET spent = spent + excluded.spent, reserved = reserved + excluded.reserved
+    DO UPDATE SET spent = sums.spent + excluded.spent, reserved = sums.reserved + excluded.reserved
 """
 _SUMS: Final = """
     SELECT scope, owner, period, spent, reserved FROM sums
-    WHERE tenant_id = :tenant_id AND period IN (SELECT value FROM json_each(:periods))
+    WHERE tenant_id = :tenant_id AND period IN EACH(:periods)
     ORDER BY period, scope, owner
 """
 # One statement, so that it sees one moment. The ledger is read once; what it adds up to is small.
 _VERIFY: Final = """
     WITH added (tenant_id, key_id, day, month, spent, reserved) AS (
         SELECT tenant_id, key_id, day, month,
-            sum(CASE evidence WHEN 'intent' THEN 0 ELSE tokens END),
-            sum(CASE evidence WHEN 'intent' THEN reserved ELSE 0 END)
+            CAST(sum(CASE evidence WHEN 'intent' THEN 0 ELSE tokens END) AS BIGINT),
+            CAST(sum(CASE evidence WHEN 'intent' THEN reserved ELSE 0 END) AS BIGINT)
         FROM ledger GROUP BY tenant_id, key_id, day, month
     ),
     periods (tenant_id, key_id, period, spent, reserved) AS (
@@ -60,12 +58,14 @@ _VERIFY: Final = """
         UNION ALL SELECT tenant_id, key_id, month, spent, reserved FROM added
         UNION ALL SELECT tenant_id, key_id, 'total', spent, reserved FROM added
     ),
-    both (tenant_id, scope, owner, period, spent, reserved, true_spent, true_reserved) AS (
+    compared (tenant_id, scope, owner, period, spent, reserved, true_spent, true_reserved) AS (
         SELECT tenant_id, scope, owner, period, spent, reserved, 0, 0 FROM sums
         UNION ALL SELECT tenant_id, 'tenant', tenant_id, period, 0, 0, spent, reserved FROM periods
         UNION ALL SELECT tenant_id, 'key', key_id, period, 0, 0, spent, reserved FROM periods
     )
-    SELECT scope, owner, period, sum(spent), sum(reserved), sum(true_spent), sum(true_reserved) FROM both
+    SELECT scope, owner, period, CAST(sum(spent) AS BIGINT), CAST(sum(reserved) AS BIGINT),
+        CAST(sum(true_spent) AS BIGINT), CAST(sum(true_reserved) AS BIGINT)
+    FROM compared
     GROUP BY tenant_id, scope, owner, period
     HAVING sum(spent) <> sum(true_spent) OR sum(reserved) <> sum(true_reserved)
     ORDER BY scope, owner, period
@@ -80,8 +80,14 @@ class Difference:
     by_ledger: Sum
 
 
-# Tenant, period, scope and owner of a sum.
-_Account = tuple[str, str, Scope, str]
+@frozen
+class _Account:
+    """Whose sum of what."""
+
+    tenant_id: str
+    period: str
+    scope: Scope
+    owner: str
 
 
 class Ledger:
@@ -89,7 +95,6 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._file: tuple[int, int] | None = None
 
     async def write(self, entries: Sequence[LedgerEntry]) -> None:
         """Keep all entries, or none: then it raises StoreUnavailable, or Unstorable.
@@ -97,13 +102,11 @@ class Ledger:
         In any order, and as often as you like: of each reservation the entry with the highest rank stays,
         of two with the same rank the first.
         """
-        self._refuse_another_file()
-        try:
-            async with self._database.transaction() as connection:
-                await _keep(connection, _best(entries))
-        except UNSTORABLE as error:
-            raise Unstorable(str(error)) from error
-        self._refuse_another_file()
+        best = _best(entries)
+        # Other gateways' entries of the same tenants add to the same sums.
+        tenants = {entry.tenant_id for entry in best.values()}
+        async with self._database.transaction(*map(_lock_of, tenants)) as connection:
+            await _keep(connection, best)
 
     async def sums(self, tenant_id: str, periods: Sequence[str]) -> list[Sum]:
         """What the tenant and its keys have spent and reserved; owners without any are not in it."""
@@ -115,9 +118,9 @@ class Ledger:
 
     async def snapshot(self, tenant_id: str, periods: Sequence[str]) -> tuple[list[Sum], list[LedgerEntry]]:
         """`sums` and `open_intents` of one moment: nothing is in both, and nothing in neither."""
-        async with self._database.transaction() as connection:
-            sums = await _fetch(connection, _SUMS, _periods_of(tenant_id, periods))
-            intents = await _fetch(connection, _OPEN, {"tenant_id": tenant_id})
+        async with self._database.snapshot() as connection:
+            sums = await connection.fetch_all(_SUMS, _periods_of(tenant_id, periods))
+            intents = await connection.fetch_all(_OPEN, {"tenant_id": tenant_id})
         return [_sum(row) for row in sums], [_entry(row) for row in intents]
 
     async def entry(self, reservation_id: str) -> LedgerEntry | None:
@@ -127,30 +130,22 @@ class Ledger:
 
     async def verify(self) -> list[Difference]:
         """Add the whole ledger up again, and tell where `sums` says something else. Reads every row."""
-        rows = await self._fetch(_VERIFY)
+        async with self._database.snapshot(patient=True) as connection:
+            rows = await connection.fetch_all(_VERIFY)
         return [Difference(_sum(row[:5]), by_ledger=_sum((*row[:3], *row[5:]))) for row in rows]
 
-    async def _fetch(self, statement: str, values: dict[str, Any] | None = None) -> list[Any]:
+    async def _fetch(self, statement: str, values: Values) -> Sequence[Row]:
         async with self._database.session() as connection:
-            return await _fetch(connection, statement, values or {})
-
-    def _refuse_another_file(self) -> None:
-        # SQLite goes on writing into a file that was deleted or replaced, and says that all went well.
-        try:
-            stat = database_path(str(self._database.url)).stat()
-        except OSError as error:
-            raise StoreUnavailable from error
-        self._file = self._file or (stat.st_dev, stat.st_ino)
-        if self._file != (stat.st_dev, stat.st_ino):
-            raise StoreUnavailable
+            return await connection.fetch_all(statement, values)
 
 
-async def _fetch(connection: Connection, statement: str, values: dict[str, Any]) -> list[Any]:
-    return list(await connection.raw_connection.execute_fetchall(statement, values))
+def _lock_of(tenant_id: str) -> str:
+    """One of a few: a batch may hold more tenants than the database has room for locks."""
+    return f"ledger {crc32(tenant_id.encode()) % _LOCKS}"
 
 
-def _periods_of(tenant_id: str, periods: Sequence[str]) -> dict[str, str]:
-    return {"tenant_id": tenant_id, "periods": json.dumps(list(periods))}
+def _periods_of(tenant_id: str, periods: Sequence[str]) -> dict[str, Any]:
+    return {"tenant_id": tenant_id, "periods": list(periods)}
 
 
 def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
@@ -162,8 +157,8 @@ def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
     return best
 
 
-async def _keep(connection: Connection, best: dict[str, LedgerEntry]) -> None:
-    rows = await _fetch(connection, _THESE, {"ids": json.dumps(list(best))})
+async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
+    rows = await connection.fetch_all(_THESE, {"ids": list(best)})
     before = {entry.reservation_id: entry for entry in map(_entry, rows)}
     better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
     spent: Counter[_Account] = Counter()
@@ -173,11 +168,12 @@ async def _keep(connection: Connection, best: dict[str, LedgerEntry]) -> None:
         if entry.reservation_id in before:
             _count(before[entry.reservation_id], -1, spent, reserved)
     differences = [
-        (*account, spent[account], reserved[account]) for account in spent.keys() | reserved.keys()
+        {**asdict(account, recurse=False), "spent": spent[account], "reserved": reserved[account]}
+        for account in spent.keys() | reserved.keys()
     ]
-    kept = [(*_values_of(entry), entry.evidence.rank) for entry in better]
-    await connection.raw_connection.executemany(_KEEP, kept)
-    await connection.raw_connection.executemany(_ADD, differences)
+    kept = [{**asdict(entry, recurse=False), "rank": entry.evidence.rank} for entry in better]
+    await connection.execute_many(_KEEP, kept)
+    await connection.execute_many(_ADD, differences)
 
 
 def _is_better(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
@@ -194,16 +190,16 @@ def _count(entry: LedgerEntry, sign: int, spent: Counter[_Account], reserved: Co
 
 def _accounts(entry: LedgerEntry) -> Iterator[_Account]:
     for period in (entry.day, entry.month, TOTAL):
-        yield entry.tenant_id, period, Scope.TENANT, entry.tenant_id
-        yield entry.tenant_id, period, Scope.KEY, entry.key_id
+        yield _Account(entry.tenant_id, period, Scope.TENANT, entry.tenant_id)
+        yield _Account(entry.tenant_id, period, Scope.KEY, entry.key_id)
 
 
-def _sum(row: Sequence[Any]) -> Sum:
+def _sum(row: Row) -> Sum:
     scope, owner, period, spent, reserved = row
     return Sum(Scope(scope), owner, period, spent, reserved)
 
 
-def _entry(row: Sequence[Any]) -> LedgerEntry:
+def _entry(row: Row) -> LedgerEntry:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["estimated"], values["evidence"] = bool(values["estimated"]), Evidence(values["evidence"])
     return LedgerEntry(**values)

@@ -22,6 +22,6 @@ class Meta:
 
         It is what was given, unless there are keys already: then the value stays that they were made under.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("keys") as connection:
             await connection.execute(_PIN, {"name": name, "value": value})
             return str(await connection.fetch_val(_VALUE, {"name": name}))

@@ -31,7 +31,7 @@ class Quarantine:
             "kept_at": self._now(),
         }
         async with self._database.transaction() as connection:
-            await connection.raw_connection.execute(_KEEP, values)
+            await connection.execute(_KEEP, values)
 
     async def count(self) -> int:
         """How many records wait for somebody to look at them."""

@@ -11,6 +11,16 @@ class DatabaseUnusable(Refused):
     """The database can't be used as it is."""
 
 
+class AnotherServes(DatabaseUnusable):
+    """A gateway that counts limits and budgets for itself shares its database with no other."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"Another gateway serves on the database {database}: stop it, or give both the same REDIS_URL, "
+            "so that they count limits and budgets together."
+        )
+
+
 class RedisUnusable(Refused):
     """This Redis does not answer, or would lose what it is told."""
 

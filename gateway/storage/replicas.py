@@ -6,14 +6,14 @@ from gateway.storage.database import Database
 
 # A process that was not heard of for so long is dead, and what it had spooled is on its disk only.
 LIVE_S: Final = 15.0
-# SQLite's own clock, to the millisecond: that of one machine, and so of all who share the file.
-_NOW: Final = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+_NOW: Final = "SELECT NOW_S()"
 _REPORT: Final = """
     INSERT INTO replicas (name, seen_at, drained_at) VALUES (:name, :seen_at, :drained_at)
     ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, drained_at = excluded.drained_at
 """
+# Within the same tick of the clock nobody knows which came first.
 _BEHIND: Final = (
-    "SELECT name FROM replicas WHERE seen_at > :alive_since AND drained_at < :since ORDER BY name"
+    "SELECT name FROM replicas WHERE seen_at > :alive_since AND drained_at <= :since ORDER BY name"
 )
 _REMOVE: Final = "DELETE FROM replicas WHERE name = :name OR seen_at < :forgotten"
 _FORGOTTEN_S: Final = 24 * 60 * 60.0

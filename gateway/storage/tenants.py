@@ -5,13 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import asdict, evolve, fields
-from databases.core import Connection
-from databases.interfaces import Record
 
 from gateway.accounting import Policy
 from gateway.model import Tenant
 from gateway.rules.names import folded
-from gateway.storage.database import Database
+from gateway.storage.database import Database, Row, Session
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 
 _SELECT: Final = """
@@ -42,7 +40,7 @@ class Tenants:
 
     async def add(self, tenant: Tenant) -> None:
         """Keep a new tenant. Raises TenantNameTaken, also when the names differ by case only."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("tenants") as connection:
             row = await connection.fetch_one(_BY_NAME, {"folded": folded(tenant.name)})
             if row is not None:
                 raise TenantNameTaken(_tenant(row))
@@ -75,7 +73,7 @@ class Tenants:
         return await self._change(name, lambda found: evolve(found, time_zone=time_zone))
 
     async def _change(self, name: str, changed: Callable[[Tenant], Tenant]) -> Tenant:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("tenants") as connection:
             found = await _find(connection, name)
             if found is not None:
                 after = changed(found)
@@ -89,7 +87,7 @@ class Tenants:
         return names[near[0]] if near else None
 
 
-async def _find(connection: Connection, name: str) -> Tenant | None:
+async def _find(connection: Session, name: str) -> Tenant | None:
     row = await connection.fetch_one(_BY_NAME, {"folded": folded(name)})
     return None if row is None else _tenant(row)
 
@@ -98,6 +96,6 @@ def _changeable(tenant: Tenant) -> dict[str, str | int | None]:
     return {"id": tenant.id, "time_zone": tenant.time_zone, **asdict(tenant.policy)}
 
 
-def _tenant(row: Record) -> Tenant:
+def _tenant(row: Row) -> Tenant:
     policy = Policy(**{field.name: row[field.name] for field in fields(Policy)})
     return Tenant(row["id"], row["name"], row["created_at"], policy, row["time_zone"])

@@ -15,7 +15,7 @@ from gateway.rules.keys import is_well_formed
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.secret import load_secret
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from tests.cli.conftest import NO_BOUNDS
 from tests.state.doubles import SetClock
@@ -226,7 +226,7 @@ async def test_a_running_gateway_lets_a_new_key_in_and_refuses_it_once_revoked(e
     program("create-tenant", "--name", "acme")
     config = load()
     hasher = Hasher()
-    async with Database(config.database_url) as database:
+    async with database_at(config.database_url) as database:
         store = Keys(database)
         keys = VerifiedKeys(store, store.touch, hasher, load_secret(config), SetClock())
         await keys.watch.poll()

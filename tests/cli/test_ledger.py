@@ -10,7 +10,7 @@ from attrs import evolve
 
 from gateway.accounting import LedgerEntry
 from gateway.config import load
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from tests.cli.conftest import NO_BOUNDS
 from tests.storage.samples import intent, settled
@@ -22,7 +22,7 @@ IN_BERLIN = {"day": "2026-11-24", "month": "2026-11"}
 
 def write(*entries: LedgerEntry) -> None:
     async def written() -> None:
-        async with Database(load().database_url, connections=1) as database:
+        async with database_at(load().database_url, connections=1) as database:
             await Ledger(database).write(entries)
 
     asyncio.run(written())

@@ -11,7 +11,7 @@ from gateway.config import load
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.secret import load_secret
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from tests.cli.conftest import NO_BOUNDS
 from tests.state.doubles import SetClock
@@ -264,7 +264,7 @@ async def test_a_running_gateway_sees_a_changed_policy(empty):
     made = json.loads(program("create-key", "--tenant", "acme", "--name", "a", "--json"))
     config = load()
     hasher = Hasher()
-    async with Database(config.database_url) as database:
+    async with database_at(config.database_url) as database:
         store = Keys(database)
         keys = VerifiedKeys(store, store.touch, hasher, load_secret(config), SetClock())
         await keys.watch.poll()

@@ -68,9 +68,10 @@ class Books:
         return found
 
     def _read(self) -> None:
-        entries = self.fleet.rows("SELECT * FROM ledger WHERE tenant_id = ?", self.customer.id)
+        entries = self.fleet.rows("SELECT * FROM ledger WHERE tenant_id = :id", id=self.customer.id)
         self.ledger = {entry["reservation_id"]: entry for entry in entries}
-        rows = self.fleet.rows(f"SELECT * FROM audit WHERE tenant_id = ? AND {_INFERENCE}", self.customer.id)
+        of_inference = f"SELECT * FROM audit WHERE tenant_id = :id AND {_INFERENCE}"
+        rows = self.fleet.rows(of_inference, id=self.customer.id)
         self.audit = {row["request_id"]: row for row in rows}
         assert len(self.audit) == len(rows)
 

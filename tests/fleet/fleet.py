@@ -1,7 +1,6 @@
 """Replicas over one database, one Redis and one model, and customers who ask them."""
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +12,13 @@ from gateway.accounting import Policy
 from gateway.cli.keys import make_key
 from gateway.cli.stores import Stores
 from gateway.cli.tenants import make_tenant
-from gateway.storage.database import Database, database_path
+from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import migrate
 from gateway.storage.tenants import Tenants
+from tests.databases import ask
 from tests.fleet.counted_model import CountedModel
 from tests.gateways import SECRET, Gateway
 from tests.servers import RedisServer
@@ -86,17 +86,12 @@ class Fleet:
             return Customer(tenant.id, key.id, token)
 
         async def make_all() -> list[Customer]:
-            async with Database(settings.database_url, connections=1) as database:
+            async with database_at(settings.database_url, connections=1) as database:
                 stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
                 return [await make(stores, name) for name in names]
 
         return asyncio.run(make_all())
 
-    def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+    def rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         """What the database has."""
-        database = sqlite3.connect(database_path(self.settings["DATABASE_URL"]), timeout=10)
-        database.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in database.execute(statement, values)]
-        finally:
-            database.close()
+        return ask(self.settings["DATABASE_URL"], statement, **values)

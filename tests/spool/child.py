@@ -22,6 +22,7 @@ from gateway.spool.spool import Spool
 from gateway.storage import ledger as ledger_module
 from gateway.storage.audit import AuditLog
 from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.quarantine import Quarantine
 from tests.storage.samples import audit_row, intent, settled
@@ -84,7 +85,7 @@ async def serve(directory: Path, point: str, name: str) -> None:
     adoption.ADOPT_S = 0.05  # type: ignore[misc]
     draw = random.Random(name)
     witness = os.open(directory / "witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    async with Database(f"sqlite:///{directory}/gateway.db") as database:
+    async with database_at(f"sqlite:///{directory}/gateway.db") as database:
         one = spool_at(directory, database)
         sabotage(point)
         await one.start()

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.spool.fleet import FleetSpools
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.migrations import migrate
 from gateway.storage.replicas import Replicas
 
@@ -32,7 +32,7 @@ class Process:
 async def processes(tmp_path):
     url = f"sqlite:///{tmp_path}/gateway.db"
     migrate(url)
-    async with Database(url) as database:
+    async with database_at(url) as database:
         both = [Process(Replicas(database)) for _ in range(2)]
         for process in both:
             await process.fleet.start()

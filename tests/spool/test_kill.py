@@ -14,6 +14,7 @@ from attrs import evolve
 
 from gateway.accounting import Evidence
 from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
 from gateway.storage.quarantine import Quarantine
@@ -65,7 +66,7 @@ async def audited(database: Database) -> dict[str, str]:
 async def has_forgotten_nothing(directory: Path) -> None:
     """Start once more in this process, and compare the database with what was witnessed."""
     seen = witnessed(directory)
-    async with Database(f"sqlite:///{directory}/gateway.db") as database:
+    async with database_at(f"sqlite:///{directory}/gateway.db") as database:
         one = spool_at(directory, database)
         await one.start()
         await one.stop()
@@ -146,5 +147,5 @@ async def test_an_orderly_end_needs_no_replay(directory):
     assert start(directory, "nowhere", "one").wait(30) == 0
 
     await has_forgotten_nothing(directory)
-    async with Database(f"sqlite:///{directory}/gateway.db") as database:
+    async with database_at(f"sqlite:///{directory}/gateway.db") as database:
         assert set((await audited(database)).values()) == {"served"}

@@ -13,10 +13,10 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.spool import draining
-from gateway.storage import database as database_module
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
+from gateway.storage.sqlite import database as database_module
 from tests.spool.child import spool_at
 from tests.storage.samples import audit_row, intent, settled
 
@@ -89,7 +89,7 @@ def directory(tmp_path, monkeypatch):
 async def test_a_locked_database_is_waited_for(directory):
     """H10, H18: the calls of the request path return at once, and all is written when the lock goes."""
     other = sqlite3.connect(directory / "gateway.db", isolation_level=None)
-    async with Database(f"sqlite:///{directory}/gateway.db") as database:
+    async with database_at(f"sqlite:///{directory}/gateway.db") as database:
         one = spool_at(directory, database)
         await one.start()
         other.execute("BEGIN EXCLUSIVE")
@@ -109,7 +109,7 @@ async def test_a_locked_database_is_waited_for(directory):
 async def test_a_deleted_database_costs_nothing_that_was_still_in_the_spool(directory):
     """SQLite would write on into the deleted file; the spool keeps its records until it is back."""
     path = directory / "gateway.db"
-    async with Database(f"sqlite:///{path}") as database:
+    async with database_at(f"sqlite:///{path}") as database:
         one = spool_at(directory, database)
         await one.start()
         one.settled(settled("before"))
@@ -120,7 +120,7 @@ async def test_a_deleted_database_costs_nothing_that_was_still_in_the_spool(dire
             await one.stop()
 
     os.rename(f"{path}.away", path)
-    async with Database(f"sqlite:///{path}") as database:
+    async with database_at(f"sqlite:///{path}") as database:
         again = spool_at(directory, database)
         await again.start()
         await again.stop()

@@ -6,7 +6,7 @@ from attrs import define, evolve, field
 from gateway.accounting import Evidence, LedgerEntry, Outlook, Window
 from gateway.state.local_counters import LocalCounters
 from gateway.state.upkeep import Upkeep
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
 from tests.contract.plans import JANUARY, LEASE_S, MONDAY, NOW, budget, intent, plan
@@ -32,7 +32,7 @@ class Spooled:
 async def ledger(tmp_path):
     url = f"sqlite:///{tmp_path}/gateway.db"
     migrate(url)
-    async with Database(url) as database:
+    async with database_at(url) as database:
         yield Ledger(database)
 
 

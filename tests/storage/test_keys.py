@@ -1,12 +1,12 @@
 """Keys in the database, and the revision that says whether what was read still holds."""
 
 import itertools
-import sqlite3
 
 import pytest
 from attrs import evolve, fields
 
 from gateway.accounting import Policy
+from gateway.errors import Unstorable
 from gateway.model import Tenant
 from gateway.storage.keys import Keys, Revocation
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
@@ -58,7 +58,7 @@ async def test_two_keys_never_share_a_prefix(keys):
     """A collision would let one key hide another; it is 1 in 2 × 10^14, and an error."""
     await keys.add(key(1))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Unstorable):
         await keys.add(evolve(key(2), prefix=key(1).prefix))
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.accounting import MAX_TOKENS, Evidence, LedgerEntry, Scope, Sum
 from gateway.errors import StoreUnavailable, Unstorable
-from gateway.storage.database import Database
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Difference, Ledger
 from gateway.storage.quarantine import Quarantine
+from tests.storage.plans import index_of
 from tests.storage.samples import intent, settled
 
 PERIODS = ("2026-11-23", "2026-11", "total")
@@ -180,46 +181,39 @@ async def test_a_sum_that_is_not_what_the_ledger_adds_up_to_is_told(ledger, data
 
 
 @pytest.mark.parametrize(
-    ("query", "plan"),
+    ("query", "indexes"),
     [
-        (
-            "SELECT * FROM sums WHERE tenant_id = 't1' AND period IN ('a', 'b')",
-            "SEARCH sums USING PRIMARY KEY",
-        ),
-        (
-            "SELECT * FROM ledger WHERE tenant_id = 't1' AND evidence = 'intent'",
-            "SEARCH ledger USING INDEX ledger_of_open_intents",
-        ),
-        ("SELECT * FROM ledger WHERE reservation_id = 'r1'", "SEARCH ledger USING PRIMARY KEY"),
+        ("SELECT * FROM sums WHERE tenant_id = 't1' AND period IN ('a', 'b')", {"PRIMARY", "sums_pkey"}),
+        ("SELECT * FROM ledger WHERE tenant_id = 't1' AND evidence = 'intent'", {"ledger_of_open_intents"}),
+        ("SELECT * FROM ledger WHERE reservation_id IN ('r1', 'r2')", {"PRIMARY", "ledger_pkey"}),
     ],
 )
-async def test_nothing_on_the_way_reads_the_whole_ledger(database, query, plan):
+async def test_nothing_on_the_way_reads_the_whole_ledger(database, query, indexes):
     """The cost must be the same with ten million entries."""
-    async with database.session() as connection:
-        found = await connection.fetch_all(f"EXPLAIN QUERY PLAN {query}")
-
-    assert found[0]["detail"].startswith(plan)
+    assert await index_of(database, query) in indexes
 
 
 # ── a database that is not there ─────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-async def test_a_database_file_that_went_away_is_not_written_into(ledger, database_url, replaced):
+async def test_a_database_file_that_went_away_is_not_written_into(sqlite_url, replaced):
     """SQLite would go on and report success; what it wrote would be gone with the file."""
-    await ledger.write([intent("r1")])
-    path = database_url.removeprefix("sqlite:///")
-    os.rename(path, f"{path}.old")
-    if replaced:
-        shutil.copyfile(f"{path}.old", path)
+    path = sqlite_url.removeprefix("sqlite:///")
+    async with database_at(sqlite_url) as database:
+        ledger = Ledger(database)
+        await ledger.write([intent("r1")])
+        os.rename(path, f"{path}.old")
+        if replaced:
+            shutil.copyfile(f"{path}.old", path)
 
-    with pytest.raises(StoreUnavailable):
-        await ledger.write([settled("r1")])
+        with pytest.raises(StoreUnavailable):
+            await ledger.write([settled("r1")])
 
 
 async def test_a_closed_database_is_unavailable(database_url):
     with pytest.raises(StoreUnavailable):
-        await Ledger(Database(database_url)).write([intent("r1")])
+        await Ledger(database_at(database_url)).write([intent("r1")])
 
 
 async def test_what_is_in_quarantine_is_there_once_and_as_it_was(database):
@@ -232,5 +226,5 @@ async def test_what_is_in_quarantine_is_there_once_and_as_it_was(database):
 
     async with database.session() as connection:
         (row,) = await connection.fetch_all("SELECT kind, record, reason, kept_at FROM quarantine")
-    assert tuple(row._mapping.values()) == ("ledger", record, "why", 7.5)
+    assert tuple(row) == ("ledger", record, "why", 7.5)
     assert await quarantine.count() == 1

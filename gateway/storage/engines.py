@@ -1,0 +1,33 @@
+"""Which engine it is, by DATABASE_URL: the one place that chooses."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from gateway.postgres_address import is_postgres
+from gateway.storage.database import CONNECTIONS, Database
+from gateway.storage.postgres.database import PostgresDatabase
+from gateway.storage.postgres.serving import serving as serving_on_postgres
+from gateway.storage.sqlite.database import SqliteDatabase
+from gateway.storage.sqlite.serving import serving as serving_on_sqlite
+
+
+def database_at(database_url: str, *, connections: int = CONNECTIONS) -> Database:
+    """The database, closed. What was reported as done on it survives a power cut."""
+    if is_postgres(database_url):
+        return PostgresDatabase(database_url, connections=connections)
+    return SqliteDatabase(database_url, connections=connections, synchronous="FULL")
+
+
+@asynccontextmanager
+async def serving(database_url: str, *, alone: bool, on_lost: Callable[[], None]) -> AsyncIterator[None]:
+    """Serve on the database meanwhile: with others that count together, or as one that counts `alone`.
+
+    Two that count alone would each allow the whole of every limit. Raises AnotherServes where there is one
+    already. `on_lost` is called when another one came while the database was out of reach: then stop.
+    """
+    if is_postgres(database_url):
+        async with serving_on_postgres(database_url, alone=alone, on_lost=on_lost):
+            yield
+    else:
+        with serving_on_sqlite(database_url, alone=alone):
+            yield
