@@ -22,6 +22,7 @@ from gateway.formats.chat import (
     Message,
     Tool,
 )
+from gateway.formats.ollama.schemas import folded
 from gateway.rules.prompts import IMAGE_TOKENS
 
 # As things are likely to be: English text has about four bytes to a token, and both ChatML and Llama 3 put
@@ -153,8 +154,10 @@ def _bytes_of_calls(message: Message) -> int:
 
 
 def _bytes_of_tool(tool: Tool) -> int:
+    """Ollama is sent its parameters folded, which may be longer than they were."""
     texts = _bytes_of_texts((tool.name, tool.description))
-    return _TOOL_FRAME_BYTES + texts + _bytes_of_json(tool.parameters)
+    parameters = max(map(_bytes_of_json, (tool.parameters, folded(tool.parameters))))
+    return _TOOL_FRAME_BYTES + texts + parameters
 
 
 def _bytes_of_format(form: Format | None) -> int:

@@ -24,6 +24,13 @@ from gateway.formats.sizes import runs_of, size_of
 IMAGE = Image("iVBORw0KGgo=", "image/png")
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}}
 
+REFERRING = {
+    "type": "object",
+    "properties": {name: {"$ref": "#/$defs/w"} for name in "abcdef"},
+    "$defs": {"w": WEATHER},
+}
+REFERRED = {"type": "object", "properties": dict.fromkeys("abcdef", WEATHER)}
+
 
 def chat(*messages: Message, **fields) -> ChatCall:
     return ChatCall("tiny", messages, stream=True, **fields)
@@ -71,6 +78,11 @@ def generate(prompt: str = "", **fields) -> GenerateCall:
             chat(tools=(Tool("weather", "Look out.", WEATHER),)),
             PromptSize(schema_bytes=88 + 7 + 9 + len(json.dumps(WEATHER, separators=(",", ":")))),
             id="a tool too",
+        ),
+        pytest.param(
+            chat(tools=(Tool("f", parameters=REFERRING),)),
+            PromptSize(schema_bytes=88 + 1 + len(json.dumps(REFERRED, separators=(",", ":")))),
+            id="a tool whose schema grows where it is folded",
         ),
         pytest.param(
             chat(format=Format(WEATHER)),

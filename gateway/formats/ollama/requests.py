@@ -21,6 +21,7 @@ from gateway.formats.fields import Fields
 from gateway.formats.images import read_images
 from gateway.formats.ollama.messages import read_messages, write_message
 from gateway.formats.ollama.options import read_options, write_options
+from gateway.formats.ollama.schemas import folded
 from gateway.formats.thinking import read_think
 from gateway.model import JsonObject
 
@@ -206,7 +207,7 @@ def _write_format(format: Format | None) -> JsonObject | str | None:
 
 
 def _write_tool(tool: Tool) -> JsonObject:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function = {"name": tool.name, "description": tool.description, "parameters": folded(tool.parameters)}
     return {"type": "function", "function": function}
 
 

@@ -272,6 +272,23 @@ def test_a_chat_with_everything_is_written():
     )
 
 
+def test_what_ollama_would_not_read_of_a_tool_is_said_in_its_words():
+    """Of a property with a reference it would keep nothing."""
+    parameters = {
+        "type": "object",
+        "properties": {"where": {"$ref": "#/$defs/City"}},
+        "$defs": {"City": {"type": "string", "description": "A city."}},
+    }
+    call = ChatCall("tiny", (Message("user", "Hi"),), stream=False, tools=(Tool("f", parameters=parameters),))
+
+    (tool,) = write_chat(call, "tiny").body["tools"]
+
+    assert tool["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"where": {"type": "string", "description": "A city."}},
+    }
+
+
 def test_a_plain_chat_says_little():
     """What was not given is left to the backend, save `stream`: Ollama streams by default."""
     call = ChatCall("tiny", (Message("user", "Hi"),), stream=False)
