@@ -175,6 +175,11 @@ def read_thinking(body: Fields) -> bool | str | None:
     return switches.boolean("enable_thinking") if switches else None
 
 
+def is_wish(body: Fields) -> bool:
+    """Whether a model that can't think may just answer: clients send an effort to any, but not `think`."""
+    return not body.has("think") and any(map(body.has, THINK_FIELDS))
+
+
 def write_think(think: bool | str | None) -> JsonObject:
     """An effort, and the switch that templates of Qwen's kind read; llama.cpp and vLLM know both."""
     if think is None:

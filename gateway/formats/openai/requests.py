@@ -15,6 +15,7 @@ from gateway.formats.openai.other_fields import HARMLESS, dropped, refuse_unsupp
 from gateway.formats.openai.parameters import (
     SAMPLING_FIELDS,
     THINK_FIELDS,
+    is_wish,
     read_format,
     read_sampling,
     read_thinking,
@@ -112,6 +113,7 @@ def read_chat(body: JsonObject) -> ChatCall:
         as_functions=fields.has("functions"),
         format=read_format(fields),
         think=read_thinking(fields),
+        think_if_able=is_wish(fields),
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
         include_usage=read_include_usage(fields, stream),

@@ -17,6 +17,7 @@ from gateway.formats.openai.parameters import (
     SAMPLING_FIELDS,
     THINK_FIELDS,
     format_of,
+    is_wish,
     read_sampling,
     read_thinking,
 )
@@ -112,6 +113,7 @@ def read_response(body: JsonObject) -> ResponseCall:
         format=format_of(text.object("format")) if text else None,
         # How reasoning is to be summed up changes nothing: all of it is told.
         think=read_thinking(fields),
+        think_if_able=is_wish(fields),
         top_logprobs=_read_top_logprobs(fields, include),
         keep_alive=read_keep_alive(fields),
         truncate=_read_truncation(fields),
