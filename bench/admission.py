@@ -2,7 +2,7 @@
 
     python -m bench.admission [--keys 1 1000 100000] [--rounds 4000]
 
-A tenant of each size in one store, in this process and in a real Redis; one after the other is asked for a take
+A tenant of each size in one store, in this process and in a real Redis; each in turn is asked for a take
 with every limit and budget on, and for its settlement. The sizes take turns: what disturbs one disturbs all.
 """
 
