@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -28,7 +29,7 @@ from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
 from gateway.state.secret import confirm_secret, load_secret
-from gateway.state.upkeep import Upkeep
+from gateway.state.upkeep import Chore, Upkeep, settle_all
 from gateway.storage.audit import AuditLog
 from gateway.storage.engines import database_at, serving
 from gateway.storage.keys import Keys
@@ -86,8 +87,9 @@ class Resources:
         self.counters: Counters = self._redis or LocalCounters(self.clock)
         self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)
-        # What this process counts itself can't be behind.
-        chores = (self.allowances.forget_what_is_behind,) if self._redis else ()
+        chores: list[Chore] = [partial(settle_all, self.counters, self.spool.ends_of_the_dead)]
+        if self._redis is not None:  # what this process counts itself can't be behind
+            chores.append(self.allowances.forget_what_is_behind)
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
         self.refusals = RecentRefusals()
         self.lore = PromptLore()

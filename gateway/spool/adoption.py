@@ -1,12 +1,14 @@
 """What a killed process left on this disk is drained by whoever lives beside it, or starts after it."""
 
 import asyncio
+from collections import deque
 from pathlib import Path
 from typing import Final
 
 from attrs import define, field
 from loguru import logger
 
+from gateway.accounting import LedgerEntry
 from gateway.errors import StoreUnavailable
 from gateway.spool import folders
 from gateway.spool.drainer import Drainer
@@ -26,6 +28,8 @@ class Adoption:
     _journal: Journal
     _drainer: Drainer
     _in_thread: InThread
+    ends: deque[LedgerEntry] = field(factory=deque)
+    """What requests of the dead have cost. Whoever tells the counters takes them out."""
     _adopted: list[Folder] = field(factory=list)
 
     async def for_ever(self) -> None:
@@ -75,6 +79,7 @@ class Adoption:
             logger.error(f"the leftovers in {folder.path} can't be read: {error.strerror}")
             folder.release()
             return
+        self.ends += replayed.ends
         if replayed.records:
             logger.bind(rows=replayed.records).info(
                 f"drained what a dead process left behind; {replayed.recovered} requests had no end"

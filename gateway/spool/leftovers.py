@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, evolve, frozen
 
-from gateway.accounting import Evidence, charged_in_full
+from gateway.accounting import Evidence, LedgerEntry, charged_in_full
 from gateway.model import Outcome
 from gateway.spool.drainer import BATCH_RECORDS, Batch, Drainer, Item, read_batch
 from gateway.spool.folders import Folder
@@ -28,10 +28,11 @@ class _Story:
 
 @frozen
 class Replayed:
-    """How many records there were, and how many requests had no end."""
+    """How many records there were, and how many requests had no end; `ends` are those of all others too."""
 
     records: int
     recovered: int
+    ends: tuple[LedgerEntry, ...]
 
 
 async def replay(folder: Folder, drainer: Drainer, in_thread: InThread) -> Replayed:
@@ -42,19 +43,22 @@ async def replay(folder: Folder, drainer: Drainer, in_thread: InThread) -> Repla
     replayed again, which changes nothing that was written before.
     """
     stories: dict[str, _Story] = {}
+    ends: list[LedgerEntry] = []
     records = 0
     for path in await in_thread(folder.segments):
         start = 0
         while (batch := await in_thread(_read_file, path, start)).used_bytes:
             await drainer.drain(batch, path.name)
             _note(stories, batch.items)
+            ends += _ends_in(item.record for item in batch.items)
             start += batch.used_bytes
             records += len(batch.items)
     endings = [ending for story in stories.values() for ending in _endings(story)]
     for start in range(0, len(endings), BATCH_RECORDS):
         await drainer.store([Item(encode(one), one) for one in endings[start : start + BATCH_RECORDS]])
     await in_thread(folder.remove)
-    return Replayed(records, sum(not story.is_settled for story in stories.values()))
+    ends += _ends_in(endings)
+    return Replayed(records, sum(not story.is_settled for story in stories.values()), tuple(ends))
 
 
 def _read_file(path: Path, start: int) -> Batch:
@@ -75,6 +79,10 @@ def _note(stories: dict[str, _Story], items: Iterable[Item]) -> None:
                 stories[entry.reservation_id].is_settled = True
             case Audited(row) if row.request_id in stories:
                 stories[row.request_id].is_audited = True
+
+
+def _ends_in(records: Iterable[object]) -> list[LedgerEntry]:
+    return [record.entry for record in records if isinstance(record, End)]
 
 
 def _endings(story: _Story) -> list[Record]:

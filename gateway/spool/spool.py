@@ -9,6 +9,7 @@ the same disk, the leftovers of a dead process are drained, and its open intents
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,6 +83,11 @@ class Spool:
     def dropped(self) -> int:
         """Records that neither the disk nor the memory could take."""
         return self._backlog.dropped
+
+    @property
+    def ends_of_the_dead(self) -> deque[LedgerEntry]:
+        """See `Adoption.ends`."""
+        return self._adoption.ends
 
     def intent(self, entry: LedgerEntry, row: AuditRow | None = None) -> None:
         """Note a reservation, before anything is sent for it. Raises AuditUnavailable: then send nothing.

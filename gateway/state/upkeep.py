@@ -1,6 +1,7 @@
 """What keeps ledger and counters telling the same, beside the requests."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -47,9 +48,9 @@ class Upkeep:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._period_s)
             for chore in self._chores:
                 await self._do(chore)
+            await asyncio.sleep(self._period_s)
 
     async def _do(self, chore: Chore) -> None:
         try:
@@ -81,6 +82,17 @@ class Upkeep:
         elif entry.evidence is not Evidence.EXPIRED:
             # The counters lost its end, not the ledger.
             await self._counters.settle(entry.tenant_id, entry.reservation_id, entry.tokens)
+
+
+async def settle_all(counters: Counters, ends: deque[LedgerEntry]) -> None:
+    """Tell the counters of reservations whose processes died before they could.
+
+    So their slots are free at once, and what was charged for a lease that ran out is corrected. What the
+    counters know already changes nothing. Raises StoreUnavailable: the rest of `ends` is for the next time.
+    """
+    while ends:
+        await counters.settle(ends[0].tenant_id, ends[0].reservation_id, ends[0].tokens)
+        ends.popleft()
 
 
 def _intent_of(expired: Expired) -> LedgerEntry:

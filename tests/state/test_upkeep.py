@@ -1,11 +1,13 @@
 """Leases that ran out: what they held is charged in the ledger, unless it knows better."""
 
+from collections import deque
+
 import pytest
 from attrs import define, evolve, field
 
 from gateway.accounting import Evidence, LedgerEntry, Outlook, Window
 from gateway.state.local_counters import LocalCounters
-from gateway.state.upkeep import Upkeep
+from gateway.state.upkeep import Upkeep, settle_all
 from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
@@ -72,6 +74,19 @@ async def test_the_counters_learn_of_an_end_that_they_lost(ledger: Ledger):
 
     assert spool.entries == []
     assert await used(counters) == 30
+
+
+async def test_the_counters_learn_of_ends_whose_process_died():
+    """After its leases ran out and were charged in full; those that they know already change nothing."""
+    counters = await overdue(SetClock(NOW))
+    await counters.expired()
+    end = evolve(intent("r1", 100), tokens=30, evidence=Evidence.SETTLED)
+    ends = deque([end, end])
+
+    await settle_all(counters, ends)
+
+    assert await used(counters) == 30
+    assert not ends
 
 
 async def test_an_intent_that_the_ledger_never_saw_is_written_by_what_the_counters_know(ledger: Ledger):
