@@ -327,6 +327,8 @@ class Exchange:
     # Admission
     headers: list[tuple[bytes, bytes]] = field(factory=list)
     """What a refusal tells beside its own headers."""
+    is_admitted: bool = False
+    """Its intent is in the spool, and what is known of it for the audit with that."""
     output_allowed: int | None = None
     """Tokens of output that were granted: what is sent upstream, and cut at."""
     # The endpoint and its relay

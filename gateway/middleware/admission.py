@@ -40,6 +40,7 @@ class Admission:
         taken = await self._take(exchange, exchange.plan, exchange.principal)
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
+        exchange.is_admitted = True
         told = _Told(send, exchange, taken, partial(self._end, exchange, intent))
         try:
             await self._clamp(exchange, exchange.principal, taken)

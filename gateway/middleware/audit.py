@@ -1,6 +1,6 @@
 """Audit: opens the Exchange, and records every request whose headers were read, however it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +15,11 @@ from gateway.rules.request_head import head_of, peer_of, refusal_of
 
 
 class Audit:
-    """Classify the request once, watch what is answered, and hand one row to each sink at the end."""
+    """Classify the request once, watch what is answered, and hand one row to each sink.
+
+    Before the last byte goes out, so that nobody has an answer of which a kill leaves no row; of an admitted
+    request at its very end, for its intent stands in until then.
+    """
 
     def __init__(
         self,
@@ -43,17 +47,22 @@ class Audit:
         # The server answers by this id when it has to speak for us.
         extensions: dict[str, Any] = scope.setdefault("extensions", {})
         extensions["gateway.request_id"] = exchange.request_id
+        watched = _Watched(send, exchange, self._record)
         try:
-            await self.app(scope, receive, _Watched(send, exchange))
+            await self.app(scope, receive, watched)
         except ClientLeft:
             exchange.outcome = Outcome.CLIENT_LEFT
         finally:
             # No await in here: a cancellation must not lose the row.
             if "gateway.refused_status" in extensions:
                 _refused_by_the_server(exchange, extensions["gateway.refused_status"])
-            row = row_of(exchange, self.clock.elapsed())
-            for sink in self.sinks:
-                sink.record(row)
+            if not watched.is_recorded:
+                self._record(exchange)
+
+    def _record(self, exchange: Exchange) -> None:
+        row = row_of(exchange, self.clock.elapsed())
+        for sink in self.sinks:
+            sink.record(row)
 
     def _opened(self, scope: Scope) -> Exchange:
         path: bytes = scope["raw_path"]
@@ -87,11 +96,13 @@ def _refused_by_the_server(exchange: Exchange, status: int) -> None:
 class _Watched:
     """The `send` of one request: notes status and bytes, adds the request id, raises ClientLeft."""
 
-    __slots__ = ("exchange", "send")
+    __slots__ = ("exchange", "is_recorded", "record", "send")
 
-    def __init__(self, send: Send, exchange: Exchange) -> None:
+    def __init__(self, send: Send, exchange: Exchange, record: Callable[[Exchange], None]) -> None:
         self.send = send
         self.exchange = exchange
+        self.record = record
+        self.is_recorded = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -104,6 +115,9 @@ class _Watched:
                 headers.append((b"request-id", request_id))
         elif message["type"] == "http.response.body":
             self.exchange.bytes_out += len(message.get("body", b""))
+            if not (self.exchange.is_admitted or message.get("more_body", False)):
+                self.is_recorded = True
+                self.record(self.exchange)
         try:
             await self.send(message)
         except OSError:

@@ -205,7 +205,7 @@ class Http1Connection(asyncio.Protocol):
         if self.stall_deadline <= now:
             self._abort_unless_moving()
         elif self._phase is Phase.HEAD:
-            self._say(SLOW_HEAD, "request_timeout", self.service.new_id())
+            self._say(_answer_to(SLOW_HEAD, "request_timeout", self.service.new_id()))
         else:
             self.close()
 
@@ -252,14 +252,19 @@ class Http1Connection(asyncio.Protocol):
         elif cycle.answer_begun:
             self.close()
         else:
-            self._say(flaw, "malformed_request", cycle.refused(flaw.status))
+            self._say(_answer_to(flaw, "malformed_request", cycle.refused(flaw.status)))
 
     def _refuse_unheard(self, flaw: Malformed, start_line: tuple[str, bytes] | None) -> None:
-        """Answer a request that the app knows nothing of, and tell who else wants to know."""
+        """Answer a request that the app knows nothing of, once who else wants to know was told."""
         request_id = self.service.new_id()
-        bytes_out = self._say(flaw, "malformed_request", request_id)
-        if start_line is None:
-            return  # noise, such as TLS on the plain port
+        answer = _answer_to(flaw, "malformed_request", request_id)
+        if start_line is not None:  # else it is noise, such as TLS on the plain port
+            self._tell_refused(flaw, start_line, request_id, bytes_out=len(answer.partition(b"\r\n\r\n")[2]))
+        self._say(answer)
+
+    def _tell_refused(
+        self, flaw: Malformed, start_line: tuple[str, bytes], request_id: str, bytes_out: int
+    ) -> None:
         peer = self._peers.client
         self.service.tell_refused(
             RefusedRequest(
@@ -273,14 +278,10 @@ class Http1Connection(asyncio.Protocol):
             )
         )
 
-    def _say(self, flaw: Malformed, code: str, request_id: str) -> int:
-        """Write the last answer here; the size of its body."""
-        answer = error_answer(
-            flaw.status, flaw.sentence, kind="invalid_request_error", code=code, request_id=request_id
-        )
+    def _say(self, answer: bytes) -> None:
+        """Write the last answer here."""
         self.write(answer)
         self._linger()
-        return len(answer.partition(b"\r\n\r\n")[2])
 
     def _linger(self) -> None:
         """Half-close, then read on for a while.
@@ -307,3 +308,9 @@ class Http1Connection(asyncio.Protocol):
             self._watch_stall()
         else:
             self.abort()
+
+
+def _answer_to(flaw: Malformed, code: str, request_id: str) -> bytes:
+    return error_answer(
+        flaw.status, flaw.sentence, kind="invalid_request_error", code=code, request_id=request_id
+    )

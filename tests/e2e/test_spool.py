@@ -14,15 +14,13 @@ def test_a_killed_gateway_forgets_no_answer(own_gateway: Gateway):
             for path in ("/v1/models", "/nowhere", "/api/tags", "/api/pull"):
                 answer = client.get(path)
                 answered[answer.headers["x-request-id"]] = answer.status_code
-            # On the same connection, it is answered after the others have been finished.
-            client.get("/healthz")
             assert own_gateway.process is not None
             os.kill(own_gateway.process.pid, signal.SIGKILL)
             own_gateway.wait()
         own_gateway.start()
     own_gateway.stop()
 
-    rows = {row["request_id"]: row["status"] for row in own_gateway.rows("path <> '/healthz'")}
+    rows = {row["request_id"]: row["status"] for row in own_gateway.rows()}
     assert rows == answered
     assert list((own_gateway.directory / "data" / "spool").iterdir()) == []
 

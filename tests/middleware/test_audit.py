@@ -48,6 +48,25 @@ async def test_anthropics_clients_find_the_request_id_under_their_own_name(path:
     assert answered.headers.get("request-id") == ("r1" if is_told else None)
 
 
+@pytest.mark.parametrize("is_admitted", [False, True], ids=["refused", "admitted"])
+async def test_nobody_has_an_answer_that_a_kill_would_leave_without_a_row(is_admitted: bool):
+    """Of an admitted request its intent tells, until its row does with all that came of it."""
+    sink = Rows()
+    rows_at = []
+
+    async def app(scope, receive, send):
+        exchange_of(scope).is_admitted = is_admitted
+        await answer(send, 200, b"fine")
+
+    async def send(message):
+        rows_at.append(len(sink.rows))
+
+    await audited(app, sink)(scope_of(), nobody, send)
+
+    assert rows_at == [0, 0 if is_admitted else 1]
+    assert len(sink.rows) == 1
+
+
 async def test_the_target_is_classified_once_for_all_layers():
     """What the layers below decide on is the table's verdict on the raw target."""
     seen = []
