@@ -78,11 +78,8 @@ class Gateway:
     def _is_listening(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        found = re.findall(
-            r'"message":"listening","addresses":\["([^"]+)"\]', self.log.read_text()[self._log_from :]
-        )
-        self.url = f"http://{found[-1]}" if found else ""
-        return bool(found)
+        self.url = listening_url(self.log.read_text()[self._log_from :])
+        return bool(self.url)
 
     def make_first_key(self) -> str:
         self.json("migrate")
@@ -137,6 +134,12 @@ class Gateway:
     def client(self) -> httpx.Client:
         """A plain HTTP client with the key."""
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=30, trust_env=False)
+
+
+def listening_url(log: str) -> str:
+    """Where the gateway that wrote this log listens; nothing as long as it does not."""
+    found = re.findall(r'"message":"listening","addresses":\["([^"]+)"\]', log)
+    return f"http://{found[-1]}" if found else ""
 
 
 @pytest.fixture(scope="session")

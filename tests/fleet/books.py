@@ -40,13 +40,28 @@ class Books:
     def close(self, within_s: float = 15.0) -> float:
         """Wait until all is at rest and equal; how many seconds it took. Then compare each request."""
         began = time.monotonic()
-        while differences := self._differences():
-            assert time.monotonic() - began < within_s, differences
-            time.sleep(0.1)
+        differences = self.rest(within_s)
+        assert not differences, differences
         took_s = time.monotonic() - began
+        self.compare()
+        return took_s
+
+    def compare(self) -> None:
+        """Each request by itself: what it cost by what it did, and what is audited by what its caller saw."""
         self._compare_costs()
         self._compare_answers()
-        return took_s
+
+    def rest(self, within_s: float) -> list[str]:
+        """Wait until all is at rest and equal, and tell what is not in the end."""
+        until = time.monotonic() + within_s
+        while (differences := self._differences()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return differences
+
+    def slots(self, url: str) -> int:
+        """How many requests run, by the counters; of a customer who is limited in that."""
+        rows = self.standing(url)["limits"]
+        return sum(row["used"] for row in rows if row["window"] == "concurrent")
 
     def standing(self, url: str) -> dict[str, Any]:
         """GET /v1/usage at one replica: the counters' book."""

@@ -11,11 +11,18 @@ from typing import Any, Final, Self
 import aiohttp
 from attrs import define, field
 
+from gateway.accounting import PromptSize
+from gateway.rules.plans import MIN_OUTPUT_TOKENS
+from gateway.rules.prompts import prompt_bound
 from tests.fleet.counted_model import MODEL, Order
 
 # (surface, is it a stream)
 WAYS: Final = (("ollama", True), ("openai", False), ("ollama", False), ("openai", True))
 Way = tuple[str, bool]
+
+# Asks for as much as there is; and the least that it has to reserve: of less than that, nothing can be used.
+GREEDY: Final = Order(tokens=32_000)
+LEAST: Final = prompt_bound(PromptSize(len(GREEDY.prompt), messages=1), context=None) + MIN_OUTPUT_TOKENS
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=90)
 # Whoever is told to try again does, but not in a tight loop.
@@ -98,6 +105,24 @@ def _note(told: Told, line: bytes) -> None:
         told.tokens, told.is_complete = frame["prompt_eval_count"] + frame["eval_count"], True
 
 
+async def spend_all(session: aiohttp.ClientSession, urls: Sequence[str], key: str) -> list[Told]:
+    """One greedy request after the other, in turn over replicas, until one is refused."""
+    told: list[Told] = []
+    while not told or told[-1].status == 200:
+        told.append(await ask(session, urls[len(told) % len(urls)], key, GREEDY, ("ollama", False)))
+    return told
+
+
+def spend(urls: Sequence[str], key: str) -> list[Told]:
+    """As `spend_all`, for those without an event loop."""
+
+    async def with_session() -> list[Told]:
+        async with aiohttp.ClientSession() as session:
+            return await spend_all(session, urls, key)
+
+    return asyncio.run(with_session())
+
+
 @define
 class Load:
     """Callers in a thread, each asking one request after the other in turn over replicas and ways."""
@@ -106,6 +131,8 @@ class Load:
     key: str
     order: Order
     callers: int = 12
+    once: bool = False
+    """Each asks one time only."""
     told: list[Told] = field(factory=list)
     """All that was asked, also what still runs."""
     _stopping: threading.Event = field(factory=threading.Event)
@@ -133,7 +160,7 @@ class Load:
 
     async def _call(self, session: aiohttp.ClientSession, caller: int) -> None:
         for number in count(caller):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or (self.once and number > caller):
                 return
             told = Told(self.urls[number % len(self.urls)], WAYS[number // 2 % len(WAYS)], time.monotonic())
             self.told.append(told)

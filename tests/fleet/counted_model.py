@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from attrs import asdict, define, evolve, field, frozen
 
-from tests.doubles import HEAD_OF_STREAM, TAGS, SocketServer, chat_frame, chunk, head_of, read_request
+from tests.doubles import TAGS, SocketServer, chat_frame, chunk, head_of, read_request
 
 MODEL: Final = "double:latest"
+
+_STREAM: Final = {"Transfer-Encoding": "chunked", "Content-Type": "application/x-ndjson"}
 
 
 @frozen
@@ -24,6 +26,8 @@ class Order:
     """Before each of them."""
     hold: int | None = None
     """After so many it says nothing more, until its caller has gone; -1: not even that it answers."""
+    label: str = ""
+    """By which a test finds what was done, where it does not know the id."""
 
     @property
     def prompt(self) -> str:
@@ -34,6 +38,7 @@ class Order:
 class Work:
     """What the model did for one request. `tokens` are those that it wrote to the socket."""
 
+    label: str
     prompt_tokens: int
     tokens: int = 0
     is_held: bool = False
@@ -53,13 +58,21 @@ class CountedModel(SocketServer):
         work = self.works.get(request_id)
         return work.prompt_tokens + work.tokens if work else 0
 
+    def labelled(self, label: str) -> list[Work]:
+        return [work for work in list(self.works.values()) if work.label == label]
+
+    def holds(self, label: str) -> bool:
+        return any(work.is_held for work in self.labelled(label))
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = await read_request(reader)
             if request.target == "/api/chat":
                 await self._chat(request.headers["x-request-id"], request.json(), reader, writer)
-            else:
+            elif request.target == "/api/tags":
                 writer.write(_whole(TAGS))
+            else:
+                writer.write(_whole({"error": "not found"}, 404))
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -74,10 +87,10 @@ class CountedModel(SocketServer):
         order = evolve(order, tokens=min(order.tokens, body["options"]["num_predict"]))
         if request_id in self.works:
             self.repeated.append(request_id)
-        work = self.works[request_id] = Work(prompt_tokens=1 + len(prompt) // 3)
+        work = self.works[request_id] = Work(order.label, prompt_tokens=1 + len(prompt) // 3)
         is_stream = body["stream"] and order.hold != -1
         if is_stream:
-            writer.write(HEAD_OF_STREAM)
+            writer.write(head_of(200, _STREAM))
         while work.tokens < order.tokens or order.hold is not None:
             if order.hold is not None and work.tokens >= order.hold:
                 work.is_held = True
@@ -100,7 +113,7 @@ class CountedModel(SocketServer):
         writer.write(chunk(end) + b"0\r\n\r\n" if is_stream else _whole(end))
 
 
-def _whole(body: object) -> bytes:
+def _whole(body: object, status: int = 200) -> bytes:
     data = json.dumps(body).encode()
     fields = {"Content-Length": str(len(data)), "Content-Type": "application/json"}
-    return head_of(200, fields) + data
+    return head_of(status, fields) + data

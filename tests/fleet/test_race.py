@@ -5,11 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from gateway.accounting import Policy, PromptSize
-from gateway.rules.plans import MIN_OUTPUT_TOKENS
-from gateway.rules.prompts import prompt_bound
+from gateway.accounting import Policy
 from tests.fleet.books import Books
-from tests.fleet.callers import WAYS, Told, ask, at_once
+from tests.fleet.callers import LEAST, WAYS, Told, ask, at_once, spend_all
 from tests.fleet.counted_model import Order
 from tests.fleet.fleet import Customer, Fleet
 from tests.fuzz.seeds import examples
@@ -17,20 +15,12 @@ from tests.fuzz.seeds import examples
 CALLERS = 64
 ROUNDS = 10
 
-# What follows the race asks for as much as there is.
-GREEDY = Order(tokens=1_000)
-# The least that it has to reserve: with less than this left, no more can be used.
-LEAST = prompt_bound(PromptSize(len(GREEDY.prompt), messages=1), context=None) + MIN_OUTPUT_TOKENS
-
 
 async def _race(fleet: Fleet, customer: Customer, orders: list[Order]) -> list[Told]:
     """All at once; then one after the other, until nobody is let in any more."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         told = await at_once(session, fleet.urls, customer.key, orders)
-        while told[-1].status == 200 or len(told) == len(orders):
-            url = fleet.urls[len(told) % len(fleet.urls)]
-            told.append(await ask(session, url, customer.key, GREEDY))
-    return told
+        return told + await spend_all(session, fleet.urls, customer.key)
 
 
 @pytest.mark.parametrize("left", [1_000, 10_000])
