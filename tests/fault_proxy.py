@@ -2,6 +2,9 @@
 
 import asyncio
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from attrs import define, field
@@ -70,3 +73,23 @@ class FaultProxy:
                 continue
             writer.write(data)
             await writer.drain()
+
+
+@contextmanager
+def in_thread(proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """The proxy at work in an event loop of its own, for tests that have none."""
+    ready, stop = threading.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with proxy:
+            ready.set()
+            await stop.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(work()))
+    thread.start()
+    assert ready.wait(5)
+    yield proxy
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()

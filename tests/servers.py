@@ -87,7 +87,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}"
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        """As `url`, through a proxy on this port."""
+        return f"redis://:{self.password}@127.0.0.1:{port}"
 
     @property
     def address(self) -> str:
