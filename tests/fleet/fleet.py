@@ -21,7 +21,6 @@ from gateway.storage.tenants import Tenants
 from tests.databases import ask
 from tests.fleet.counted_model import CountedModel
 from tests.gateways import SECRET, Gateway
-from tests.servers import RedisServer
 
 
 @frozen
@@ -39,20 +38,21 @@ class Fleet:
 
     directory: Path
     model: CountedModel
-    redis: RedisServer
+    database_url: str
+    redis_url: str
     settings: dict[str, str] = field(factory=dict)
     """Beside those that replicas have to share."""
     replicas: list[Gateway] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.settings = {
-            "DATABASE_URL": f"sqlite:///{self.directory}/gateway.db",
-            "REDIS_URL": self.redis.url,
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
             "GATEWAY_SECRET": SECRET,
             "OLLAMA_BACKENDS": f"counted={self.model.url}",
             **self.settings,
         }
-        migrate(self.settings["DATABASE_URL"])
+        migrate(self.database_url)
 
     def __enter__(self) -> Self:
         return self
@@ -94,4 +94,4 @@ class Fleet:
 
     def rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         """What the database has."""
-        return ask(self.settings["DATABASE_URL"], statement, **values)
+        return ask(self.database_url, statement, **values)

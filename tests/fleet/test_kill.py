@@ -195,7 +195,7 @@ def _watch_slots(fleet: Fleet, waiting: list[Death]) -> None:
 
 
 def _is_charged(fleet: Fleet, death: Death) -> bool:
-    rows = fleet.rows("SELECT evidence FROM ledger WHERE tenant_id = ?", death.customer.id)
+    rows = fleet.rows("SELECT evidence FROM ledger WHERE tenant_id = :id", id=death.customer.id)
     return bool(rows) and all(row["evidence"] == "expired" for row in rows)
 
 

@@ -46,11 +46,14 @@ def proxy(redis: RedisServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def fleet(
-    tmp_path_factory: pytest.TempPathFactory, model: CountedModel, redis: RedisServer, proxy: FaultProxy
+    tmp_path_factory: pytest.TempPathFactory,
+    model: CountedModel,
+    database_url: str,
+    redis: RedisServer,
+    proxy: FaultProxy,
 ) -> Iterator[Fleet]:
     """With a proxy before Redis."""
-    through_proxy = {"REDIS_URL": redis.url_at(proxy.port)}
-    with Fleet(tmp_path_factory.mktemp("fleet"), model, redis, through_proxy) as fleet:
+    with Fleet(tmp_path_factory.mktemp("fleet"), model, database_url, redis.url_at(proxy.port)) as fleet:
         yield fleet.start("one", "two")
 
 

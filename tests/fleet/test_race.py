@@ -13,7 +13,16 @@ from tests.fleet.fleet import Customer, Fleet
 from tests.fuzz.seeds import examples
 
 CALLERS = 64
-ROUNDS = 10
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module", params=["postgres", "sqlite"])
+def database_url(
+    request: pytest.FixtureRequest, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The ledger is the same in both."""
+    folder = tmp_path_factory.mktemp("database")
+    return postgres_url if request.param == "postgres" else f"sqlite:///{folder}/gateway.db"
 
 
 async def _race(fleet: Fleet, customer: Customer, orders: list[Order]) -> list[Told]:
