@@ -31,9 +31,12 @@ _REASONS: Final = {
     "content_filter": "refusal",
 }
 
-# How blocks begin, and what their deltas are called.
+# How blocks begin, how their deltas do, and what is in these.
 _TEXT: Final = {"type": "text", "text": ""}
 _THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
+_DELTA_HEAD: Final = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
+)
 _DELTAS: Final = {
     "text": (b"text_delta", b"text"),
     "thinking": (b"thinking_delta", b"thinking"),
@@ -107,12 +110,7 @@ class ChatWriter:
     def _begin(self, block: JsonObject) -> bytes:
         before = self._message_start() + self._end()
         self._open = block["type"]
-        self._delta_head = b"".join(
-            (
-                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,' % self._index,
-                b'"delta":{"type":"%b","%b":' % _DELTAS[self._open],
-            )
-        )
+        self._delta_head = _DELTA_HEAD % (self._index, *_DELTAS[self._open])
         return before + _event("content_block_start", index=self._index, content_block=block)
 
     def _delta(self, text: str) -> bytes:
