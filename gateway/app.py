@@ -18,7 +18,6 @@ from gateway.middleware.mutation_block import MutationBlock
 from gateway.middleware.renewal import Renewal
 from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
-from gateway.middleware.tokenizers import Tokenizers
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
@@ -34,6 +33,7 @@ def build(resources: Resources) -> Starlette:
         readiness=resources,
         allowances=resources.allowances,
         refusals=resources.refusals,
+        tokenizers=resources.tokenizers,
     )
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.
@@ -95,6 +95,6 @@ def pipeline(resources: Resources) -> list[Middleware]:
             Admission,
             allowances=resources.allowances,
             settler=resources.settler,
-            counting=Counting(Tokenizers(resources.clock), resources.lore, resources.clock),
+            counting=Counting(resources.tokenizers, resources.lore, resources.clock),
         ),
     ]

@@ -15,6 +15,7 @@ from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
 from gateway.middleware.settler import LEASE_S, Settler
+from gateway.middleware.tokenizers import Tokenizers
 from gateway.ports import Counters
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
@@ -93,6 +94,7 @@ class Resources:
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
         self.refusals = RecentRefusals()
         self.lore = PromptLore()
+        self.tokenizers = Tokenizers(self.clock)
         self.sinks = (self.spool, RequestLog(), self.refusals)
 
     @asynccontextmanager

@@ -19,6 +19,7 @@ from gateway.formats.sizes import likely_tokens
 from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
 from gateway.middleware.context import JSON, Header, answer, exchange_of
 from gateway.middleware.intake import worked_on
+from gateway.middleware.tokenizers import Tokenizers
 from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, ModelCard, Operation, Route
 from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
@@ -64,6 +65,7 @@ class Endpoint:
         readiness: Readiness,
         allowances: Allowances,
         refusals: RefusalLog,
+        tokenizers: Tokenizers,
     ) -> None:
         self._catalogue = catalogue
         self._clock = clock
@@ -71,6 +73,7 @@ class Endpoint:
         self._readiness = readiness
         self._allowances = allowances
         self._refusals = refusals
+        self._tokenizers = tokenizers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -156,8 +159,15 @@ class Endpoint:
         return Known(orjson.dumps(document))
 
     async def _count(self, exchange: Exchange) -> Known:
-        """About how many tokens a prompt has: an estimate, and told as one."""
-        estimate = await worked_on(exchange.bytes_in, likely_tokens, exchange.call)
+        """How many tokens a prompt has: by its backend's tokenizer, else an estimate that is told as one."""
+        call, (backend, card) = exchange.call, exchange.target
+        # How many tokens an image comes to is nothing that a tokenizer knows.
+        if card.engine is not None and not any(message.images for message in call.messages):
+            exchange.backend = backend.name
+            counted = await self._tokenizers.count(exchange, card.engine)
+            if counted is not None and counted > 0:
+                return Known(anthropic.write_count(counted))
+        estimate = await worked_on(exchange.bytes_in, likely_tokens, call)
         return Known(anthropic.write_count(estimate), headers=((_ESTIMATED, b"input_tokens"),))
 
     async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:

@@ -22,6 +22,7 @@ WEATHER: Any = {
     "input_schema": WEATHER_TOOL["function"]["parameters"],  # type: ignore[index]
 }
 ASKED: dict[str, Any] = {"model": "greeting", "max_tokens": 100, "messages": HELLO}
+IMAGE: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
@@ -44,7 +45,7 @@ def client(gateway: Gateway) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Double]]:
     """A client of a gateway whose one backend plays vLLM, and that backend."""
-    with Double({"/v1/models": answer(200, {"data": [{"id": "qwen", "object": "model"}]})}) as double:
+    with Double({"/v1/models": answer(200, {"data": [{"id": "qwen", "owned_by": "vllm"}]})}) as double:
         backends = f"vllm={double.url};kind=openai"
         one = Gateway(tmp_path_factory.mktemp("over vllm"), OLLAMA_BACKENDS=backends)
         key = one.make_first_key()
@@ -123,6 +124,26 @@ def test_a_tool_call_goes_round(client: Any, is_stream: bool):
     assert (call.name, call.input) == ("get_weather", {"city": "Paris"})
     assert call.id
     assert (last.stop_reason, last.content[0].text) == ("end_turn", GREETING.tool_answer)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"system": "Be brief."}, id="a system prompt"),
+        pytest.param({"tools": [WEATHER], "tool_choice": {"type": "auto"}}, id="tools"),
+        pytest.param({"messages": [*HELLO, {"role": "assistant", "content": "Well,"}]}, id="an answer begun"),
+    ],
+)
+def test_the_count_of_a_prompt_is_what_its_answer_is_charged(client: Any, more: dict[str, Any]):
+    """To the token: the engine that answers is the one that counts."""
+    asked = ASKED | more
+
+    told = client.messages.with_raw_response.count_tokens(
+        **{name: value for name, value in asked.items() if name != "max_tokens"}
+    )
+
+    assert told.parse().input_tokens == client.messages.create(**asked).usage.input_tokens
+    assert "x-gateway-estimated" not in told.headers
 
 
 def test_the_key_may_come_as_x_api_key_and_only_once(gateway: Gateway):
@@ -222,7 +243,6 @@ def test_ollama_is_asked_in_its_own_words(client: Any, double: Double):
     """Images, a failed tool, thinking and a format arrive; what it thinks comes back as a block."""
     thought = chat_frame(message={"role": "assistant", "content": "", "thinking": "a pixel"})
     double.scripts["/api/chat"] = stream(thought, chat_frame("Red."), chat_frame(done=True))
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
     call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": 1}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "blind", "is_error": True}
 
@@ -231,7 +251,7 @@ def test_ollama_is_asked_in_its_own_words(client: Any, double: Double):
         max_tokens=50,
         system="Be brief.",
         messages=[
-            {"role": "user", "content": [image, {"type": "text", "text": "What?"}]},
+            {"role": "user", "content": [IMAGE, {"type": "text", "text": "What?"}]},
             {"role": "assistant", "content": [call]},
             {"role": "user", "content": [result]},
         ],
@@ -343,6 +363,27 @@ def test_vllm_is_asked_in_its_own_words(vllm: tuple[Any, Double], is_stream: boo
     assert (message.usage.input_tokens, message.usage.output_tokens) == (7, 3)
 
 
+def test_vllm_counts_by_its_tokenizer_but_no_images(vllm: tuple[Any, Double]):
+    """A count that is no true one is told as an estimate, and so is one for want of any."""
+    client, double = vllm
+    double.scripts["/tokenize"] = answer(200, {"count": 7, "max_model_len": 4096, "tokens": [1] * 7})
+    asked = {"model": "qwen", "messages": HELLO, "tools": [WEATHER], "system": "Be brief."}
+
+    counted = client.messages.with_raw_response.count_tokens(**asked)
+    sent = double.inference[-1].json()
+    seen = client.messages.with_raw_response.count_tokens(
+        model="qwen", messages=[{"role": "user", "content": [IMAGE]}]
+    )
+    double.scripts["/tokenize"] = answer(500, {"error": "out of memory"})
+    broken = client.messages.with_raw_response.count_tokens(**asked)
+
+    assert (counted.parse().input_tokens, counted.headers.get("x-gateway-estimated")) == (7, None)
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert sent["tools"] == [WEATHER_TOOL]
+    assert [one.headers["x-gateway-estimated"] for one in (seen, broken)] == ["input_tokens"] * 2
+    assert seen.parse().input_tokens > 1000
+
+
 def test_a_refusal_of_a_filter_is_told(vllm: tuple[Any, Double]):
     client, double = vllm
     double.scripts["/v1/chat/completions"] = sse(choice({"content": "I"}), choice({}, "content_filter"))
@@ -355,9 +396,8 @@ def test_a_refusal_of_a_filter_is_told(vllm: tuple[Any, Double]):
 def test_vllm_too_gets_images(vllm: tuple[Any, Double]):
     client, double = vllm
     double.scripts["/v1/chat/completions"] = sse(choice({"content": "Red."}, "stop"))
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 
-    client.messages.create(model="qwen", max_tokens=5, messages=[{"role": "user", "content": [image]}])
+    client.messages.create(model="qwen", max_tokens=5, messages=[{"role": "user", "content": [IMAGE]}])
 
     (message,) = double.inference[-1].json()["messages"]
     assert message["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}]
