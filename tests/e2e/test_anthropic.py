@@ -10,7 +10,7 @@ import pytest
 
 from gateway.demo.engine import Engine
 from gateway.demo.scripts import GREETING
-from tests.doubles import HEAD_OF_STREAM, Double, Script, answer, chat_frame, chunk, raw, stream
+from tests.doubles import Double, Script, answer, chat_frame, raw, stream
 from tests.engines import WEATHER_TOOL, busy_slots, wait_until
 from tests.formats.samples import PNG
 from tests.gateways import Gateway
@@ -293,7 +293,7 @@ def test_what_is_not_done_is_told_in_a_header(client: Any, double: Double):
 
 def test_a_broken_stream_never_looks_complete(gateway: Gateway, client: Any, double: Double):
     """The client raises, after what came before it."""
-    double.scripts["/api/chat"] = raw(HEAD_OF_STREAM + chunk(chat_frame("Hello")) + b"ff\r\n{")
+    double.scripts["/api/chat"] = stream(chat_frame("Hello"))
     seen: list[str] = []
 
     events = client.messages.create(**ASKED | {"model": "double", "stream": True})
