@@ -349,6 +349,7 @@ class Exchange:
     status: int | None = None
     bytes_out: int = 0
     outcome: Outcome | None = None
+    is_recorded: bool = False
 
 
 @frozen

@@ -1,6 +1,7 @@
 """Audit: opens the Exchange, and records every request whose headers were read, however it ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,22 +45,29 @@ class Audit:
             return
         exchange = self._opened(scope)
         open_exchange(scope, exchange)
-        # The server answers by this id when it has to speak for us.
+        # The server answers by this id when it has to speak for us, and calls before an answer's last bytes.
         extensions: dict[str, Any] = scope.setdefault("extensions", {})
         extensions["gateway.request_id"] = exchange.request_id
-        watched = _Watched(send, exchange, self._record)
+        extensions["gateway.before_end"] = partial(self._before_end, exchange, extensions)
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, _Watched(send, exchange))
         except ClientLeft:
             exchange.outcome = Outcome.CLIENT_LEFT
         finally:
             # No await in here: a cancellation must not lose the row.
-            if "gateway.refused_status" in extensions:
-                _refused_by_the_server(exchange, extensions["gateway.refused_status"])
-            if not watched.is_recorded:
-                self._record(exchange)
+            self._record(exchange, extensions)
 
-    def _record(self, exchange: Exchange) -> None:
+    def _before_end(self, exchange: Exchange, extensions: dict[str, Any]) -> None:
+        if not exchange.is_admitted:
+            self._record(exchange, extensions)
+
+    def _record(self, exchange: Exchange, extensions: dict[str, Any]) -> None:
+        """Once."""
+        if exchange.is_recorded:
+            return
+        exchange.is_recorded = True
+        if "gateway.refused_status" in extensions:
+            _refused_by_the_server(exchange, extensions["gateway.refused_status"])
         row = row_of(exchange, self.clock.elapsed())
         for sink in self.sinks:
             sink.record(row)
@@ -96,13 +104,11 @@ def _refused_by_the_server(exchange: Exchange, status: int) -> None:
 class _Watched:
     """The `send` of one request: notes status and bytes, adds the request id, raises ClientLeft."""
 
-    __slots__ = ("exchange", "is_recorded", "record", "send")
+    __slots__ = ("exchange", "send")
 
-    def __init__(self, send: Send, exchange: Exchange, record: Callable[[Exchange], None]) -> None:
+    def __init__(self, send: Send, exchange: Exchange) -> None:
         self.send = send
         self.exchange = exchange
-        self.record = record
-        self.is_recorded = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -115,9 +121,6 @@ class _Watched:
                 headers.append((b"request-id", request_id))
         elif message["type"] == "http.response.body":
             self.exchange.bytes_out += len(message.get("body", b""))
-            if not (self.exchange.is_admitted or message.get("more_body", False)):
-                self.is_recorded = True
-                self.record(self.exchange)
         try:
             await self.send(message)
         except OSError:

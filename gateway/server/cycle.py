@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.server.asgi import Message, Scope
@@ -102,8 +103,9 @@ class RequestCycle:
         self.wire.changed()
 
     def refused(self, status: int) -> str:
-        """Its body broke, and the connection answers `status` in the app's stead; the id for that answer."""
+        """Its body broke, and the connection will answer `status` in the app's stead; the id for that."""
         self.scope["extensions"]["gateway.refused_status"] = status
+        self._tell_end()
         return self._request_id()
 
     def leave(self) -> None:
@@ -179,6 +181,12 @@ class RequestCycle:
         given: str | None = self.scope["extensions"].get("gateway.request_id")
         return given or self.wire.service.new_id()
 
+    def _tell_end(self) -> None:
+        """Call what the app has left to be called before the last bytes of an answer are written."""
+        before_end: Callable[[], None] | None = self.scope["extensions"].get("gateway.before_end")
+        if before_end is not None:
+            before_end()
+
     def _tell_to_continue(self) -> None:
         self._wants_continue = False
         if not (self.left or self._answered or self.body_ended or self._pieces):
@@ -215,6 +223,8 @@ class RequestCycle:
         if head is None or self._answered:
             raise BadAnswer("a body needs a head before it and nothing after its end")
         data = self._framed(head, piece, more)
+        if not more:
+            self._tell_end()
         if not self._on_the_wire:
             self._on_the_wire = True
             data = head.data + data

@@ -53,18 +53,41 @@ async def test_nobody_has_an_answer_that_a_kill_would_leave_without_a_row(is_adm
     """Of an admitted request its intent tells, until its row does with all that came of it."""
     sink = Rows()
     rows_at = []
+    scope = scope_of()
 
     async def app(scope, receive, send):
         exchange_of(scope).is_admitted = is_admitted
         await answer(send, 200, b"fine")
+        raise ClientLeft
 
     async def send(message):
+        if message["type"] == "http.response.body":
+            scope["extensions"]["gateway.before_end"]()  # as our server does
+            rows_at.append(len(sink.rows))
+
+    await audited(app, sink)(scope, nobody, send)
+
+    assert rows_at == [0 if is_admitted else 1]
+    (row,) = sink.rows
+    assert (row.status, row.bytes_out) == (200, 4)
+    assert row.outcome == (Outcome.CLIENT_LEFT if is_admitted else Outcome.SERVED)
+
+
+async def test_what_the_server_refuses_is_recorded_before_it_says_so():
+    """The body broke under way: the app is told that the client left, and the client is told 400."""
+    sink = Rows()
+    rows_at = []
+
+    async def app(scope, receive, send):
+        scope["extensions"]["gateway.refused_status"] = 400
+        scope["extensions"]["gateway.before_end"]()
         rows_at.append(len(sink.rows))
+        raise ClientLeft
 
-    await audited(app, sink)(scope_of(), nobody, send)
+    await audited(app, sink)(scope_of("POST", "/api/chat"), nobody, nobody)
 
-    assert rows_at == [0, 0 if is_admitted else 1]
-    assert len(sink.rows) == 1
+    assert rows_at == [1]
+    assert [(row.status, row.outcome) for row in sink.rows] == [(400, Outcome.REFUSED)]
 
 
 async def test_the_target_is_classified_once_for_all_layers():

@@ -61,6 +61,52 @@ def test_the_head_waits_for_the_first_piece(serving):
     assert client.answer()[2] == b""
 
 
+def test_the_app_is_called_before_the_end_of_its_answer_goes_out(serving):
+    """What must be done before the client can know is done then."""
+    called, go_on = threading.Event(), threading.Event()
+
+    def before_end():
+        called.set()
+        go_on.wait(5)
+
+    async def app(scope, receive, send):
+        scope["extensions"]["gateway.before_end"] = before_end
+        await sends(start(), piece(b"a"), piece(b"b", more=False))(scope, receive, send)
+
+    client = serving(app).connect().send(GET)
+    client.until(b"\r\na\r\n")
+    assert happens(called)
+    client.sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.more()
+    client.sock.settimeout(5)
+    go_on.set()
+
+    assert client.rest_of_chunks() == 1
+
+
+def test_an_end_that_nobody_hears_is_not_announced(serving):
+    called, ended = [], threading.Event()
+
+    async def app(scope, receive, send):
+        scope["extensions"]["gateway.before_end"] = lambda: called.append("before_end")
+        await send(start())
+        await send(piece(b"a"))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        try:
+            await send(piece(b"b", more=False))
+        except OSError:
+            ended.set()
+
+    client = serving(app).connect().send(GET)
+    client.until(b"\r\na\r\n")
+    client.leave()
+
+    assert happens(ended)
+    assert called == []
+
+
 def test_an_answer_without_length_is_chunked(serving):
     client = serving(sends(start(), piece(b"hello "), piece(b""), piece(b"world", more=False))).connect()
 

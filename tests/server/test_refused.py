@@ -124,13 +124,14 @@ def test_a_head_that_never_ends_is_no_request(serving):
 
 
 def test_what_breaks_in_the_app_is_told_to_the_app(serving):
-    """It has the request, and learns what was answered for it, under the id that it chose."""
+    """It has the request, and learns what is answered for it, under its id, before that goes out."""
     told: list[RefusedRequest] = []
-    scopes = []
+    before_end = []
 
     async def app(scope, receive, send):
-        scopes.append(scope)
-        scope["extensions"]["gateway.request_id"] = "req_of_the_app"
+        extensions = scope["extensions"]
+        extensions["gateway.request_id"] = "req_of_the_app"
+        extensions["gateway.before_end"] = lambda: before_end.append(extensions["gateway.refused_status"])
         while (await receive())["type"] != "http.disconnect":
             pass
 
@@ -140,7 +141,7 @@ def test_what_breaks_in_the_app_is_told_to_the_app(serving):
     status, fields, _ = client.send(b"nonsense\r\n").answer()
 
     assert (status, fields[b"x-request-id"]) == (400, b"req_of_the_app")
-    assert scopes[0]["extensions"]["gateway.refused_status"] == 400
+    assert before_end == [400]
     assert told == []
 
 
