@@ -46,13 +46,13 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 @contextlib.contextmanager
-def working(sentence: str) -> Iterator[None]:
-    """Show on standard error that work goes on, where somebody may be watching."""
+def working(sentence: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that work goes on, where somebody may be watching; call it to say how far."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
-    with Console(stderr=True).status(sentence):
-        yield
+    with Console(stderr=True).status(sentence) as status:
+        yield status.update
 
 
 def iso(moment: float | None) -> str | None:

@@ -79,6 +79,10 @@ def told(holder: Holder) -> str:
     return f"the key '{holder.name}' ({holder.prefix}) of the tenant '{holder.tenant.name}'"
 
 
+def tenant_of(holder: Holder) -> Tenant:
+    return holder if isinstance(holder, Tenant) else holder.tenant
+
+
 def what_applies(holder: Holder, field: str) -> tuple[int | None, str | None]:
     """The number that bounds a holder, and whose it is: "own", "inherited", "tenant", or None for no bound.
 
@@ -160,7 +164,11 @@ def settings_of(holder: Holder) -> dict[str, Any]:
     return {**time_zone, **asdict(holder.policy)}
 
 
-def changed(before: Holder, after: Holder) -> dict[str, dict[str, Any]]:
+Differences = dict[str, dict[str, Any]]
+"""By field, `before` and `after`."""
+
+
+def changed(before: Holder, after: Holder) -> Differences:
     """By field what was before and is now, of those that differ."""
     was, now = settings_of(before), settings_of(after)
     return {field: {"before": was[field], "after": now[field]} for field in now if was[field] != now[field]}

@@ -1,21 +1,34 @@
 """The stores that a command works on, opened for it and closed after it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Self, TypeVar
 
 from attrs import frozen
 
 from gateway import config
 from gateway.config import Config
+from gateway.errors import LimitsUnavailable
+from gateway.redis_address import RedisAddress
+from gateway.resources import SystemClock
+from gateway.state.redis_client import RedisClient
+from gateway.state.redis_counters import RedisCounters
+from gateway.storage.database import Database
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import refuse_pending
+from gateway.storage.refusals import RedisUnusable
+from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 
 _T = TypeVar("_T")
+
+# No request waits for a command, but somebody does: more patience than on the hot path, less than at a start.
+_REDIS_DEADLINE_S: Final = 1.0
+_REDIS_OPENING_S: Final = 2.0
 
 
 @frozen
@@ -25,6 +38,18 @@ class Stores:
     keys: Keys
     meta: Meta
     ledger: Ledger
+    replicas: Replicas
+
+    @classmethod
+    def on(cls, database: Database, settings: Config) -> Self:
+        return cls(
+            settings,
+            Tenants(database),
+            Keys(database),
+            Meta(database),
+            Ledger(database),
+            Replicas(database),
+        )
 
 
 def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
@@ -39,5 +64,15 @@ def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
 
 async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> _T:
     async with database_at(settings.database_url, connections=1) as database:
-        stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
-        return await work(stores)
+        return await work(Stores.on(database, settings))
+
+
+@asynccontextmanager
+async def shared_counters(address: RedisAddress) -> AsyncIterator[RedisCounters]:
+    """What the gateways of a fleet count together. Raises RedisUnusable, also when Redis falls silent."""
+    try:
+        client = RedisClient(address, deadline_s=_REDIS_DEADLINE_S, opening_s=_REDIS_OPENING_S)
+        async with RedisCounters(client, SystemClock()).opened() as counters:
+            yield counters
+    except LimitsUnavailable as error:
+        raise RedisUnusable(f"Redis does not answer at {address}: see REDIS_URL.") from error

@@ -64,9 +64,12 @@ class Call(Generic[_T]):
 class RedisClient:
     """One client, kept alive. Every call raises LimitsUnavailable when Redis does not answer in time."""
 
-    def __init__(self, address: RedisAddress, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, address: RedisAddress, *, deadline_s: float = DEADLINE_S, opening_s: float = OPENING_S
+    ) -> None:
         self.address = address
         self._deadline_s = deadline_s
+        self._opening_s = opening_s
         self._client: Client | None = None
         self._failures = 0
         self._lost = asyncio.Event()
@@ -84,7 +87,7 @@ class RedisClient:
         """Connect. Raises LimitsUnavailable, or RedisUnusable for one that would drop counters."""
         self._owner = asyncio.create_task(self._own())
         try:
-            async with asyncio.timeout(OPENING_S):
+            async with asyncio.timeout(self._opening_s):
                 await self._ready.wait()
                 await self._refuse_unsuitable()
         except (*_DRIVER_ERRORS, RedisUnusable) as error:

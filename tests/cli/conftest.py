@@ -1,5 +1,6 @@
 """Commands run in an empty directory, with no settings but those that a test makes."""
 
+import asyncio
 import json
 import os
 from typing import Any, Final
@@ -8,7 +9,13 @@ import pytest
 from attrs import frozen
 from click.testing import CliRunner, Result
 
+from gateway.accounting import LedgerEntry
 from gateway.cli.main import PROGRAM, cli
+from gateway.config import load
+from gateway.storage.engines import database_at
+from gateway.storage.ledger import Ledger
+from tests.gateways import SECRET
+from tests.servers import RedisServer
 
 
 @frozen
@@ -25,6 +32,16 @@ class Commands:
         result = self(*arguments, "--json")
         assert (result.exit_code, result.stderr) == (0, "")
         return json.loads(result.stdout)
+
+
+def write(*entries: LedgerEntry) -> None:
+    """What requests have cost, into the ledger of the working directory."""
+
+    async def written() -> None:
+        async with database_at(load().database_url, connections=1) as database:
+            await Ledger(database).write(entries)
+
+    asyncio.run(written())
 
 
 # What a tenant or key has to programs when nothing was given.
@@ -60,3 +77,12 @@ def prefix(run: Commands) -> str:
     """The prefix of a key of acme's, called ci."""
     made: str = run.json("create-key", "--tenant", "acme", "--name", "ci")["prefix"]
     return made
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, empty) -> RedisServer:
+    """The commands' Redis, which is empty."""
+    redis_server.ask("FLUSHALL")
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    monkeypatch.setenv("GATEWAY_SECRET", SECRET)
+    return redis_server

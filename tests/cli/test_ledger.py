@@ -1,6 +1,5 @@
 """What is used by the ledger: shown for a tenant and a key, and verified."""
 
-import asyncio
 import json
 import sqlite3
 from datetime import datetime
@@ -8,24 +7,12 @@ from datetime import datetime
 import pytest
 from attrs import evolve
 
-from gateway.accounting import LedgerEntry
-from gateway.config import load
-from gateway.storage.engines import database_at
-from gateway.storage.ledger import Ledger
-from tests.cli.conftest import NO_BOUNDS
+from tests.cli.conftest import NO_BOUNDS, write
 from tests.storage.samples import intent, settled
 
 # In Berlin it is half past midnight.
 NOW = datetime.fromisoformat("2026-11-23T23:30:00Z").timestamp()
 IN_BERLIN = {"day": "2026-11-24", "month": "2026-11"}
-
-
-def write(*entries: LedgerEntry) -> None:
-    async def written() -> None:
-        async with database_at(load().database_url, connections=1) as database:
-            await Ledger(database).write(entries)
-
-    asyncio.run(written())
 
 
 def tamper(statement: str) -> None:

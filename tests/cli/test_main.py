@@ -101,6 +101,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["set-limits", "--tenant", "a", "--rpm", "1"],
         ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
         ["verify-ledger"],
+        ["rebuild-counters", "--all"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -13,11 +13,7 @@ from gateway.cli.keys import make_key
 from gateway.cli.stores import Stores
 from gateway.cli.tenants import make_tenant
 from gateway.storage.engines import database_at
-from gateway.storage.keys import Keys
-from gateway.storage.ledger import Ledger
-from gateway.storage.meta import Meta
 from gateway.storage.migrations import migrate
-from gateway.storage.tenants import Tenants
 from tests.databases import ask
 from tests.fleet.counted_model import CountedModel
 from tests.gateways import SECRET, Gateway
@@ -87,7 +83,7 @@ class Fleet:
 
         async def make_all() -> list[Customer]:
             async with database_at(settings.database_url, connections=1) as database:
-                stores = Stores(settings, Tenants(database), Keys(database), Meta(database), Ledger(database))
+                stores = Stores.on(database, settings)
                 return [await make(stores, name) for name in names]
 
         return asyncio.run(make_all())
