@@ -13,6 +13,7 @@ import click
 from loguru import logger
 
 from gateway.cli.counters import rebuild_counters
+from gateway.cli.explain import explain_key
 from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
 from gateway.cli.ledger import verify_ledger
 from gateway.cli.limits import set_budgets, set_limits
@@ -32,7 +33,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         "Tenants and keys",
         (create_tenant, list_tenants, show_tenant, create_key, list_keys, show_key, revoke_key),
     ),
-    ("Limits and budgets", (set_limits, set_budgets)),
+    ("Limits and budgets", (set_limits, set_budgets, explain_key)),
     ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
 )
 

@@ -91,6 +91,14 @@ def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
     return max(0, min(limit, limit - standing.used - standing.reserved + given_back))
 
 
+def requests_left(standing: Standing, tokens: int) -> int | None:
+    """How many requests that reserve so many tokens could begin now; None where nothing bounds them."""
+    left = remaining_of(standing)
+    if left is None or isinstance(standing.take, RateTake | SlotTake):
+        return left
+    return left // max(1, tokens)
+
+
 # ── refusal → words ──────────────────────────────────────────────────────────────────────
 
 

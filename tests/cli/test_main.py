@@ -100,6 +100,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["show-key", "--prefix", "nz_abc12345"],
         ["set-limits", "--tenant", "a", "--rpm", "1"],
         ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
+        ["explain-key", "--prefix", "nz_abc12345"],
         ["verify-ledger"],
         ["rebuild-counters", "--all"],
     ],

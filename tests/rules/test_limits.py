@@ -19,7 +19,7 @@ from gateway.accounting import (
 )
 from gateway.errors import GatewayError, InsufficientQuota, RateLimited, RequestTooExpensive
 from gateway.rules import limits
-from gateway.rules.limits import refusal_of, remaining_of, takes
+from gateway.rules.limits import refusal_of, remaining_of, requests_left, takes
 
 KEY, TENANT = Scope.KEY, Scope.TENANT
 
@@ -388,3 +388,20 @@ def test_a_wait_of_whole_seconds_is_not_rounded_up():
 def test_what_remains(take, used, reserved, remaining):
     """Of a limit that was lowered, or overspent by a backend, nothing remains."""
     assert remaining_of(Standing(take, used, reserved, None)) == remaining
+
+
+@pytest.mark.parametrize(
+    ("take", "requests"),
+    [
+        pytest.param(RateTake(KEY, "k1", 60), 20, id="a rate counts requests"),
+        pytest.param(SlotTake(KEY, "k1", 60), 20, id="so do slots"),
+        pytest.param(BucketTake(KEY, "k1", 60), 2, id="a bucket counts tokens"),
+        pytest.param(
+            BudgetTake(KEY, "k1", Window.TOTAL, (Period("total", None),), 60), 2, id="so does a budget"
+        ),
+        pytest.param(BudgetTake(KEY, "k1", Window.TOTAL, (Period("total", None),)), None, id="no bound"),
+    ],
+)
+def test_how_many_requests_are_left(take, requests):
+    """Of nine tokens each, where forty are gone of sixty."""
+    assert requests_left(Standing(take, 30, 10, None), tokens=9) == requests
