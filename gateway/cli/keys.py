@@ -10,6 +10,7 @@ import click
 from attrs import asdict
 
 from gateway.accounting import Policy, Standing
+from gateway.cli.changes import fail_untold, tell_gateways
 from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
 from gateway.cli.policies import (
     BOUNDS,
@@ -18,6 +19,7 @@ from gateway.cli.policies import (
     policy_options,
     show_denial,
     show_policy,
+    told,
 )
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
@@ -27,7 +29,7 @@ from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.keys import Revocation
-from gateway.storage.refusals import NoSuchKey
+from gateway.storage.refusals import NoSuchKey, Refused
 
 
 @click.command()
@@ -118,16 +120,15 @@ def revoke_key(prefix: str, as_json: bool) -> None:
     Example:
       neuronetz-gateway revoke-key --prefix nz_abc12345
     """
-    revocation = with_stores(lambda stores: _revoke(stores, prefix))
+    revocation, untold = with_stores(lambda stores: _revoke(stores, prefix))
     key = revocation.key
     if as_json:
         show_json({**key_as_json(key), "already_revoked": revocation.already})
-        return
-    what = f"the key '{key.name}' ({key.prefix}) of the tenant '{key.tenant.name}'"
-    if revocation.already:
-        click.echo(f"Nothing to do: {what} was revoked on {when(key.revoked_at, '')} already.")
+    elif revocation.already:
+        click.echo(f"Nothing to do: {told(key)} was revoked on {when(key.revoked_at, '')} already.")
     else:
-        click.echo(f"Revoked {what}. Running gateways refuse it within one second.")
+        click.echo(f"Revoked {told(key)}. Running gateways refuse it within one second.")
+    fail_untold(untold)
 
 
 async def make_key(
@@ -161,8 +162,9 @@ async def _list(stores: Stores, tenant: str | None) -> list[Key]:
     return await stores.keys.all(None if tenant is None else await stores.tenants.by_name(tenant))
 
 
-async def _revoke(stores: Stores, prefix: str) -> Revocation:
-    return await stores.keys.revoke(prefix, time.time())
+async def _revoke(stores: Stores, prefix: str) -> tuple[Revocation, Refused | None]:
+    revocation = await stores.keys.revoke(prefix, time.time())
+    return revocation, await tell_gateways(stores, revocation.key)
 
 
 async def _look_at(stores: Stores, prefix: str, now: float) -> tuple[Key, Sequence[Standing]]:

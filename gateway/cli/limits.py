@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import click
 from attrs import frozen
 
+from gateway.cli.changes import fail_untold, tell_gateways
 from gateway.cli.keys import key_as_json
 from gateway.cli.output import json_option, show_json
 from gateway.cli.policies import (
     BUDGETS,
     LIMITS,
     Changes,
+    Differences,
     Holder,
     changed,
     changes_told,
@@ -24,7 +26,7 @@ from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import tenant_as_json
 from gateway.cli.words import Prefix, Zone
 from gateway.model import Tenant
-from gateway.storage.refusals import NoSuchKey
+from gateway.storage.refusals import NoSuchKey, Refused
 
 _of_tenant = click.option("--tenant", metavar="NAME", help="Change those of the tenant of this name.")
 _of_key = click.option("--prefix", type=Prefix(), help="Change those of the key with this public prefix.")
@@ -102,12 +104,17 @@ def _listed(bounds: Mapping[str, str]) -> str:
 def _change(
     target: Target, changes: Changes, time_zone: str | None, bounds: Mapping[str, str], as_json: bool
 ) -> None:
-    before, after = with_stores(lambda stores: _set(stores, target, changes, time_zone))
+    before, after, untold = with_stores(lambda stores: _set(stores, target, changes, time_zone))
     differences = changed(before, after)
     if as_json:
         shown = tenant_as_json(after) if isinstance(after, Tenant) else key_as_json(after)
         show_json({**shown, **policy_as_json(after), "changed": differences})
-        return
+    else:
+        _show(after, differences, bounds)
+    fail_untold(untold)
+
+
+def _show(after: Holder, differences: Differences, bounds: Mapping[str, str]) -> None:
     if differences:
         click.echo(f"Changed {told(after)}. Running gateways apply it within one second.")
         click.echo("".join(f"  {line}\n" for line in changes_told(differences)))
@@ -120,8 +127,15 @@ def _change(
 
 async def _set(
     stores: Stores, target: Target, changes: Changes, time_zone: str | None
+) -> tuple[Holder, Holder, Refused | None]:
+    """Change what is given: how it was before, is now, and why Redis could not be told. Raises Refused."""
+    before, after = await _set_in_database(stores, target, changes, time_zone)
+    return before, after, await tell_gateways(stores, after)
+
+
+async def _set_in_database(
+    stores: Stores, target: Target, changes: Changes, time_zone: str | None
 ) -> tuple[Holder, Holder]:
-    """Change what is given: how it was before, and is now. Raises Refused."""
     if target.prefix is not None:
         key = await stores.keys.key_by_prefix(target.prefix)
         if key is None:
