@@ -63,6 +63,7 @@ class Config:
     bind: Address
     secret: str | None = field(repr=False)
     data_dir: Path
+    spool_max_bytes: int
     max_body_bytes: int
     max_bodies_bytes: int
     body_grace_s: float
@@ -135,6 +136,17 @@ def _positive(unit: type[int] | type[float], expected: str) -> Callable[[str], f
 
 _seconds = _positive(float, "a number of seconds above 0")
 _bytes = _positive(int, "a whole number of bytes above 0")
+
+# Four of its files. A tenth is kept for the ends of what runs, about 1 KB each: those of 1500 requests.
+MIN_SPOOL_BYTES: Final = 16 * MIB
+
+
+def _spool_bytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < MIN_SPOOL_BYTES:
+        raise ValueError(f"a whole number of bytes, {MIN_SPOOL_BYTES} or more")
+    return int(text)
+
+
 _tokens = _positive(int, "a whole number of tokens above 0")
 
 
@@ -204,6 +216,13 @@ SETTINGS: Final = (
         Path,
         "data",
         "where the generated secret, the spool, the demo model and locks are kept",
+    ),
+    Setting(
+        "GATEWAY_SPOOL_MAX_BYTES",
+        _spool_bytes,
+        str(256 * MIB),
+        "how much of the disk the spool of each process takes, a tenth of it from the start: about 1.5 KB "
+        f"for a request that the database does not have yet; beyond: 503. At least {MIN_SPOOL_BYTES}",
     ),
     Setting(
         "GATEWAY_SECRET",

@@ -81,7 +81,11 @@ class Resources:
         self.catalogue = Discovery(self.backends, self.clock)
         self.ledger = Ledger(self.database)
         self.spool = Spool(
-            config.data_dir / "spool", self.ledger, AuditLog(self.database), Quarantine(self.database)
+            config.data_dir / "spool",
+            self.ledger,
+            AuditLog(self.database),
+            Quarantine(self.database),
+            max_bytes=config.spool_max_bytes,
         )
         self._fleet = FleetSpools(Replicas(self.database), self.spool.flush)
         self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None

@@ -119,6 +119,7 @@ def test_networks_and_hosts_are_lists():
         {"DATABASE_URL": "postgresql://gw:pw@db/gateway?connect_timeout=5", "GATEWAY_SECRET": SECRET},
         {"DATABASE_URL": "postgresql://gw:pw@db/gateway"},
         {"GATEWAY_TRUSTED_PROXIES": "everyone"},
+        {"GATEWAY_SPOOL_MAX_BYTES": "16777215"},
     ],
 )
 def test_what_this_version_cannot_honour_is_refused(values: dict[str, str]):

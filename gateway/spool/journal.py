@@ -22,8 +22,6 @@ from gateway.spool import frames
 from gateway.spool.folders import SUFFIX
 
 MIB: Final = 1024 * 1024
-# About 1.5 KB a request: 170,000 of them, or a quarter of an hour without a database at 190 a second.
-MAX_BYTES: Final = 256 * MIB
 SEGMENT_BYTES: Final = 4 * MIB
 KEPT_PARTS: Final = 10
 # A disk that refused is left alone for so long.
@@ -88,7 +86,7 @@ class Journal:
     """The files of one process. `open` first, `close` last."""
 
     folder: Path
-    max_bytes: int = MAX_BYTES
+    max_bytes: int
     segment_bytes: int = SEGMENT_BYTES
     elapsed: Callable[[], float] = time.monotonic
     others_bytes: int = 0

@@ -25,7 +25,7 @@ from gateway.spool.backlog import Backlog
 from gateway.spool.disk_sync import DiskSync
 from gateway.spool.drainer import Drainer
 from gateway.spool.draining import Draining
-from gateway.spool.journal import MAX_BYTES, SEGMENT_BYTES, Journal, JournalFull, Room
+from gateway.spool.journal import SEGMENT_BYTES, Journal, JournalFull, Room
 from gateway.spool.open_intents import OpenIntents
 from gateway.spool.records import Audited, End
 
@@ -47,7 +47,7 @@ class Spool:
         audit: AuditStore,
         quarantine: Quarantine,
         *,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int,
         segment_bytes: int = SEGMENT_BYTES,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:

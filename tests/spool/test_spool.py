@@ -7,10 +7,12 @@ import pytest
 from attrs import evolve
 
 from gateway.accounting import Evidence
+from gateway.config import MIN_SPOOL_BYTES
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import Outcome
 from gateway.spool import adoption, backlog, disk_sync, draining, frames, leftovers
 from gateway.spool.drainer import BATCH_RECORDS, Drainer
+from gateway.spool.journal import SEGMENT_BYTES
 from gateway.spool.records import Audited, End, Intent, decode, encode
 from gateway.spool.spool import Spool, SpoolUnusable
 from tests.spool.doubles import Stores
@@ -274,10 +276,14 @@ async def test_a_defect_does_not_end_draining(make, stores, monkeypatch):
 # ── no room ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_full_spool_takes_no_intents_and_keeps_all_ends(make, stores):
+@pytest.mark.parametrize(
+    ("max_bytes", "segment_bytes"), [(100 * KIB, 10 * KIB), (MIN_SPOOL_BYTES, SEGMENT_BYTES)],
+    ids=["tiny", "least-setting"],
+)  # fmt: skip
+async def test_a_full_spool_takes_no_intents_and_keeps_all_ends(make, stores, max_bytes, segment_bytes):
     """What was let in is settled and audited; new work is refused until the database has caught up."""
     stores.failures = 10**6
-    one = make(max_bytes=100 * KIB, segment_bytes=10 * KIB)
+    one = make(max_bytes=max_bytes, segment_bytes=segment_bytes)
     await one.start()
 
     count = 0
@@ -302,6 +308,25 @@ async def test_a_full_spool_takes_no_intents_and_keeps_all_ends(make, stores):
 def end(one: Spool, number: int) -> None:
     one.settled(settled(f"r{number}"))
     one.record(audit_row(number))
+
+
+async def test_a_spool_that_has_shrunk_drains_what_was_let_in_before(make, stores):
+    """What a process with a larger setting left behind is no more in the way once it is drained."""
+    stores.failures = 10**6
+    first = make(max_bytes=1000 * KIB, segment_bytes=10 * KIB)
+    await first.start()
+    for number in range(300):
+        first.intent(intent(f"r{number}"), audit_row(number))
+    die(first)
+
+    stores.failures = 0
+    second = make(max_bytes=100 * KIB, segment_bytes=10 * KIB)
+    await second.start()
+
+    assert not second.is_full
+    assert len(stores.entries) == len(stores.rows) == 300
+    assert [file.stat().st_size for file in second.root.rglob("reserve")] == [10 * KIB]
+    await second.stop()
 
 
 async def test_many_running_requests_do_not_keep_the_drainer_busy(make, stores):
