@@ -86,6 +86,8 @@ class BucketTake:
     scope: Scope
     owner: str
     per_minute: int
+    spared: int = 0
+    """So many of the plan's tokens are not taken: most likely they are not needed. Else it owes them."""
 
 
 @frozen
@@ -118,8 +120,8 @@ Take = RateTake | BucketTake | SlotTake | BudgetTake
 class Plan:
     """All that one request takes, all or nothing.
 
-    Bucket and budget takes are all of the same amount, which the store decides: the most that every
-    one of them still allows, up to `tokens_wanted`; less than `tokens_needed` is a refusal.
+    Bucket and budget takes are all of the same amount, less what a bucket is spared. The store decides
+    which: the most that all of them still allow, up to `tokens_wanted`; below `tokens_needed` is a refusal.
     """
 
     tenant_id: str

@@ -274,8 +274,8 @@ class Outcome(StrEnum):
 class Demand:
     """What a request asks for, in tokens: at most so many of its prompt, and of each run's output.
 
-    `size` and `context` are what the bound was made of; `counted` is what the backend's tokenizer said of the
-    prompt, where it was asked.
+    `size` and `context` are what the bound was made of; `spared` is how many of it the prompt most likely
+    does not have. `counted` is what the backend's tokenizer said of the prompt, where it was asked.
     """
 
     prompt_bound: int
@@ -283,6 +283,7 @@ class Demand:
     runs: int = 1
     size: PromptSize = field(factory=PromptSize)
     context: int | None = None
+    spared: int = 0
     counted: int | None = None
 
 

@@ -22,6 +22,7 @@ from gateway.accounting import (
 )
 from gateway.formats.chat import UpstreamRequest
 from gateway.model import AuditRow, Key, LoadedModel, ModelCard, Principal
+from gateway.rules.floors import Floor
 from gateway.rules.prompts import Learned
 from gateway.rules.quota_headers import PastRefusal
 
@@ -230,10 +231,20 @@ class PromptLore(Protocol):
 
     def of(self, kind: str, model: str) -> Learned: ...
 
+    def floor_of(self, tenant_id: str, kind: str, model: str) -> Floor:
+        """Of the tenant's own prompts for the model."""
+
     def learn(
-        self, kind: str, model: str, size: PromptSize, prompt_tokens: int, context: int | None
+        self,
+        tenant_id: str,
+        kind: str,
+        model: str,
+        size: PromptSize,
+        prompt_tokens: int,
+        *,
+        context: int | None,
     ) -> Learned:
-        """What is known after one more count, by a backend, of a prompt of this size."""
+        """What is known of the model after one more count, by a backend, of a prompt of this size."""
 
 
 class Lifecycle(Protocol):

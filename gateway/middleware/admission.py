@@ -59,7 +59,7 @@ class Admission:
 
     async def _take_counted(self, exchange: Exchange, refused: Refused) -> Taken | Refused:
         """What was refused for its tokens may be less once it is counted; so far nothing was taken."""
-        took_s = await self.counting.recount(exchange, free=limits.remaining_of(refused.standing) or 0)
+        took_s = await self.counting.recount(exchange, free=limits.room_of(refused.standing))
         if took_s is None or exchange.plan is None:
             return refused
         verdict = await self.allowances.take(exchange.plan)
@@ -138,10 +138,10 @@ class _Told:
         """Whether nothing can come any more that costs; of a stream also before the frame that says so."""
         return self.exchange.usage is not None or not message.get("more_body", False)
 
-    def _given_back(self) -> int:
+    def _given_back(self) -> int | None:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""
         if self.exchange.stream:
-            return 0
+            return None
         return max(0, self.taken.tokens - _settlement(self.exchange, self.taken.tokens).tokens)
 
 

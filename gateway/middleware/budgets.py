@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
 from gateway.middleware.zones import zone_for
-from gateway.model import Demand, Exchange, Operation
+from gateway.model import Demand, Exchange, Operation, Principal
 from gateway.ports import Clock, PromptLore
 from gateway.rules import budgets
 from gateway.rules.plans import NO_TOKENS, OutputBounds, demand_of, plan_of, without_places
@@ -46,7 +46,7 @@ class Budgets:
         if exchange.operation is Operation.COUNT_TOKENS:
             exchange.takes, demand = without_places(exchange.takes), NO_TOKENS
         else:
-            demand = self._demand(exchange)
+            demand = self._demand(exchange, principal)
         exchange.demand = demand
         exchange.plan = plan_of(
             principal.tenant_id,
@@ -58,12 +58,13 @@ class Budgets:
             epoch=principal.epoch,
         )
 
-    def _demand(self, exchange: Exchange) -> Demand:
-        call, (backend, card) = exchange.call, exchange.target
+    def _demand(self, exchange: Exchange, principal: Principal) -> Demand:
+        call, (backend, card), model = exchange.call, exchange.target, exchange.model or ""
         return demand_of(
             size_of(call, card.own),
             context_of(backend.kind, card.context, call.sampling.num_ctx),
-            self.lore.of(backend.kind, exchange.model or ""),
+            self.lore.of(backend.kind, model),
+            self.lore.floor_of(principal.tenant_id, backend.kind, model),
             asked_max_tokens=call.sampling.max_tokens,
             runs=runs_of(call, backend.kind),
             takes=exchange.takes,

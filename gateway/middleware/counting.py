@@ -132,8 +132,14 @@ class Counting:
 
     def _learn(self, exchange: Exchange, demand: Demand, prompt_tokens: int) -> Learned:
         backend, _ = exchange.target
+        tenant_id = exchange.principal.tenant_id if exchange.principal else ""
         return self._lore.learn(
-            backend.kind, exchange.model or "", demand.size, prompt_tokens, demand.context
+            tenant_id,
+            backend.kind,
+            exchange.model or "",
+            demand.size,
+            prompt_tokens,
+            context=demand.context,
         )
 
 

@@ -80,6 +80,15 @@ def limit_of(take: Take) -> int | None:
     return take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
 
 
+def room_of(standing: Standing) -> int:
+    """How many tokens a plan may be of, as far as this goes; 0 where nothing bounds it."""
+    return (remaining_of(standing) or 0) + _spared_of(standing.take)
+
+
+def _spared_of(take: Take) -> int:
+    return take.spared if isinstance(take, BucketTake) else 0
+
+
 def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
     """What could be taken once so many tokens are back; None where nothing bounds it.
 
@@ -117,7 +126,8 @@ def refusal_of(
         return _denied(take, holder)
     if isinstance(take, RateTake | SlotTake):
         return _too_many(refused, f"{holder} {_allowance(take, limit)}")
-    if limit < (tokens_needed if at_least is None else at_least):
+    tokens_needed -= _spared_of(take)
+    if limit < (tokens_needed if at_least is None else min(tokens_needed, at_least)):
         return _too_expensive(f"{holder} {_allowance(take, limit)}", tokens_needed)
     if isinstance(take, BucketTake):
         return _too_fast(refused, f"{holder} {_allowance(take, limit)}", tokens_needed)

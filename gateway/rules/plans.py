@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, PromptSize, SlotTake, Take
 from gateway.model import Demand
 from gateway.rules import budgets, limits
+from gateway.rules.floors import Floor, likely_bound
 from gateway.rules.prompts import Learned, prompt_bound
 
 # Less is no answer: a request that can't even have this much is refused.
@@ -48,6 +49,7 @@ def demand_of(
     size: PromptSize,
     context: int | None,
     learned: Learned,
+    floor: Floor,
     *,
     asked_max_tokens: int | None,
     runs: int,
@@ -57,7 +59,9 @@ def demand_of(
     """What is asked for; without `asked_max_tokens`, the cap or, where a take limits tokens, the default."""
     default = min(outputs.default, outputs.cap) if _limit_tokens(takes) else outputs.cap
     output = budgets.output_wanted(asked_max_tokens, outputs.cap, default)
-    return Demand(prompt_bound(size, context, learned), output, runs, size, context)
+    bound = prompt_bound(size, context, learned)
+    spared = bound - likely_bound(size, context, learned, floor)
+    return Demand(bound, output, runs, size, context, spared)
 
 
 def plan_of(
@@ -70,12 +74,15 @@ def plan_of(
     lease_s: float,
     epoch: int,
 ) -> Plan:
-    """Reserve all that is wanted where nothing is short, else down to the least that makes sense."""
+    """Reserve all that is wanted where nothing is short, else down to the least that makes sense.
+
+    Buckets are spared what the prompt most likely does not need of its bound: budgets never are.
+    """
     bound, output, runs = demand.prompt_bound, demand.output, demand.runs
     return Plan(
         tenant_id=tenant_id,
         reservation_id=reservation_id,
-        takes=takes,
+        takes=_sparing(takes, demand.spared),
         tokens_needed=budgets.tokens_needed(bound, output, minimum_output, runs),
         tokens_wanted=budgets.tokens_wanted(bound, output, runs),
         lease_s=lease_s,
@@ -86,8 +93,17 @@ def plan_of(
 def recounted(plan: Plan, demand: Demand, counted: int, bound: int) -> tuple[Plan, Demand]:
     """The same, for a prompt that was `counted`, and so has at most `bound` tokens."""
     saved = demand.prompt_bound - bound
-    plan = evolve(plan, tokens_needed=plan.tokens_needed - saved, tokens_wanted=plan.tokens_wanted - saved)
-    return plan, evolve(demand, prompt_bound=bound, counted=counted)
+    plan = evolve(
+        plan,
+        takes=_sparing(plan.takes, 0),
+        tokens_needed=plan.tokens_needed - saved,
+        tokens_wanted=plan.tokens_wanted - saved,
+    )
+    return plan, evolve(demand, prompt_bound=bound, spared=0, counted=counted)
+
+
+def _sparing(takes: Iterable[Take], spared: int) -> tuple[Take, ...]:
+    return tuple(evolve(take, spared=spared) if isinstance(take, BucketTake) else take for take in takes)
 
 
 def _limit_tokens(takes: Iterable[Take]) -> bool:

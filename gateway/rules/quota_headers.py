@@ -32,11 +32,11 @@ _CONCURRENT: Final = "concurrent"
 # ── headers ──────────────────────────────────────────────────────────────────────────────
 
 
-def headers_of(standings: Iterable[Standing], now: float, given_back: int = 0) -> Headers:
+def headers_of(standings: Iterable[Standing], now: float, given_back: int | None = None) -> Headers:
     """`x-ratelimit-*` and `x-budget-*` for what has a limit; concurrency has no header.
 
     `now` is the store's clock. `given_back` are tokens of the reservation that the answer did not use, where
-    that is known when the head is sent (a whole answer): granted less settled. In a stream it is 0.
+    that is known when the head is sent (a whole answer): granted less settled. In a stream it is None.
     """
     tightest: dict[tuple[str, str], _Place] = {}
     for standing in standings:
@@ -68,17 +68,19 @@ class _Place:
         return [(f"x-{kind}-{name}-{what}".encode(), value.encode()) for name, value in values if value]
 
 
-def _place_of(standing: Standing, now: float, given_back: int) -> _Place | None:
+def _place_of(standing: Standing, now: float, given_back: int | None) -> _Place | None:
     match standing.take:
         case BudgetTake(window=window):
-            remaining = remaining_of(standing, given_back)
+            remaining = remaining_of(standing, given_back or 0)
             resets_at = standing.resets_at
             reset = None if resets_at is None else iso(resets_at)
             family = _BUDGET, str(window)
-        case BucketTake(per_minute=per_minute):
-            remaining = remaining_of(standing, given_back)
+        case BucketTake(per_minute=per_minute, spared=spared):
+            # What it was spared was not taken, so it is not given back; what was needed of it is owed.
+            back = 0 if given_back is None else given_back - spared
+            remaining = remaining_of(standing, back)
             # What is given back need not fill up by and by.
-            sooner_s = 60 * given_back / per_minute if per_minute else 0
+            sooner_s = 60 * back / per_minute if per_minute else 0
             resets_at = (now if standing.resets_at is None else standing.resets_at) - sooner_s
             family, reset = (_RATE_LIMIT, _TOKENS), duration(resets_at - now)
         case RateTake():

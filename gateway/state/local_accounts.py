@@ -146,7 +146,25 @@ def _current(periods: tuple[Period, ...], now_us: int) -> Period:
 
 
 def amount_of(take: Take, tokens: int) -> int:
-    return 1 if isinstance(take, RateTake | SlotTake) else tokens
+    """What a take is of, in its own unit, where the plan is of so many tokens."""
+    match take:
+        case BucketTake(spared=spared):
+            return max(0, tokens - spared)
+        case BudgetTake():
+            return tokens
+        case _:
+            return 1
+
+
+def allowed(take: Take, account: Account) -> int | None:
+    """How many tokens a plan may be of for this take; None where it counts none."""
+    match take:
+        case BucketTake(spared=spared):
+            return account.free + spared
+        case BudgetTake():
+            return account.free
+        case _:
+            return None
 
 
 def measured(take: Take, kept: Account | None, now_us: int) -> Account:

@@ -14,7 +14,6 @@ from attrs import define, evolve, field
 
 from gateway.accounting import (
     BucketTake,
-    BudgetTake,
     Expired,
     LedgerEntry,
     Outlook,
@@ -43,7 +42,7 @@ from gateway.state.accounts import (
     to_s,
     to_us,
 )
-from gateway.state.local_accounts import Account, Budget, Meter, Slots, amount_of, measured
+from gateway.state.local_accounts import Account, Budget, Meter, Slots, allowed, amount_of, measured
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
@@ -56,6 +55,8 @@ class _Held:
     tokens: int
     at_us: int
     puts: list[tuple[str, str | None]]
+    buckets: dict[str, int] = field(factory=dict)
+    """What each was taken."""
     ends_us: int = 0
     """When its lease ends; of a charged one, when it is forgotten."""
     is_charged: bool = False
@@ -79,8 +80,8 @@ def _refusal(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> Refused 
 
 
 def _granted(plan: Plan, accounts: Iterable[_Measured]) -> int:
-    bounds = (each.account.free for each in accounts if isinstance(each.take, BucketTake | BudgetTake))
-    return max(0, min((plan.tokens_wanted, *bounds)))
+    bounds = (allowed(each.take, each.account) for each in accounts)
+    return max(0, min((plan.tokens_wanted, *(bound for bound in bounds if bound is not None))))
 
 
 def _standings(accounts: Iterable[_Measured]) -> tuple[Standing, ...]:
@@ -132,7 +133,7 @@ class Tenant:
                 reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
                 self._charge(name, period, reserved, spent)
             elif not held.is_charged:  # else its slot is free, and the bucket has filled up since
-                self._give_back(name, held.tokens - used, now_us)
+                self._give_back(name, held.buckets.get(name, 0) - used, now_us)
 
     def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -204,6 +205,8 @@ class Tenant:
                 held.puts.append(
                     (each.name, each.account.period if isinstance(each.account, Budget) else None)
                 )
+            if isinstance(each.take, BucketTake):
+                held.buckets[each.name] = amount_of(each.take, held.tokens)
         self._held[plan.reservation_id] = held
         self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))

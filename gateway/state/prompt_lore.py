@@ -1,30 +1,52 @@
-"""What true counts have taught of each model's prompts: remembered by this process, and by it alone."""
+"""What true counts have taught of prompts: remembered by this process, and by it alone."""
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.accounting import PromptSize
+from gateway.rules.floors import NO_FLOOR, Floor, sampled
 from gateway.rules.prompts import NOTHING_LEARNED, Learned, learn
 
-# Those that were used longest ago are forgotten, and learned anew.
-_MAX_MODELS: Final = 1024
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+# Those that were taught longest ago are forgotten, and learned anew. Some 200 bytes each.
+_MAX_MODELS: Final = 1_024
+_MAX_FLOORS: Final = 16_384
 
 
 class PromptLore:
     """`ports.PromptLore`. A model of backends of two kinds is two: each counts in its own way."""
 
     def __init__(self) -> None:
-        self._learned: OrderedDict[tuple[str, str], Learned] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str], Learned] = OrderedDict()
+        self._floors: OrderedDict[tuple[str, str, str], Floor] = OrderedDict()
 
     def of(self, kind: str, model: str) -> Learned:
-        return self._learned.get((kind, model), NOTHING_LEARNED)
+        return self._models.get((kind, model), NOTHING_LEARNED)
+
+    def floor_of(self, tenant_id: str, kind: str, model: str) -> Floor:
+        return self._floors.get((tenant_id, kind, model), NO_FLOOR)
 
     def learn(
-        self, kind: str, model: str, size: PromptSize, prompt_tokens: int, context: int | None
+        self,
+        tenant_id: str,
+        kind: str,
+        model: str,
+        size: PromptSize,
+        prompt_tokens: int,
+        *,
+        context: int | None,
     ) -> Learned:
-        learned = learn(self.of(kind, model), size, prompt_tokens, context)
-        self._learned[kind, model] = learned
-        self._learned.move_to_end((kind, model))
-        if len(self._learned) > _MAX_MODELS:
-            self._learned.popitem(last=False)
+        learned = learn(self.of(kind, model), size, prompt_tokens)
+        floor = sampled(self.floor_of(tenant_id, kind, model), size, prompt_tokens, context, learned)
+        _keep(self._models, (kind, model), learned, _MAX_MODELS)
+        _keep(self._floors, (tenant_id, kind, model), floor, _MAX_FLOORS)
         return learned
+
+
+def _keep(kept: OrderedDict[_K, _V], key: _K, value: _V, at_most: int) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > at_most:
+        kept.popitem(last=False)

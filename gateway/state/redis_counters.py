@@ -309,7 +309,7 @@ def _take_as_json(take: Take) -> tuple[object, ...]:
         case RateTake():
             return "rate", account_of(take), take.per_minute
         case BucketTake():
-            return "bucket", account_of(take), take.per_minute
+            return "bucket", account_of(take), take.per_minute, take.spared
         case SlotTake():
             return "slots", account_of(take), take.limit
         case BudgetTake():

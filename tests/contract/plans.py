@@ -40,8 +40,8 @@ def rate(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY) -> RateTa
     return RateTake(scope, owner, per_minute)
 
 
-def bucket(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY) -> BucketTake:
-    return BucketTake(scope, owner, per_minute)
+def bucket(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY, spared: int = 0) -> BucketTake:
+    return BucketTake(scope, owner, per_minute, spared)
 
 
 def slots(limit: int, owner: str = "k1", scope: Scope = Scope.KEY) -> SlotTake:

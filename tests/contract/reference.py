@@ -8,11 +8,17 @@ from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, Slo
 from gateway.state.accounts import account_of
 
 
+def amount_of(take: Take, tokens: int) -> int:
+    if isinstance(take, RateTake | SlotTake):
+        return 1
+    return max(0, tokens - take.spared) if isinstance(take, BucketTake) else tokens
+
+
 @define
 class Held:
     tokens: int
     slots: set[str]
-    buckets: list[BucketTake]
+    buckets: dict[BucketTake, int]
     periods: dict[str, str]  # of each budget
     ends: float
     is_charged: bool = False
@@ -55,21 +61,22 @@ class Reference:
             return Stale(self.epoch)
         free = {take: self.free(take) for take in plan.takes}
         for take in plan.takes:
-            amount = 1 if isinstance(take, RateTake | SlotTake) else plan.tokens_needed
+            amount = amount_of(take, plan.tokens_needed)
             if max(0, free[take]) < amount or 0 in (
                 getattr(take, "limit", 1),
                 getattr(take, "per_minute", 1),
             ):
                 return take
-        counted = [free[take] for take in plan.takes if isinstance(take, BucketTake | BudgetTake)]
+        counted = [free[take] for take in plan.takes if isinstance(take, BudgetTake)]
+        counted += [free[take] + take.spared for take in plan.takes if isinstance(take, BucketTake)]
         tokens = max(0, min([plan.tokens_wanted, *counted]))
         for take in plan.takes:
             if isinstance(take, BudgetTake):
                 self.budget(take)[1] += tokens
             elif not isinstance(take, SlotTake):
-                self.lost[account_of(take)] += 1 if isinstance(take, RateTake) else tokens
+                self.lost[account_of(take)] += amount_of(take, tokens)
         slots = {account_of(take) for take in plan.takes if isinstance(take, SlotTake)}
-        buckets = [take for take in plan.takes if isinstance(take, BucketTake)]
+        buckets = {take: amount_of(take, tokens) for take in plan.takes if isinstance(take, BucketTake)}
         periods = {account_of(take): self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
         ends = self.now + plan.lease_s
         self.told.pop(plan.reservation_id, None)
@@ -92,11 +99,9 @@ class Reference:
         if held := self.held.pop(name, None):
             self.told.pop(name, None)
             self.charge(held, 0 if held.is_charged else held.tokens, used - held.tokens * held.is_charged)
-            for take in held.buckets if not held.is_charged else ():
+            for take, taken in held.buckets.items() if not held.is_charged else ():
                 self.free(take)
-                self.lost[account_of(take)] = max(
-                    Fraction(0), self.lost[account_of(take)] + used - held.tokens
-                )
+                self.lost[account_of(take)] = max(Fraction(0), self.lost[account_of(take)] + used - taken)
 
     def renew(self, names: list[str], lease: float) -> None:
         for name in names:
@@ -110,7 +115,7 @@ class Reference:
             self.held = {name: held for name, held in self.held.items() if not held.is_charged}
             self.budgets = {}
             for held in self.held.values():
-                held.slots, held.buckets, held.ends = slots, [], self.now + lease
+                held.slots, held.buckets, held.ends = slots, {}, self.now + lease
                 self.charge(held, -held.tokens, 0)
         for account, tokens in spent.items():
             self.budgets.setdefault(account, [0, 0])

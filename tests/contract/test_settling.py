@@ -44,6 +44,17 @@ async def test_more_than_was_reserved_is_charged_too(store: Store):
     await refusal(store, plan("r2", budget(1000), needed=1))
 
 
+@pytest.mark.parametrize("tokens", [0, 30, 60, 100])
+async def test_a_bucket_owes_what_it_was_spared_and_what_was_used_all_the_same(store: Store, tokens: int):
+    """In the end it lacks what was used, like any other."""
+    takes = (bucket(600, spared=40), budget(1000))
+    await take(store, plan("r1", *takes, needed=100))
+
+    await store.counters.settle("acme", "r1", tokens)
+
+    assert await used(store, plan("r", *takes)) == [(tokens, 0), (tokens, 0)]
+
+
 async def test_a_bucket_gets_back_no_more_than_it_lacks(store: Store):
     """It has filled up again while the request ran."""
     await take(store, plan("r1", bucket(600), needed=600, lease_s=999))

@@ -87,7 +87,8 @@ def plans(draw: st.DrawFn) -> Plan:
     takes: list[Take] = []
     for scope, owner in OWNERS:
         takes += draw(st.sampled_from([[], [rate(RPM, owner, scope)]]))
-        takes += draw(st.sampled_from([[], [bucket(TPM, owner, scope)]]))
+        spared = draw(st.sampled_from([0, 0, 9, 70]))
+        takes += draw(st.sampled_from([[], [bucket(TPM, owner, scope, spared)]]))
         takes += draw(st.sampled_from([[], [slots(2, owner, scope)], [slots(4, owner, scope)]]))
         takes += [budget(draw(limits), window, owner, scope, PERIODS[window]) for window in Window]
     needed = draw(st.integers(0, 60))

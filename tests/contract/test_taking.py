@@ -45,6 +45,19 @@ async def test_a_take_tells_where_everything_stands(store: Store):
     )
 
 
+async def test_a_bucket_is_taken_less_where_it_is_spared(store: Store):
+    """By so much less than a budget, which is taken all of it."""
+    takes = (bucket(100, spared=40), budget(1000))
+
+    taken = await take(store, plan("r1", *takes, needed=100, wanted=130))
+    refused = await refusal(store, plan("r2", *takes, needed=60))
+
+    assert taken.tokens == 130
+    assert await used(store, plan("r", *takes)) == [(90, 0), (0, 130)]
+    assert refused.standing == Standing(takes[0], used=90, reserved=0, resets_at=NOW + 54)
+    assert (await take(store, plan("r3", *takes, needed=50, wanted=99))).tokens == 50
+
+
 async def test_a_refusal_tells_the_first_take_that_has_too_little(store: Store):
     """In the plan's order; whole answer."""
     await take(store, plan("r1", slots(9), budget(15), budget(10, Window.MONTH)))

@@ -101,6 +101,7 @@ class House:
     ledger: Ledger = field(factory=Ledger)
     seen: list[Exchange] = field(factory=list)
     usage: Usage | None = field(factory=lambda: Usage(10, 5))
+    usage_of: Callable[[Exchange], Usage] | None = None
     key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
     card: ModelCard = field(factory=lambda: ModelCard("m"))
@@ -125,7 +126,7 @@ class House:
         if self.error is not None:
             raise self.error
         given.is_dispatched, given.pieces = given.operation is not Operation.COUNT_TOKENS, 5
-        given.counted = given.usage = self.usage
+        given.counted = given.usage = self.usage_of(given) if self.usage_of else self.usage
         await answer(send, 200, b"fine")
 
     async def ask(

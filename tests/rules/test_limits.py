@@ -235,6 +235,19 @@ def test_what_is_refused_for_good_is_certain(at_least, error):
     assert type(told) is error
 
 
+def test_a_bucket_that_is_spared_some_refuses_by_the_rest():
+    """That is all that it would be taken."""
+    bucket = BucketTake(KEY, "k1", 300, spared=250)
+
+    error = told(bucket, used=200, resets_at=NOW + 40, retry_at=NOW + 30, tokens_needed=500)
+
+    assert error.sentence == (
+        "The key 'ci-build' may use 300 tokens per minute: 100 are left and this request may need 250; "
+        "try again in 30 s."
+    )
+    assert isinstance(told(BucketTake(KEY, "k1", 300, spared=199), tokens_needed=500), RequestTooExpensive)
+
+
 def test_too_many_at_the_same_time():
     """Nobody knows when one ends: a short wait is as good as any."""
     error = told(SlotTake(TENANT, "t1", 2), used=2)

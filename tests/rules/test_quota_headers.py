@@ -1,6 +1,7 @@
 """Where a caller stands: the headers of an answer, and GET /v1/usage."""
 
 import pytest
+from attrs import evolve
 
 from gateway.accounting import (
     BucketTake,
@@ -30,7 +31,7 @@ OF_MONTH = Standing(BudgetTake(TENANT, "t1", Window.MONTH, MONTH, 90_000), 20_00
 OF_TOTAL = Standing(BudgetTake(TENANT, "t1", Window.TOTAL, TOTAL, 900_000), 20_000, 3_000, None)
 
 
-def told(*standings: Standing, given_back: int = 0) -> dict[str, str]:
+def told(*standings: Standing, given_back: int | None = 0) -> dict[str, str]:
     headers = headers_of(standings, NOW, given_back)
     assert len({name for name, _ in headers}) == len(headers)
     return {name.decode(): value.decode() for name, value in headers}
@@ -91,6 +92,23 @@ def test_a_whole_answer_tells_what_it_gave_back():
     assert headers["x-ratelimit-remaining-tokens"] == "4000"
     assert headers["x-ratelimit-reset-tokens"] == "20s"
     assert headers["x-budget-remaining-day"] == "6000"
+
+
+@pytest.mark.parametrize(
+    ("given_back", "remaining", "reset"),
+    [
+        pytest.param(1_000, "3600", "24s", id="what it was spared was not taken, so it does not come back"),
+        pytest.param(100, "2700", "33s", id="what was used of it is owed"),
+        pytest.param(None, "3000", "30s", id="nobody knows yet"),
+    ],
+)
+def test_a_bucket_that_was_spared_some_gets_back_less(given_back, remaining, reset):
+    spared = evolve(BUCKET, take=BucketTake(KEY, "k1", 6_000, spared=400))
+
+    headers = told(spared, given_back=given_back)
+
+    assert headers["x-ratelimit-remaining-tokens"] == remaining
+    assert headers["x-ratelimit-reset-tokens"] == reset
 
 
 def test_a_bucket_that_is_full_again_is_not_fuller():

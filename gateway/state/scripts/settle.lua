@@ -20,7 +20,7 @@ local function settle(put, reserved, used, is_charged, now)
   elseif put[1] == 'slots' then
     give_slot_back(put[2])
   elseif put[1] == 'bucket' then
-    give_back(put[2], reserved - used, now)
+    give_back(put[2], put[3] - used, now)
   end
 end
 

@@ -1,7 +1,7 @@
 -- Take everything that a plan wants, or nothing; with `look`, only tell where it stands and what would be taken.
 --
--- ARGV[1]: {id, needed, wanted, lease, epoch, look, seen, takes: [[kind, account, limit, periods?], …]}, times in µs; a
--- limit of -1 is none; periods are [id, ends], ends 0 for never.
+-- ARGV[1]: {id, needed, wanted, lease, epoch, look, seen, takes: [[kind, account, limit, more?], …]}, times in µs; a
+-- limit of -1 is none; more is what a bucket is spared, or a budget's periods: [id, ends], ends 0 for never.
 local SOON_US = 1000000
 local MAX_TOKENS = 9007199254740991
 
@@ -82,8 +82,12 @@ local function retry_at(take, measured, amount, now)
   return now + refilled(measured.missing + amount - limit, limit) + 1
 end
 
+-- What a take is of, in its own unit, where the plan is of so many tokens.
 local function amount_of(take, tokens)
-  return (take[1] == 'rate' or take[1] == 'slots') and 1 or tokens
+  if take[1] == 'bucket' then
+    return math.max(0, tokens - take[4])
+  end
+  return take[1] == 'budget' and tokens or 1
 end
 
 local function standing(measured)
@@ -128,7 +132,9 @@ end
 local function granted(plan, measured)
   local tokens = plan.wanted
   for i, take in ipairs(plan.takes) do
-    if take[1] == 'bucket' or take[1] == 'budget' then
+    if take[1] == 'bucket' then
+      tokens = math.min(tokens, measured[i].free + take[4])
+    elseif take[1] == 'budget' then
       tokens = math.min(tokens, measured[i].free)
     end
   end
@@ -145,7 +151,7 @@ function PUT.rate(take, measured, tokens, now)
 end
 
 function PUT.bucket(take, measured, tokens, now)
-  return PUT.rate(take, measured, tokens, now), {'bucket', take[2]}
+  return PUT.rate(take, measured, tokens, now), {'bucket', take[2], tokens}
 end
 
 function PUT.slots(take, measured)
