@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.accounting import Cold, PromptSize, Scope, Standing, Take
+from gateway.accounting import BucketTake, Cold, PromptSize, RateTake, Scope, SlotTake, Standing, Take
 from gateway.cli.keys import key_as_json
 from gateway.cli.outlooks import Explanation, explanation_of
 from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
@@ -17,6 +17,7 @@ from gateway.errors import GatewayError, RequestTooExpensive
 from gateway.model import KeyStatus
 from gateway.rules.limits import limit_of, remaining_of
 from gateway.rules.prompts import prompt_bound
+from gateway.rules.quota_headers import duration
 
 # Of a chat that says nothing.
 _LEAST_PROMPT: Final = PromptSize(messages=1)
@@ -199,7 +200,14 @@ def _row(found: Explanation, standing: Standing) -> list[str]:
         row.append(number(getattr(standing, name)))
         if found.shared is not None:
             row.append("" if by_ledger is None else number(getattr(by_ledger, name)))
-    return [*row, number(remaining_of(standing), "no limit"), when(standing.resets_at, "never")]
+    return [*row, number(remaining_of(standing), "no limit"), _whole_at(found, standing)]
+
+
+def _whole_at(found: Explanation, standing: Standing) -> str:
+    if isinstance(standing.take, RateTake | BucketTake) and standing.resets_at is not None:
+        wait_s = standing.resets_at - found.outlook.now
+        return "now" if wait_s <= 0 else f"in {duration(wait_s)}"
+    return when(standing.resets_at, "at any time" if isinstance(standing.take, SlotTake) else "never")
 
 
 def _source(found: Explanation) -> str:

@@ -262,6 +262,20 @@ def test_what_redis_counts_decides_and_differences_are_told(run, counted, shared
     assert told.endswith("if it stays so, run `neuronetz-gateway rebuild-counters --tenant acme`.\n")
 
 
+def test_minutes_are_told_by_when_they_are_whole_again(run, counted, shared):
+    """Places come back at any time."""
+    run("set-limits", "--prefix", counted["prefix"], "--rpm", "2", "--tpm", "1_000", "--concurrent", "3")
+    # One request short of full, as of a time that has not come.
+    shared.ask("HSET", f"{{t:{counted['tenant_id']}}}:sums", f"rate:key:{counted['id']}", f"1 {10**16} 2")
+
+    shown = run("explain-key", "--prefix", counted["prefix"]).stdout
+
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "requests per minute key 2 1 0 1 in 30s" in lines
+    assert "tokens per minute key 1,000 0 0 1,000 now" in lines
+    assert "requests at the same time key 3 1 1 0 0 2 at any time" in lines
+
+
 def test_a_tenant_that_redis_does_not_know_is_told_by_the_ledger(run, counted, shared):
     """As its next request will find it; nothing is restored by looking."""
     run("set-limits", "--tenant", "acme", "--rpm", "60")
