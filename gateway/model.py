@@ -353,38 +353,39 @@ class Exchange:
     is_recorded: bool = False
 
 
-@frozen
+@frozen(kw_only=True)
 class AuditRow:
     """What is kept of one request: metadata only, every text cleaned and bounded by `rules.audit`.
 
     `received_at` is microseconds since the epoch, durations are milliseconds, sizes bytes.
+    What has a default is not known of every request.
     """
 
     request_id: str
     received_at_us: int
-    tenant_id: str | None
-    key_id: str | None
-    key_prefix: str | None
+    tenant_id: str | None = None
+    key_id: str | None = None
+    key_prefix: str | None = None
     peer: str
-    client_request_id: str | None
-    user_agent: str | None
+    client_request_id: str | None = None
+    user_agent: str | None = None
     method: str
     path: str
-    operation: str | None
+    operation: str | None = None
     surface: str
-    model: str | None
-    backend: str | None
-    stream: bool
+    model: str | None = None
+    backend: str | None = None
+    stream: bool = False
     status: int
     outcome: str
-    error_code: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    tokens_estimated: bool
-    first_token_ms: float | None
-    load_ms: float | None
-    prompt_ms: float | None
-    generation_ms: float | None
+    error_code: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_estimated: bool = False
+    first_token_ms: float | None = None
+    load_ms: float | None = None
+    prompt_ms: float | None = None
+    generation_ms: float | None = None
     duration_ms: float
-    bytes_in: int
+    bytes_in: int = 0
     bytes_out: int

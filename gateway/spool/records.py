@@ -72,7 +72,7 @@ def decode(payload: bytes) -> Record:
                 return End(_read_entry(entry))
             case ["audit", dict(row)]:
                 return Audited(_read_row(row))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(repr(error)) from error
     raise Unreadable("not a record of this version")
 
@@ -91,9 +91,8 @@ def _read_entry(values: Mapping[str, Any]) -> LedgerEntry:
 
 
 def _read_row(values: Mapping[str, Any]) -> AuditRow:
-    """A field that an older version did not have is None; the database says whether it may be."""
-    known: dict[str, Any] = {name: values.get(name) for name in _ROW}
-    return AuditRow(**known)
+    """A field that an older version did not have is what it is by default. TypeError where there is none."""
+    return AuditRow(**{name: values[name] for name in _ROW if name in values})
 
 
 def _json(parts: list[Any]) -> bytes:

@@ -36,16 +36,29 @@ def test_what_json_can_not_hold_is_brought_into_range():
 
 
 def test_an_older_gateways_rows_are_read():
-    """A field that it did not know is None; one that is known no more is dropped."""
+    """A field that it did not know is what it is by default; one that is known no more is dropped."""
     kind, row = orjson.loads(encode(Audited(ROW)))
-    del row["backend"]
+    del row["backend"], row["stream"]
 
-    assert decode(orjson.dumps([kind, {**row, "gone": 1}])) == Audited(evolve(ROW, backend=None))
+    assert decode(orjson.dumps([kind, {**row, "gone": 1}])) == Audited(
+        evolve(ROW, backend=None, stream=False)
+    )
 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{", b"[]", b"null", b'["intent"]', b'["end", {}]', b'["audit", 5]', b'["flying", {}]', b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'["intent"]',
+        b'["end", {}]',
+        b'["audit", 5]',
+        b'["audit", {}]',
+        b'["flying", {}]',
+        b"\xff",
+    ],
 )
 def test_what_is_no_record_is_told(payload):
     """An entry without its tokens is none either: nobody could say what it costs."""
