@@ -3,8 +3,8 @@
 A request reserves an upper bound, prompt and output, and is settled to the truth. The law is that no true
 count is above its reservation: a prompt is within its bound (`rules.prompts`), and the output allowed is sent
 upstream. Where a model shows otherwise (a longer template, bigger images), three things hold: the true count
-is charged, also above the reservation; what was learned of the model is corrected at once; and the next request
-sees what is really left.
+is charged, also above the reservation; what was learned of the model is corrected at once; and the next
+request sees what is really left.
 """
 
 from datetime import tzinfo
