@@ -24,6 +24,7 @@ from gateway.errors import GatewayError, StoreUnavailable, Unauthenticated
 from gateway.model import Demand, Key, KeyStatus
 from gateway.ports import Counters
 from gateway.rules.budgets import clamped_output
+from gateway.rules.floors import NO_FLOOR
 from gateway.rules.limits import refusal_of, remaining_of, requests_left
 from gateway.rules.plans import OutputBounds, demand_of, plan_of
 from gateway.rules.prompts import NOTHING_LEARNED
@@ -166,7 +167,14 @@ async def _explanation(
     outputs = OutputBounds(settings.max_output_tokens, settings.default_output_tokens)
     takes = takes_for(key, now)
     demand = demand_of(
-        prompt, None, NOTHING_LEARNED, asked_max_tokens=max_tokens, runs=1, takes=takes, outputs=outputs
+        prompt,
+        None,
+        NOTHING_LEARNED,
+        NO_FLOOR,
+        asked_max_tokens=max_tokens,
+        runs=1,
+        takes=takes,
+        outputs=outputs,
     )
     plan = plan_of(key.tenant.id, "", takes, demand, minimum_output=outputs.minimum, lease_s=0.0, epoch=epoch)
     told = None if counters is None else await counters.look(plan)
