@@ -55,8 +55,8 @@ class _Held:
     tokens: int
     at_us: int
     puts: list[tuple[str, str | None]]
-    buckets: dict[str, int] = field(factory=dict)
-    """What each was taken."""
+    buckets: dict[str, tuple[int, int]] = field(factory=dict)
+    """What each was taken, and holds at most."""
     ends_us: int = 0
     """When its lease ends; of a charged one, when it is forgotten."""
     is_charged: bool = False
@@ -132,8 +132,13 @@ class Tenant:
             if period is not None:
                 reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
                 self._charge(name, period, reserved, spent)
-            elif not held.is_charged:  # else its slot is free, and the bucket has filled up since
-                self._give_back(name, held.buckets.get(name, 0) - used, now_us)
+            elif held.is_charged:
+                continue  # its slot is free, and the bucket has filled up since
+            elif name in held.buckets:
+                taken, limit = held.buckets[name]
+                self._give_back(name, limit, taken - used, now_us)
+            else:
+                self._free_slot(name)
 
     def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -206,7 +211,7 @@ class Tenant:
                     (each.name, each.account.period if isinstance(each.account, Budget) else None)
                 )
             if isinstance(each.take, BucketTake):
-                held.buckets[each.name] = amount_of(each.take, held.tokens)
+                held.buckets[each.name] = amount_of(each.take, held.tokens), each.take.per_minute
         self._held[plan.reservation_id] = held
         self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
@@ -228,18 +233,18 @@ class Tenant:
         if isinstance(budget, Budget) and budget.period == period:
             self._accounts[name] = budget.charged(reserved, spent)
 
-    def _give_back(self, name: str, tokens: int, now_us: int) -> None:
-        match self._accounts.get(name):
-            case Slots() as slots:
-                self._free_slot(name, slots)
-            case Meter() as meter:
-                self._accounts[name] = meter.at(meter.limit, now_us).plus(-tokens)
+    def _give_back(self, name: str, limit: int, tokens: int, now_us: int) -> None:
+        kept = self._accounts.get(name)
+        # Without it, it was full again and dropped: what was used beyond what was taken is owed all the same.
+        meter = kept if isinstance(kept, Meter) else Meter(limit)
+        self._accounts[name] = meter.at(meter.limit, now_us).plus(-tokens)
 
-    def _free_slot(self, name: str, slots: Slots) -> None:
-        if slots.leases > 1:
+    def _free_slot(self, name: str) -> None:
+        slots = self._accounts.get(name)
+        if isinstance(slots, Slots) and slots.leases > 1:
             self._accounts[name] = slots.plus(-1)
         else:
-            del self._accounts[name]
+            self._accounts.pop(name, None)
 
     # ── leases ───────────────────────────────────────────────────────────────────────────
 
@@ -273,8 +278,8 @@ class Tenant:
         for name, period in held.puts:
             if period is not None:
                 self._charge(name, period, held.tokens, held.tokens)
-            elif isinstance(slots := self._accounts.get(name), Slots):
-                self._free_slot(name, slots)
+            elif name not in held.buckets:
+                self._free_slot(name)
         held.is_charged, held.ends_us = True, now_us + CORRECTABLE_US
         self._charged.append((held.ends_us, reservation_id))
         self._told[reservation_id] = None

@@ -66,6 +66,19 @@ async def test_a_bucket_gets_back_no_more_than_it_lacks(store: Store):
     assert (await take(store, plan("r2", bucket(600), wanted=9999))).tokens == 600
 
 
+@pytest.mark.parametrize("spared", [0, 100])
+async def test_a_bucket_that_was_full_again_owes_what_was_used_beyond(store: Store, spared: int):
+    """Also when it was dropped meanwhile, as if it had never been."""
+    await take(store, plan("r1", bucket(600, spared=spared), needed=100, lease_s=999))
+    await store.set_time(NOW + 60)
+    for number in range(9):
+        await take(store, plan(f"other {number}", rate(60, f"k{number}")))
+
+    await store.counters.settle("acme", "r1", 150)
+
+    assert await used(store, plan("r", bucket(600))) == [(50 + spared, 0)]
+
+
 async def test_a_reservation_settles_once(store: Store):
     """A repeated message changes nothing, whatever it says."""
     await take(store, plan("r1", *ALL, needed=100))

@@ -1,11 +1,13 @@
 -- Replace what a reservation holds by what was used. ARGV: reservation, tokens. Returns whether it was known.
-local function give_back(account, tokens, now)
+local function give_back(account, per_minute, tokens, now)
   local text = redis.call('HGET', SUMS, account)
   if text then
-    local _, _, per_minute = meter_of(text)
-    local missing = math.max(0, missing_at(text, per_minute, now) - tokens)
-    redis.call('HSET', SUMS, account, meter_text(missing, now, per_minute))
+    local _, _, current = meter_of(text)
+    per_minute = current
   end
+  -- Without a text it was full again and dropped: what was used beyond what was taken is owed all the same.
+  local missing = math.max(0, (text and missing_at(text, per_minute, now) or 0) - tokens)
+  redis.call('HSET', SUMS, account, meter_text(missing, now, per_minute))
 end
 
 local function settle(put, reserved, used, is_charged, now)
@@ -20,7 +22,7 @@ local function settle(put, reserved, used, is_charged, now)
   elseif put[1] == 'slots' then
     give_slot_back(put[2])
   elseif put[1] == 'bucket' then
-    give_back(put[2], put[3] - used, now)
+    give_back(put[2], put[4], put[3] - used, now)
   end
 end
 

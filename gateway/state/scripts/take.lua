@@ -151,7 +151,7 @@ function PUT.rate(take, measured, tokens, now)
 end
 
 function PUT.bucket(take, measured, tokens, now)
-  return PUT.rate(take, measured, tokens, now), {'bucket', take[2], tokens}
+  return PUT.rate(take, measured, tokens, now), {'bucket', take[2], tokens, take[3]}
 end
 
 function PUT.slots(take, measured)
