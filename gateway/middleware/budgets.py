@@ -66,7 +66,7 @@ class Budgets:
             self.lore.of(backend.kind, model),
             self.lore.floor_of(principal.tenant_id, backend.kind, model),
             asked_max_tokens=call.sampling.max_tokens,
-            runs=runs_of(call, backend.kind),
+            runs=runs_of(call, backend.kind, card.capabilities),
             takes=exchange.takes,
             outputs=self.outputs,
         )

@@ -1,6 +1,7 @@
 """How big a prompt is, whichever call brings it."""
 
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -183,12 +184,40 @@ def test_what_the_model_says_first_is_counted(call, size):
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
 
-@given(texts=st.lists(TEXTS, max_size=5))
+# What is longer in another of Unicode's forms, among letters that are not.
+ODD = st.text(st.sampled_from("aé東Ａ가ﷺ㌀½ΐᾂ\u0958\U0001d15e\U0001d160\ufb2c\u0301"), max_size=60)
+
+
+@given(texts=st.lists(TEXTS | ODD, max_size=5))
 def test_no_byte_of_a_text_is_missed(texts):
-    """ASCII or not: a token is never less than a byte, so this is the bound that all others rest on."""
+    """A token is never less than a byte of the form that a tokenizer brings a text into: all rests on it."""
     size = size_of(chat(*(Message("user", text) for text in texts)))
 
-    assert size.text_bytes == len("".join(texts).encode())
+    for form in ("NFC", "NFKC"):
+        assert size.text_bytes >= sum(len(unicodedata.normalize(form, text).encode()) for text in texts)
+    assert size.text_bytes >= len("".join(texts).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        pytest.param("Grüße, 東京 가 🗼", 24, id="as it is"),
+        pytest.param("ﷺ", 33, id="a ligature, written out"),
+        pytest.param("\U0001d160", 12, id="a note, taken apart"),
+        pytest.param("ＡＢＣ", 9, id="never the shorter form"),
+    ],
+)
+def test_a_text_is_measured_in_its_longest_form(text, size):
+    """Or three bytes would have been ten tokens. In tools and calls likewise."""
+    calls = (ToolCall("", "", {"": text}),)
+
+    assert size_of(chat(Message("user", text))).text_bytes == size
+    assert size_of(chat(Message("assistant", tool_calls=calls))).schema_bytes == 88 + len('{"":""}') + size
+
+
+def test_an_input_is_measured_without_its_accents_too():
+    """BERT's tokenizers take them off: two bytes are three characters then."""
+    assert size_of(EmbedCall("tiny", ("ΐ",))).text_bytes == 3
 
 
 JSON = st.dictionaries(TEXTS, TEXTS | st.integers(-(2**53), 2**53) | st.booleans(), max_size=4)
@@ -228,4 +257,10 @@ def test_go_and_python_write_a_call_in_twice_its_size(arguments):
 )
 def test_how_often_a_backend_generates(call, kind, runs):
     """Ollama's chat handler runs again with the grammar after a model has thought."""
-    assert runs_of(call, kind) == runs
+    assert runs_of(call, kind, None) == runs
+
+
+@pytest.mark.parametrize(("capabilities", "runs"), [({"completion", "thinking"}, 2), ({"completion"}, 1)])
+def test_a_model_that_cannot_think_generates_once(capabilities, runs):
+    """So nothing is reserved for what it never does."""
+    assert runs_of(chat(format=Format()), "ollama", frozenset(capabilities)) == runs
