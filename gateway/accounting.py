@@ -164,12 +164,16 @@ class Taken:
 
 @frozen
 class Refused:
-    """Nothing was taken. `standing` is of the first take, in the plan's order, that has too little left."""
+    """Nothing was taken. Of the takes that have too little left, `standing` is of the one that lasts longest.
+
+    So nobody is invited to come back at a time at which another one refuses for sure: what never fits goes
+    before all, and a spent budget before a rate. Of equals it is the first in the plan's order.
+    """
 
     standing: Standing
     now: float
     retry_at: float | None
-    """When it may fit; None when it never will: the limit is smaller than the need."""
+    """When it may fit; None when it never will: the limit is smaller than the need, or a total is spent."""
 
 
 @frozen

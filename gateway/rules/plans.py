@@ -29,7 +29,7 @@ class OutputBounds:
 def takes_of(
     tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo
 ) -> tuple[Take, ...]:
-    """What a request takes of limits and budgets, in the order in which they refuse."""
+    """What a request takes of limits and budgets: of those that refuse alike, the first is told."""
     return (
         *limits.takes(tenant, key, tenant_id, key_id),
         *budgets.takes(tenant, key, tenant_id, key_id, now=now, zone=zone),

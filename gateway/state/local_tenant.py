@@ -5,6 +5,7 @@ they still agree. What a take would change is computed as new values, and kept o
 """
 
 import heapq
+import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -72,11 +73,24 @@ class _Measured:
 
 
 def _refusal(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> Refused | None:
-    for each in accounts:
-        account, amount = each.account, amount_of(each.take, plan.tokens_needed)
-        if account.limit == 0 or max(0, account.free) < amount:
-            return Refused(account.standing(each.take), now_us / SECOND_US, to_s(account.retry_us(amount)))
-    return None
+    short = [each for each in accounts if _lacks(plan, each)]
+    if not short:
+        return None
+    longest = max(short, key=lambda each: _or_never(_retry_us(plan, each)))
+    return Refused(longest.account.standing(longest.take), now_us / SECOND_US, to_s(_retry_us(plan, longest)))
+
+
+def _lacks(plan: Plan, each: _Measured) -> bool:
+    amount = amount_of(each.take, plan.tokens_needed)
+    return each.account.limit == 0 or max(0, each.account.free) < amount
+
+
+def _retry_us(plan: Plan, each: _Measured) -> int | None:
+    return each.account.retry_us(amount_of(each.take, plan.tokens_needed))
+
+
+def _or_never(us: int | None) -> float:
+    return math.inf if us is None else us
 
 
 def _granted(plan: Plan, accounts: Iterable[_Measured]) -> int:

@@ -1,6 +1,7 @@
 """What a store must do, said as shortly as possible: one tenant, exact fractions, no bounds on anything."""
 
 from fractions import Fraction
+from math import inf
 
 from attrs import define, field
 
@@ -51,7 +52,20 @@ class Reference:
     def budget(self, take: BudgetTake) -> list[int]:
         return self.budgets.setdefault((account_of(take), self.period(take)), [0, 0])
 
-    def take(self, plan: Plan) -> int | Take | Cold | Stale:
+    def retry_at(self, take: Take, amount: int) -> float:
+        limit = take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
+        if not limit or amount > limit:
+            return inf
+        soon = self.now + 1
+        if isinstance(take, BudgetTake):
+            ends_at = next(each.ends_at or inf for each in take.periods if each.id == self.period(take))
+            return ends_at if self.budget(take)[0] + amount > limit else min(ends_at, soon)
+        if isinstance(take, SlotTake):
+            return soon
+        return self.now + float((self.lost[account_of(take)] + amount - limit) * 60 / limit)
+
+    def take(self, plan: Plan) -> int | dict[Take, float] | Cold | Stale:
+        """Tokens, or what lacks something, with when it may fit."""
         if self.is_cold:
             return Cold()
         self.expire()
@@ -60,13 +74,16 @@ class Reference:
         if plan.epoch < self.epoch:
             return Stale(self.epoch)
         free = {take: self.free(take) for take in plan.takes}
+        short = {}
         for take in plan.takes:
             amount = amount_of(take, plan.tokens_needed)
             if max(0, free[take]) < amount or 0 in (
                 getattr(take, "limit", 1),
                 getattr(take, "per_minute", 1),
             ):
-                return take
+                short[take] = self.retry_at(take, amount)
+        if short:
+            return short
         counted = [free[take] for take in plan.takes if isinstance(take, BudgetTake)]
         counted += [free[take] + take.spared for take in plan.takes if isinstance(take, BucketTake)]
         tokens = max(0, min([plan.tokens_wanted, *counted]))

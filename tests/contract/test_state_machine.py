@@ -28,7 +28,6 @@ from gateway.accounting import (
     LedgerEntry,
     Period,
     Plan,
-    RateTake,
     Refused,
     Scope,
     SlotTake,
@@ -145,17 +144,12 @@ class Machine(RuleBasedStateMachine):
                 assert isinstance(verdict, Taken)
                 assert verdict.tokens == tokens
                 assert len(verdict.periods) == len(BUDGETS)
-            case take:
+            case dict(short):
                 assert isinstance(verdict, Refused)
-                assert verdict.standing.take == take
-                self._judge_retry(verdict, take, asked)
-
-    def _judge_retry(self, refused: Refused, take: Take, asked: Plan) -> None:
-        if isinstance(take, BudgetTake) and take.limit and asked.tokens_needed <= take.limit:
-            assert refused.retry_at is None or refused.retry_at > self.model.now
-            assert refused.retry_at is not None or take.window is Window.TOTAL
-        elif isinstance(take, RateTake | SlotTake):
-            assert refused.retry_at is not None
+                longest = max(short.values())
+                told = math.inf if verdict.retry_at is None else verdict.retry_at
+                assert told == pytest.approx(longest, abs=1e-5)
+                assert short[verdict.standing.take] == pytest.approx(longest, abs=1e-5)
 
     @rule(name=names, tokens=st.integers(0, 130))
     def settle(self, name: str, tokens: int) -> None:

@@ -58,14 +58,38 @@ async def test_a_bucket_is_taken_less_where_it_is_spared(store: Store):
     assert (await take(store, plan("r3", *takes, needed=50, wanted=99))).tokens == 50
 
 
-async def test_a_refusal_tells_the_first_take_that_has_too_little(store: Store):
-    """In the plan's order; whole answer."""
+async def test_a_refusal_tells_the_take_that_has_too_little(store: Store):
+    """Of several alike the first in the plan's order; whole answer."""
     await take(store, plan("r1", slots(9), budget(15), budget(10, Window.MONTH)))
 
     verdict = await store.counters.take(plan("r2", slots(9), budget(15), budget(10, Window.MONTH)))
 
     standing = Standing(budget(15), used=0, reserved=10, resets_at=MIDNIGHT)
     assert verdict == Refused(standing, now=NOW, retry_at=NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("short", "told"),
+    [
+        pytest.param([rate(1), slots(1), budget(10)], 2, id="a-budget-that-is-spent-today"),
+        pytest.param([slots(1), rate(1), bucket(10)], 1, id="the-slower-rate"),
+        pytest.param([budget(10), budget(10, Window.MONTH)], 1, id="the-month-after-the-day"),
+        pytest.param([budget(10, Window.MONTH), budget(10, Window.TOTAL)], 1, id="a-total-that-is-spent"),
+        pytest.param([rate(1), budget(10), slots(0)], 2, id="what-is-denied"),
+        pytest.param([rate(1), budget(10), bucket(9)], 2, id="what-can-never-fit"),
+        pytest.param([rate(0), budget(0)], 0, id="the-first-of-two-that-never-fit"),
+    ],
+)
+async def test_of_several_refusals_the_one_that_lasts_longest_is_told(
+    store: Store, short: list[Take], told: int
+):
+    """Nobody is told to come back at a time at which another one still refuses for sure."""
+    fitting = [each for each in short if each not in (slots(0), bucket(9), rate(0), budget(0))]
+    await take(store, plan("r1", *fitting))
+    await store.counters.settle("acme", "r1", 10)
+    await take(store, plan("r2", *(each for each in fitting if each == slots(1))))
+
+    assert (await refusal(store, plan("r3", *short))).standing.take == short[told]
 
 
 @pytest.mark.parametrize("full", FULL_AFTER_ONE)

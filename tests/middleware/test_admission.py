@@ -284,6 +284,17 @@ async def bound_of(house: House) -> int:
     return demand.prompt_bound
 
 
+async def test_a_spent_budget_is_told_rather_than_a_rate():
+    """A client would come back in a minute, and again for all of the day."""
+    house = House()
+    await house.ask(rpm=1, daily_tokens=10_000)
+    house.usage = Usage(9_990, 5)
+    await house.ask(rpm=2, daily_tokens=10_000)
+
+    with pytest.raises(InsufficientQuota):
+        await house.ask(rpm=2, daily_tokens=10_000)
+
+
 async def test_what_can_never_fit_is_no_429():
     """A client that obeys Retry-After would come back for ever."""
     with pytest.raises(RequestTooExpensive):

@@ -119,14 +119,20 @@ local function mend(takes, measured, texts, now)
   end
 end
 
+-- Of those that lack something, the one that lasts longest; of equals the first.
 local function refusal(plan, measured, now)
+  local longest, index, retry = -1, nil, nil
   for i, take in ipairs(plan.takes) do
     local amount = amount_of(take, plan.needed)
     if take[3] == 0 or math.max(0, measured[i].free) < amount then
-      local retry = retry_at(take, measured[i], amount, now)
-      return {now, i - 1, standing(measured[i]), retry}
+      local at = retry_at(take, measured[i], amount, now)
+      local lasts = at < 0 and math.huge or at
+      if lasts > longest then
+        longest, index, retry = lasts, i, at
+      end
     end
   end
+  return index and {now, index - 1, standing(measured[index]), retry}
 end
 
 local function granted(plan, measured)
