@@ -43,7 +43,8 @@ from gateway.state.accounts import (
     to_s,
     to_us,
 )
-from gateway.state.local_accounts import Account, Budget, Meter, Slots, allowed, amount_of, measured
+from gateway.state.local_accounts import Account, Budget, Slots, allowed, amount_of, measured
+from gateway.state.local_meters import Meter
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
