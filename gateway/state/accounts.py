@@ -31,6 +31,8 @@ MAX_CORRECTION_US: Final = 60 * SECOND_US
 MAX_EXPIRED: Final = 20
 # How many of a tenant's are told at once.
 MAX_TOLD: Final = 500
+# How exactly a bucket remembers what it lacked at least since when.
+MAX_LOWS: Final = 32
 # Slots and reserved tokens come back at any time: ask again after this.
 SOON_US: Final = SECOND_US
 

@@ -13,7 +13,7 @@ from gateway.accounting import (
     Take,
 )
 from gateway.state.accounts import DAY_US, SOON_US, to_s, to_us
-from gateway.state.local_meters import Meter
+from gateway.state.local_meters import Bucket, Meter
 
 
 @frozen
@@ -127,8 +127,10 @@ def allowed(take: Take, account: Account) -> int | None:
 def measured(take: Take, kept: Account | None, now_us: int) -> Account:
     """The account of a take as of now, for the limit that the take has."""
     match take:
-        case RateTake() | BucketTake():
+        case RateTake():
             return (kept if isinstance(kept, Meter) else Meter()).at(take.per_minute, now_us)
+        case BucketTake():
+            return (kept if isinstance(kept, Bucket) else Bucket()).at(take.per_minute, now_us)
         case SlotTake():
             return (kept if isinstance(kept, Slots) else Slots()).at(take.limit, now_us)
         case BudgetTake():

@@ -1,21 +1,35 @@
-"""What one meter lacks in this process, as of a moment, and when it is back."""
+"""What one meter lacks in this process, as of a moment, and when it is back.
+
+The law of a bucket: in any t seconds no more than a minute's worth + rate × t tokens are used, each counted
+when it was taken. For that it lacks at every moment what it would lack had each request taken no more than it
+used, or still holds, from the start: the backlog of a queue that is served at the rate.
+
+What a request did not use is therefore given back only as far as the bucket has lacked it ever since: for the
+rest it has filled up by itself. The least that it lacked since the take bounds the refund exactly: by so much
+the whole backlog was higher all the time, and no refill has gone to waste at the brim that would not have
+without it (a reflected walk that starts n lower ends min(n, its least) lower).
+"""
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import frozen
 
 from gateway.accounting import Standing, Take
-from gateway.state.accounts import SECOND_US, to_s
+from gateway.state.accounts import MAX_LOWS, SECOND_US, to_s
 
 _MINUTE_US: Final = 60 * SECOND_US
 # What doubles lose in a meter must not cost a request.
 _SLACK: Final = 1e-6
 
+# "Since then (µs) it has never lacked less than this": both ascend. Before the first it was full once.
+_Lows = tuple[tuple[int, float], ...]
+
 
 @frozen
 class Meter:
-    """What is missing from a full minute's worth of requests or tokens. Refills as time goes by."""
+    """What is missing from a full minute's worth of requests. Refills as time goes by."""
 
     limit: int = 0
     """A minute's worth."""
@@ -23,16 +37,14 @@ class Meter:
     at_us: int = 0
 
     def at(self, per_minute: int, now_us: int) -> "Meter":
-        passed_us = max(0, now_us - self.at_us)
-        missing = max(0.0, self.missing - per_minute * float(passed_us) / _MINUTE_US)
-        return Meter(per_minute, missing, now_us)
+        return Meter(per_minute, self._missing_at(per_minute, now_us), now_us)
 
     @property
     def free(self) -> int:
         return math.floor(self.limit - self.missing + _SLACK)
 
     def plus(self, amount: int) -> "Meter":
-        return Meter(self.limit, max(0.0, self.missing + amount), self.at_us)
+        return Meter(self.limit, self.missing + amount, self.at_us)
 
     def standing(self, take: Take) -> Standing:
         whole_us = self.at_us + self._refilled_us(self.missing) if self.limit else None
@@ -44,7 +56,58 @@ class Meter:
         return self.at_us + self._refilled_us(self.missing + amount - self.limit) + 1
 
     def is_idle(self, now_us: int) -> bool:
-        return self.at(self.limit, now_us).missing == 0
+        return self._missing_at(self.limit, now_us) == 0
+
+    def _missing_at(self, per_minute: int, now_us: int) -> float:
+        passed_us = max(0, now_us - self.at_us)
+        return max(0.0, self.missing - per_minute * float(passed_us) / _MINUTE_US)
 
     def _refilled_us(self, tokens: float) -> int:
         return math.ceil(tokens * _MINUTE_US / self.limit)
+
+
+@frozen
+class Bucket(Meter):
+    """A meter of tokens, which is given back what was not used of them."""
+
+    lows: _Lows = ()
+
+    def at(self, per_minute: int, now_us: int) -> "Bucket":
+        missing = self._missing_at(per_minute, now_us)
+        lows = _ascending((since_us, min(low, missing)) for since_us, low in self.lows)
+        return Bucket(per_minute, missing, now_us, lows)
+
+    def plus(self, amount: int) -> "Bucket":
+        missing, lows = self.missing + amount, self.lows
+        # Where the last is from the future, the clock was set back since: those before it hold as well.
+        if not lows or lows[-1][0] <= self.at_us:
+            lows = _shortened(_ascending((*lows, (self.at_us, missing))))
+        return Bucket(self.limit, missing, self.at_us, lows)
+
+    def given_back(self, tokens: int, taken_us: int) -> "Bucket":
+        """As if what was taken then had been less by so many tokens."""
+        least = max((low for since_us, low in self.lows if since_us <= taken_us), default=0.0)
+        back = min(tokens, least)
+        lows = _ascending(
+            (since_us, low - back if since_us >= taken_us else min(low, least - back))
+            for since_us, low in self.lows
+        )
+        return Bucket(self.limit, self.missing - back, self.at_us, lows)
+
+
+def _ascending(lows: Iterable[tuple[int, float]]) -> _Lows:
+    """Without those that say no more than the one before."""
+    kept: list[tuple[int, float]] = []
+    for low in lows:
+        if low[1] > (kept[-1][1] if kept else 0.0):
+            kept.append(low)
+    return tuple(kept)
+
+
+def _shortened(lows: _Lows) -> _Lows:
+    """Without the one that says the least more, when there are too many: refunds are then a bit too small."""
+    if len(lows) <= MAX_LOWS:
+        return lows
+    steps = [low - before for (_, before), (_, low) in zip(((0, 0.0), *lows), lows, strict=False)]
+    least = steps.index(min(steps))
+    return lows[:least] + lows[least + 1 :]

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from gateway.accounting import (
-    BucketTake,
     Expired,
     LedgerEntry,
     Outlook,
     Plan,
-    RateTake,
     Refused,
     Stale,
     Standing,
@@ -44,21 +42,40 @@ from gateway.state.accounts import (
     to_us,
 )
 from gateway.state.local_accounts import Account, Budget, Slots, allowed, amount_of, measured
-from gateway.state.local_meters import Meter
+from gateway.state.local_meters import Bucket, Meter
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
 
 
+@frozen
+class _InBudget:
+    name: str
+    period: str
+
+
+@frozen
+class _InBucket:
+    name: str
+    tokens: int
+    limit: int
+
+
+@frozen
+class _InSlots:
+    name: str
+
+
+_Put = _InBudget | _InBucket | _InSlots
+
+
 @define
 class _Held:
-    """A reservation, with the accounts it is in: a budget with its period, others with None."""
+    """A reservation, with what was put into which accounts."""
 
     tokens: int
     at_us: int
-    puts: list[tuple[str, str | None]]
-    buckets: dict[str, tuple[int, int]] = field(factory=dict)
-    """What each was taken, and holds at most."""
+    puts: list[_Put] = field(factory=list)
     ends_us: int = 0
     """When its lease ends; of a charged one, when it is forgotten."""
     is_charged: bool = False
@@ -99,6 +116,19 @@ def _granted(plan: Plan, accounts: Iterable[_Measured]) -> int:
     return max(0, min((plan.tokens_wanted, *(bound for bound in bounds if bound is not None))))
 
 
+def _put(name: str, account: Account, amount: int) -> _Put | None:
+    """How a settlement finds what was put there; None where it need not."""
+    match account:
+        case Budget():
+            return _InBudget(name, account.period)
+        case Bucket():
+            return _InBucket(name, amount, account.limit)
+        case Slots():
+            return _InSlots(name)
+        case _:
+            return None
+
+
 def _standings(accounts: Iterable[_Measured]) -> tuple[Standing, ...]:
     return tuple(each.account.standing(each.take) for each in accounts)
 
@@ -134,7 +164,7 @@ class Tenant:
                 return refused
             held = self._hold(plan, accounts, now_us)
             self._tidy(now_us)
-        periods = tuple(period for _, period in held.puts if period is not None)
+        periods = tuple(put.period for put in held.puts if isinstance(put, _InBudget))
         return Taken(held.tokens, now_us / SECOND_US, _standings(accounts), periods)
 
     def settle(self, reservation_id: str, used: int, time_us: int) -> None:
@@ -143,17 +173,17 @@ class Tenant:
         if held is None:
             return
         self._told.pop(reservation_id, None)
-        for name, period in held.puts:
-            if period is not None:
-                reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
-                self._charge(name, period, reserved, spent)
-            elif held.is_charged:
-                continue  # its slot is free, and the bucket has filled up since
-            elif name in held.buckets:
-                taken, limit = held.buckets[name]
-                self._give_back(name, limit, taken - used, now_us)
-            else:
-                self._free_slot(name)
+        for put in held.puts:
+            match put:
+                case _InBudget(name, period):
+                    reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
+                    self._charge(name, period, reserved, spent)
+                case _ if held.is_charged:
+                    continue  # its slot is free, and the bucket has filled up since
+                case _InSlots(name):
+                    self._free_slot(name)
+                case _InBucket():
+                    self._give_back(put, held.at_us, used, now_us)
 
     def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -168,7 +198,7 @@ class Tenant:
 
     def _expired(self, tenant_id: str, reservation_id: str) -> Expired:
         held = self._held[reservation_id]
-        budgets = ((name, period) for name, period in held.puts if period is not None)
+        budgets = ((put.name, put.period) for put in held.puts if isinstance(put, _InBudget))
         return expired_of(tenant_id, reservation_id, held.tokens, held.at_us, budgets)
 
     def heard(self, reservation_ids: Iterable[str]) -> None:
@@ -217,16 +247,12 @@ class Tenant:
                 self._accounts[each.name] = each.account
 
     def _hold(self, plan: Plan, accounts: Iterable[_Measured], now_us: int) -> _Held:
-        held = _Held(_granted(plan, accounts), now_us, [])
+        held = _Held(_granted(plan, accounts), now_us)
         for each in accounts:
-            each.account = each.account.plus(amount_of(each.take, held.tokens))
-            self._accounts[each.name] = each.account
-            if not isinstance(each.take, RateTake):
-                held.puts.append(
-                    (each.name, each.account.period if isinstance(each.account, Budget) else None)
-                )
-            if isinstance(each.take, BucketTake):
-                held.buckets[each.name] = amount_of(each.take, held.tokens), each.take.per_minute
+            amount = amount_of(each.take, held.tokens)
+            each.account = self._accounts[each.name] = each.account.plus(amount)
+            if put := _put(each.name, each.account, amount):
+                held.puts.append(put)
         self._held[plan.reservation_id] = held
         self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
@@ -248,11 +274,12 @@ class Tenant:
         if isinstance(budget, Budget) and budget.period == period:
             self._accounts[name] = budget.charged(reserved, spent)
 
-    def _give_back(self, name: str, limit: int, tokens: int, now_us: int) -> None:
-        kept = self._accounts.get(name)
-        # Without it, it was full again and dropped: what was used beyond what was taken is owed all the same.
-        meter = kept if isinstance(kept, Meter) else Meter(limit)
-        self._accounts[name] = meter.at(meter.limit, now_us).plus(-tokens)
+    def _give_back(self, put: _InBucket, taken_us: int, used: int, now_us: int) -> None:
+        kept, unused = self._accounts.get(put.name), put.tokens - used
+        # Without one, it was full again and dropped: what was used beyond what was taken is owed all the same.
+        bucket = kept if isinstance(kept, Bucket) else Bucket(put.limit)
+        bucket = bucket.at(bucket.limit, now_us)
+        self._accounts[put.name] = bucket.given_back(unused, taken_us) if unused > 0 else bucket.plus(-unused)
 
     def _free_slot(self, name: str) -> None:
         slots = self._accounts.get(name)
@@ -290,11 +317,12 @@ class Tenant:
             heapq.heappop(self._leases)  # renewed, settled or ended
 
     def _end_lease(self, reservation_id: str, held: _Held, now_us: int) -> None:
-        for name, period in held.puts:
-            if period is not None:
-                self._charge(name, period, held.tokens, held.tokens)
-            elif name not in held.buckets:
-                self._free_slot(name)
+        for put in held.puts:
+            match put:
+                case _InBudget(name, period):
+                    self._charge(name, period, held.tokens, held.tokens)
+                case _InSlots(name):
+                    self._free_slot(name)
         held.is_charged, held.ends_us = True, now_us + CORRECTABLE_US
         self._charged.append((held.ends_us, reservation_id))
         self._told[reservation_id] = None
@@ -311,16 +339,15 @@ class Tenant:
         return budget if budget.period == period else None
 
     def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
-        held = self._held[entry.reservation_id] = _Held(
-            entry.reserved, to_us(entry.admitted_at), list(budgets_of(entry))
-        )
+        held = self._held[entry.reservation_id] = _Held(entry.reserved, to_us(entry.admitted_at))
         for name, period in budgets_of(entry):
             budget = self._budget_in(name, period, now_us)
             if budget is not None:
                 self._accounts[name] = budget.plus(entry.reserved)
+            held.puts.append(_InBudget(name, period))
         for scope, owner in owners_of(entry):
             name = slots_of(scope, owner)
             slots = self._accounts.get(name)
             self._accounts[name] = (slots if isinstance(slots, Slots) else Slots()).plus(1)
-            held.puts.append((name, None))
+            held.puts.append(_InSlots(name))
         self._lease(entry.reservation_id, held, ends_us)

@@ -1,11 +1,13 @@
 """One suite, three stores: what holds in this process holds in Redis and in a cluster of it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.contract.plans import NOW
 from tests.contract.stores import TENANTS, LocalStore, RedisStore, Store, redis_store
+from tests.contract.trials import SHARES, Trial
 from tests.servers import RedisCluster, RedisServer
 
 
@@ -46,3 +48,16 @@ async def store(cold_store: Store) -> Store:
     for tenant in TENANTS:
         await cold_store.counters.restore(tenant, [], [], 15.0)
     return cold_store
+
+
+@pytest.fixture(params=SHARES)
+def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    """Hypothesis calls from outside of any event loop, so it has one of its own."""
+    with asyncio.Runner() as runner:
+        if request.param == "local":
+            yield Trial(request.param, LocalStore(), runner.run)
+            return
+        server: RedisServer | RedisCluster = request.getfixturevalue(request.param)
+        opened = redis_store(server.url)
+        yield Trial(request.param, runner.run(opened.__aenter__()), runner.run)
+        runner.run(opened.__aexit__(None, None, None))

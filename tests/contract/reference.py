@@ -1,5 +1,6 @@
 """What a store must do, said as shortly as possible: one tenant, exact fractions, no bounds on anything."""
 
+from collections import defaultdict
 from fractions import Fraction
 from math import inf
 
@@ -16,10 +17,40 @@ def amount_of(take: Take, tokens: int) -> int:
 
 
 @define
+class Passed:
+    """What one request took of a meter: what it holds, and what it used once that is known."""
+
+    moment: float
+    tokens: int
+    is_excess: bool = False  # more than was reserved: no store could hold that back
+
+
+def missing(passed: list[Passed], per_minute: int, now: float) -> Fraction:
+    """The backlog of all that passed, each at its moment, that is served at the rate."""
+    backlog, at = Fraction(0), 0.0
+    for each in passed:
+        backlog = max(Fraction(0), backlog - Fraction(each.moment - at) * per_minute / 60) + each.tokens
+        at = each.moment
+    return max(Fraction(0), backlog - Fraction(now - at) * per_minute / 60)
+
+
+def keeps_the_law(passed: list[Passed], per_minute: int) -> bool:
+    """In any t seconds no more than a minute's worth + rate × t is used, whatever was reserved."""
+    within = [each for each in passed if not each.is_excess]
+    for first, begin in enumerate(within):
+        used = 0
+        for end in within[first:]:
+            used += end.tokens
+            if used > per_minute + Fraction(end.moment - begin.moment) * per_minute / 60:
+                return False
+    return True
+
+
+@define
 class Held:
     tokens: int
     slots: set[str]
-    buckets: dict[BucketTake, int]
+    buckets: dict[str, Passed]
     periods: dict[str, str]  # of each budget
     ends: float
     is_charged: bool = False
@@ -29,8 +60,7 @@ class Held:
 class Reference:
     now: float
     is_cold: bool = True
-    lost: dict[str, Fraction] = field(factory=dict)  # what meters lack, as of `at`
-    at: dict[str, float] = field(factory=dict)
+    meters: defaultdict[str, list[Passed]] = field(factory=lambda: defaultdict(list))
     budgets: dict[tuple[str, str], list[int]] = field(factory=dict)  # account, period → spent, reserved
     held: dict[str, Held] = field(factory=dict)
     told: dict[str, int] = field(factory=dict)
@@ -42,9 +72,10 @@ class Reference:
             return take.limit - sum(name in held.slots for held in self.held.values() if not held.is_charged)
         if isinstance(take, BudgetTake):
             return 2**53 - 1 if take.limit is None else take.limit - sum(self.budget(take))
-        back = Fraction(self.now - self.at.get(name, self.now)) * take.per_minute / 60
-        self.lost[name], self.at[name] = max(Fraction(0), self.lost.get(name, Fraction(0)) - back), self.now
-        return int((take.per_minute - self.lost[name]) // 1)
+        return int((take.per_minute - self.missing(take)) // 1)
+
+    def missing(self, take: RateTake | BucketTake) -> Fraction:
+        return missing(self.meters[account_of(take)], take.per_minute, self.now)
 
     def period(self, take: BudgetTake) -> str:
         return next(each.id for each in take.periods if each.ends_at is None or self.now < each.ends_at)
@@ -62,7 +93,7 @@ class Reference:
             return ends_at if self.budget(take)[0] + amount > limit else min(ends_at, soon)
         if isinstance(take, SlotTake):
             return soon
-        return self.now + float((self.lost[account_of(take)] + amount - limit) * 60 / limit)
+        return self.now + float((self.missing(take) + amount - limit) * 60 / limit)
 
     def take(self, plan: Plan) -> int | dict[Take, float] | Cold | Stale:
         """Tokens, or what lacks something, with when it may fit."""
@@ -91,9 +122,14 @@ class Reference:
             if isinstance(take, BudgetTake):
                 self.budget(take)[1] += tokens
             elif not isinstance(take, SlotTake):
-                self.lost[account_of(take)] += amount_of(take, tokens)
+                passed = Passed(self.now, amount_of(take, tokens))
+                self.meters[account_of(take)].append(passed)
         slots = {account_of(take) for take in plan.takes if isinstance(take, SlotTake)}
-        buckets = {take: amount_of(take, tokens) for take in plan.takes if isinstance(take, BucketTake)}
+        buckets = {
+            account_of(take): self.meters[account_of(take)][-1]
+            for take in plan.takes
+            if isinstance(take, BucketTake)
+        }
         periods = {account_of(take): self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
         ends = self.now + plan.lease_s
         self.told.pop(plan.reservation_id, None)
@@ -116,9 +152,10 @@ class Reference:
         if held := self.held.pop(name, None):
             self.told.pop(name, None)
             self.charge(held, 0 if held.is_charged else held.tokens, used - held.tokens * held.is_charged)
-            for take, taken in held.buckets.items() if not held.is_charged else ():
-                self.free(take)
-                self.lost[account_of(take)] = max(Fraction(0), self.lost[account_of(take)] + used - taken)
+            for account, passed in held.buckets.items() if not held.is_charged else ():
+                excess = max(0, used - passed.tokens)
+                passed.tokens = min(used, passed.tokens)
+                self.meters[account].append(Passed(self.now, excess, is_excess=True))
 
     def renew(self, names: list[str], lease: float) -> None:
         for name in names:
@@ -128,7 +165,8 @@ class Reference:
     def restore(self, spent: dict[tuple[str, str], int], slots: set[str], lease: float) -> None:
         """A cold one starts anew from what was spent and from what is open; a warm one only gets higher."""
         if self.is_cold:
-            self.is_cold, self.lost, self.at, self.told = False, {}, {}, {}
+            self.is_cold, self.told = False, {}
+            self.meters.clear()
             self.held = {name: held for name, held in self.held.items() if not held.is_charged}
             self.budgets = {}
             for held in self.held.values():

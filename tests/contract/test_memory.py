@@ -51,6 +51,17 @@ async def test_keys_that_are_no_longer_used_are_forgotten(store: Store):
     assert (await entries(store))["sums"] < 10
 
 
+async def test_an_overdrawn_bucket_is_forgotten_once_it_is_full(store: Store):
+    """Also where it had been before, when its last request was still running."""
+    await take(store, plan("slow", bucket(600, "k9"), lease_s=9999))
+    for seconds in (60, 120):
+        await store.set_time(NOW + seconds)
+        for number in range(50):
+            await take(store, plan(f"r{seconds} {number}"))
+        assert (await entries(store))["sums"] == 0
+        await store.counters.settle("acme", "slow", 40)
+
+
 async def test_what_is_in_use_is_never_forgotten(store: Store):
     """A budget that runs, a meter in debt, a slot that is taken."""
     kept = (rate(1, "k9"), bucket(10, "k9"), slots(1, "k9"), budget(10, Window.MONTH, "k9"))

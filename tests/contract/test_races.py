@@ -14,7 +14,7 @@ from gateway.state.local_counters import LocalCounters
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from tests.contract.plans import TOTAL, budget, plan, slots
-from tests.contract.test_state_machine import FACTOR
+from tests.contract.trials import FACTOR
 from tests.servers import RedisServer
 
 ROUNDS = 30

@@ -1,18 +1,13 @@
-"""Any sequence of calls, times and losses: the stores do what a short model of them does.
+"""Any sequence of calls, times and losses: the stores do what a short model of them does."""
 
-`FUZZ_FACTOR=100` makes it a hundred times as many.
-"""
-
-import asyncio
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from attrs import evolve
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -23,6 +18,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.accounting import (
+    BucketTake,
     BudgetTake,
     Cold,
     LedgerEntry,
@@ -56,14 +52,11 @@ from tests.contract.plans import (
     rate,
     slots,
 )
-from tests.contract.reference import Reference
-from tests.contract.stores import LocalStore, Store, redis_store
-from tests.servers import RedisCluster, RedisServer
+from tests.contract.reference import Reference, keeps_the_law
+from tests.contract.stores import Store
+from tests.contract.trials import Trial
 
-FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
-STEPS = 40
-
-RPM, TPM = 7, 300
+RPM, TPM = 7, 600
 OWNERS = ((Scope.KEY, "k1"), (Scope.TENANT, "acme"))
 PERIODS: dict[Window, tuple[Period, ...]] = {
     Window.DAY: (MONDAY, TUESDAY, WEDNESDAY),
@@ -75,7 +68,9 @@ ENDS = NOW + 1.9 * DAY_S
 
 names = st.sampled_from([f"r{number}" for number in range(6)])
 # Few refuse: most requests should get far enough to be settled, renewed and lost.
-limits = st.sampled_from([None] * 8 + [5000] * 8 + [1000] * 4 + [300, 120, 50, 0])
+limits = st.sampled_from([None] * 40 + [5000] * 12 + [1000] * 4 + [300, 120, 50, 0])
+# So much passes before a take or settlement: a bucket's second is worth 10 tokens.
+pauses = st.sampled_from([1, 0, 2, 5, 10])
 LATEST = 3
 epochs = st.sampled_from([LATEST] * 8 + [2, 1, 0])
 
@@ -85,14 +80,14 @@ def plans(draw: st.DrawFn) -> Plan:
     """Any of the limits may be there; budgets are always counted."""
     takes: list[Take] = []
     for scope, owner in OWNERS:
-        takes += draw(st.sampled_from([[], [rate(RPM, owner, scope)]]))
+        takes += draw(st.sampled_from([*[[]] * 3, [rate(RPM, owner, scope)]]))
         spared = draw(st.sampled_from([0, 0, 9, 70]))
-        takes += draw(st.sampled_from([[], [bucket(TPM, owner, scope, spared)]]))
+        takes += draw(st.sampled_from([[], *[[bucket(TPM, owner, scope, spared)]] * 3]))
         takes += draw(st.sampled_from([[], [slots(2, owner, scope)], [slots(4, owner, scope)]]))
         takes += [budget(draw(limits), window, owner, scope, PERIODS[window]) for window in Window]
     needed = draw(st.integers(0, 60))
     wanted = needed + draw(st.integers(0, 60))
-    lease_s = draw(st.sampled_from([1.0, 5.0, 15.0, 15.0, 100.0]))
+    lease_s = draw(st.sampled_from([1.0, 5.0, 15.0, *[1000.0] * 4]))
     return plan(draw(names), *takes, needed=needed, wanted=wanted, lease_s=lease_s, epoch=draw(epochs))
 
 
@@ -128,9 +123,9 @@ class Machine(RuleBasedStateMachine):
         if not self.model.is_cold:
             self.model.now = max(self.model.now, self.time)
 
-    @rule(asked=plans())
-    def take(self, asked: Plan) -> None:
-        self.tick()
+    @rule(asked=plans(), pause=pauses)
+    def take(self, asked: Plan, pause: int) -> None:
+        self._go(min(self.time + pause, ENDS))
         foreseen = self.run(self.store.other.look(evolve(asked, reservation_id="another")))
         verdict = self.run(self.store.counters.take(asked))
         if asked.reservation_id not in self.model.held:
@@ -151,13 +146,16 @@ class Machine(RuleBasedStateMachine):
                 assert told == pytest.approx(longest, abs=1e-5)
                 assert short[verdict.standing.take] == pytest.approx(longest, abs=1e-5)
 
-    @rule(name=names, tokens=st.integers(0, 130))
-    def settle(self, name: str, tokens: int) -> None:
-        self.tick()
+    @rule(which=st.integers(0, 11), name=names, tokens=st.integers(0, 20) | st.integers(0, 130), pause=pauses)
+    def settle(self, which: int, name: str, tokens: int, pause: int) -> None:
+        """Mostly one that runs."""
+        self._go(min(self.time + pause, ENDS))
+        name = dict(enumerate(self.model.held)).get(which % 4, name)
         self.run(self.store.other.settle("acme", name, tokens))
         if not self.model.is_cold:
             self.model.settle(name, tokens)
 
+    @precondition(lambda self: not self.model.is_cold)
     @rule(some=st.lists(names, max_size=4), lease_s=st.sampled_from([1.0, 15.0, 100.0]))
     def renew(self, some: list[str], lease_s: float) -> None:
         self.tick()
@@ -165,13 +163,43 @@ class Machine(RuleBasedStateMachine):
         if not self.model.is_cold:
             self.model.renew(some, lease_s)
 
-    @rule(is_heard=st.booleans())
+    @rule(seconds=st.sampled_from([1, 15, 60, 3600, -1, -20, -55]))
+    def set_clock(self, seconds: int) -> None:
+        """Never more than 55 s back: the store's own time then stands still."""
+        earliest = self.time if self.model.is_cold else min(self.time, self.model.now - 55)
+        self._go(min(max(self.time + seconds, earliest), ENDS))
+
+    def _go(self, time: float) -> None:
+        self.time = time
+        self.run(self.store.set_time(time))
+        self.tick()
+
+    @precondition(lambda self: not self.model.is_cold)
+    @rule(
+        event=st.sampled_from(
+            [*["expired"] * 4, *["change", "reconcile"] * 2, "midnight", "lose", "forget"],
+        ),
+        number=st.integers(1, 100),
+    )
+    def seldom(self, event: str, number: int) -> None:
+        """What would leave little of a run if it were as frequent as takes are."""
+        match event:
+            case "expired":
+                self.expired(number % 2 == 0)
+            case "change":
+                self.change(1 + number % LATEST)
+            case "reconcile":
+                self.reconcile(number - 50)
+            case "midnight":
+                self._go(max(self.time, MIDNIGHT))
+            case "lose":
+                self.lose(self.store.lose())
+            case _:
+                self.lose(self.store.counters.forget("acme"))
+
     def expired(self, is_heard: bool) -> None:
         self.tick()
         told = self.run(self.store.other.expired())
-        if self.model.is_cold:
-            assert told == []
-            return
         self.model.expire()
         assert sorted((each.reservation_id, each.tokens) for each in told) == sorted(self.model.told.items())
         assert all(each.tenant_id == "acme" for each in told)
@@ -179,32 +207,30 @@ class Machine(RuleBasedStateMachine):
             self.run(self.store.counters.heard(told))
             self.model.told.clear()
 
-    @rule(seconds=st.sampled_from([1, 1, 2, 5, 15, 15, 60, 3600]))
-    def forward(self, seconds: int) -> None:
-        self._go(min(self.time + seconds, ENDS))
+    def lose(self, losing: Awaitable[None]) -> None:
+        self.run(losing)
+        self.model.is_cold, self.model.epoch = True, 0
 
-    @rule()
-    def to_midnight(self) -> None:
-        self._go(max(self.time, MIDNIGHT))
-
-    @rule(seconds=st.integers(1, 55))
-    def back(self, seconds: int) -> None:
-        self._go(self.time - min(seconds, max(0, 55 - (self.model.now - self.time))))
-
-    def _go(self, time: float) -> None:
-        self.time = time
-        self.run(self.store.set_time(time))
-
-    @rule(epoch=st.integers(1, LATEST))
     def change(self, epoch: int) -> None:
-        """Of the tenant, or of a key: told to the store whether or not it is cold."""
+        """A command changed the tenant, or a key of it."""
         self.run(self.store.other.raise_epoch("acme", epoch))
         self.model.epoch = max(self.model.epoch, epoch)
 
-    @rule(all_of_it=st.booleans())
-    def lose(self, all_of_it: bool) -> None:
-        self.run(self.store.lose() if all_of_it else self.store.counters.forget("acme"))
-        self.model.is_cold, self.model.epoch = True, 0
+    def reconcile(self, more: int) -> None:
+        """By a ledger that lags behind, or knows of more."""
+        self.tick()
+        spent = {
+            (name, self.model.period(take)): max(0, self.model.budget(take)[0] + more)
+            for name, take in BUDGETS.items()
+        }
+        self.run(self.store.other.restore("acme", _sums(spent), [intent("unknown", 5)], 15.0))
+        self.model.restore(spent, SLOTS, 15.0)
+
+    @precondition(lambda self: self.model.is_cold)
+    @rule(epoch=st.integers(1, LATEST))
+    def change_of_a_cold_one(self, epoch: int) -> None:
+        self.change(epoch)
+        assert self.run(self.store.other.expired()) == []
 
     @precondition(lambda self: self.model.is_cold)
     @rule(epoch=st.integers(0, LATEST))
@@ -221,18 +247,6 @@ class Machine(RuleBasedStateMachine):
         self.run(self.store.counters.restore("acme", _sums(spent), intents, 15.0, epoch))
         self.model.restore(spent, SLOTS, 15.0)
         self.model.epoch = max(self.model.epoch, epoch)
-
-    @precondition(lambda self: not self.model.is_cold)
-    @rule(more=st.integers(-50, 50))
-    def reconcile(self, more: int) -> None:
-        """By a ledger that lags behind, or knows of more."""
-        self.tick()
-        spent = {
-            (name, self.model.period(take)): max(0, self.model.budget(take)[0] + more)
-            for name, take in BUDGETS.items()
-        }
-        self.run(self.store.other.restore("acme", _sums(spent), [intent("unknown", 5)], 15.0))
-        self.model.restore(spent, SLOTS, 15.0)
 
     @invariant()
     def they_stand_alike(self) -> None:
@@ -253,8 +267,13 @@ class Machine(RuleBasedStateMachine):
             return spent, reserved
         if isinstance(take, SlotTake):
             return take.limit - self.model.free(take), 0
-        self.model.free(take)
-        return math.ceil(self.model.lost[account_of(take)]), 0
+        return math.ceil(self.model.missing(take)), 0
+
+    @invariant()
+    def no_bucket_gives_twice(self) -> None:
+        for take in ALL.takes:
+            if isinstance(take, BucketTake):
+                assert keeps_the_law(self.model.meters[account_of(take)], take.per_minute)
 
 
 def _sums(spent: dict[tuple[str, str], int]) -> list[Sum]:
@@ -270,36 +289,7 @@ def _entry(name: str, tokens: int, periods: dict[str, str]) -> LedgerEntry:
     )
 
 
-def _judge(store: Store, run: Callable[..., Any], examples: int) -> None:
-    chosen = settings(
-        max_examples=examples * FACTOR,
-        stateful_step_count=STEPS,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[phase for phase in Phase if phase is not Phase.explain],
-    )
-    # It takes whatever makes a machine; its types say a class.
-    run_state_machine_as_test(lambda: Machine(store, run), settings=chosen)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def run() -> Iterator[Callable[..., Any]]:
-    with asyncio.Runner() as runner:
-        yield runner.run
-
-
-def test_in_process(run: Callable[..., Any]):
-    """The store of a gateway that runs alone."""
-    _judge(LocalStore(), run, examples=60)
-
-
-@pytest.mark.parametrize(("kind", "examples"), [("redis_server", 35), ("redis_cluster", 10)])
-def test_in_redis(request: pytest.FixtureRequest, run: Callable[..., Any], kind: str, examples: int):
-    """The store of a fleet: one server, and a cluster of three."""
-    server: RedisServer | RedisCluster = request.getfixturevalue(kind)
-    opened = redis_store(server.url)
-    store = run(opened.__aenter__())
-    try:
-        _judge(store, run, examples)
-    finally:
-        run(opened.__aexit__(None, None, None))
+def test_a_store_does_what_the_model_does(trial: Trial):
+    """Step by step."""
+    machine: Any = partial(Machine, trial.store, trial.run)  # its types say a class; it takes what makes one
+    run_state_machine_as_test(machine, settings=trial.settings(60))

@@ -3,7 +3,8 @@
 --
 --   sums     hash   account → its text; 'now' → the last time that was seen; without it the tenant is cold;
 --                   'epoch' → the revision before which nothing may have been read, also of a cold one
---     rate:…, bucket:…         "missing at per_minute"
+--     rate:…                   "missing at per_minute"
+--     bucket:…                 "missing at per_minute since low since low …", see local_meters.py
 --     slots:…                  "leases"
 --     day:…, month:…, total:…  "period ends spent reserved", ends 0 for never
 --   open     hash   reservation → {at, tokens, puts} as JSON; those of ended leases are kept to be corrected
@@ -17,6 +18,7 @@ local DAY_US = 86400000000
 local CORRECTABLE_US = 2 * DAY_US
 local MAX_CORRECTION_US = 60000000
 local MAX_EXPIRED = 20
+local MAX_LOWS = 32
 -- What doubles lose in a meter must not cost a request.
 local SLACK = 1e-6
 
@@ -49,8 +51,8 @@ end
 -- ── accounts ──────────────────────────────────────────────────────────────────────────
 
 local function meter_of(text)
-  local missing, at, per_minute = string.match(text or '0 0 0', '^(%S+) (%S+) (%S+)$')
-  return tonumber(missing), tonumber(at), tonumber(per_minute)
+  local missing, at, per_minute, lows = string.match(text or '0 0 0', '^(%S+) (%S+) (%S+)(.*)$')
+  return tonumber(missing), tonumber(at), tonumber(per_minute), lows
 end
 
 local function meter_text(missing, at, per_minute)
@@ -58,8 +60,59 @@ local function meter_text(missing, at, per_minute)
 end
 
 local function missing_at(text, per_minute, now)
-  local missing, at = meter_of(text)
-  return math.max(0, missing - per_minute * math.max(0, now - at) / MINUTE_US)
+  local missing, at, _, lows = meter_of(text)
+  return math.max(0, missing - per_minute * math.max(0, now - at) / MINUTE_US), lows
+end
+
+-- A bucket's lows are {since, low} pairs: since then it never lacked less. One that says no more than the one
+-- before is left out.
+local function add_low(lows, since, low)
+  if low > (lows[#lows] and lows[#lows][2] or 0) then
+    lows[#lows + 1] = {since, low}
+  end
+end
+
+local function bucket_at(text, per_minute, now)
+  local missing, told = missing_at(text, per_minute, now)
+  local lows = {}
+  for since, low in string.gmatch(told, '(%S+) (%S+)') do
+    add_low(lows, tonumber(since), math.min(tonumber(low), missing))
+  end
+  return missing, lows
+end
+
+local function bucket_text(missing, at, per_minute, lows)
+  local parts = {meter_text(missing, at, per_minute)}
+  for _, low in ipairs(lows) do
+    parts[#parts + 1] = string.format('%.0f %.17g', low[1], low[2])
+  end
+  return table.concat(parts, ' ')
+end
+
+-- Without the one that says the least more, when there are too many: refunds are then a bit too small.
+local function shorten(lows)
+  if #lows <= MAX_LOWS then
+    return
+  end
+  local least, at, before = math.huge, nil, 0
+  for i, low in ipairs(lows) do
+    if low[2] - before < least then
+      least, at = low[2] - before, i
+    end
+    before = low[2]
+  end
+  table.remove(lows, at)
+end
+
+-- Take tokens; `lows` become those that hold then.
+local function bucket_plus(missing, lows, tokens, now)
+  missing = missing + tokens
+  -- Where the last is from the future, the clock was set back since: those before it hold as well.
+  if #lows == 0 or lows[#lows][1] <= now then
+    add_low(lows, now, missing)
+    shorten(lows)
+  end
+  return missing
 end
 
 local function window_of(text)

@@ -35,11 +35,10 @@ end
 
 local MEASURE = {}
 
-function MEASURE.rate(take, text, now)
-  local limit = take[3]
-  local missing = missing_at(text, limit, now)
+local function measured_meter(missing, limit, now, lows)
   return {
     missing = missing,
+    lows = lows,
     free = math.floor(limit - missing + SLACK),
     used = meter_used(missing),
     reserved = 0,
@@ -47,7 +46,14 @@ function MEASURE.rate(take, text, now)
   }
 end
 
-MEASURE.bucket = MEASURE.rate
+function MEASURE.rate(take, text, now)
+  return measured_meter(missing_at(text, take[3], now), take[3], now, {})
+end
+
+function MEASURE.bucket(take, text, now)
+  local missing, lows = bucket_at(text, take[3], now)
+  return measured_meter(missing, take[3], now, lows)
+end
 
 function MEASURE.slots(take, text)
   local leases = tonumber(text or 0)
@@ -113,7 +119,7 @@ local function mend(takes, measured, texts, now)
     if measured[i].missing then
       local _, at = meter_of(texts[i])
       if at > now then
-        redis.call('HSET', SUMS, take[2], meter_text(measured[i].missing, now, take[3]))
+        redis.call('HSET', SUMS, take[2], bucket_text(measured[i].missing, now, take[3], measured[i].lows))
       end
     end
   end
@@ -150,14 +156,20 @@ end
 -- The account's new text, and how a settlement finds what was put there; nil when it need not.
 local PUT = {}
 
+local function tell_meter(measured, missing, limit, now)
+  measured.used, measured.resets = meter_used(missing), now + refilled(missing, limit)
+end
+
 function PUT.rate(take, measured, tokens, now)
   local missing = measured.missing + tokens
-  measured.used, measured.resets = meter_used(missing), now + refilled(missing, take[3])
+  tell_meter(measured, missing, take[3], now)
   return meter_text(missing, now, take[3])
 end
 
 function PUT.bucket(take, measured, tokens, now)
-  return PUT.rate(take, measured, tokens, now), {'bucket', take[2], tokens, take[3]}
+  local missing = bucket_plus(measured.missing, measured.lows, tokens, now)
+  tell_meter(measured, missing, take[3], now)
+  return bucket_text(missing, now, take[3], measured.lows), {'bucket', take[2], tokens, take[3]}
 end
 
 function PUT.slots(take, measured)
