@@ -42,19 +42,16 @@ def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> tuple[Tak
 
     The tenant's and the key's both apply; the key's stand first, so that a refusal names the nearer one.
     """
-    # A key without its own rate or places needs no take for what it inherits: the tenant's implies it.
-    # Both would have the same limit, and whatever moves the key's counter moves the tenant's as well:
+    # A key without its own limit needs no take for what it inherits: the tenant's implies it. Both would have
+    # the same limit, and whatever moves the key's counter moves the tenant's as well:
     # - Places: the key's leases are among the tenant's, so there are never more of them.
-    # - GCRA: a request moves both arrival times from t to max(t, now) + interval, or only the tenant's.
-    #   That keeps t(key) <= t(tenant), and what the tenant's time admits, an earlier one admits.
-    # - A bucket is different, for it gives back. Another key's refund raises the tenant's level after it had
-    #   filled up by itself meanwhile; this key could then use more than one bucket's worth at once. So a
-    #   key that inherits tokens per minute has a bucket of its own.
-    tpm_of_key = own_or_inherited(key.tpm, tenant.tpm)
+    # - Rates and buckets: what a key lacks is the backlog of its own requests, served at the rate; the tenant
+    #   lacks that of all, so never less. That a bucket is given back what was not used changes nothing: it is
+    #   as if it had never been taken.
     return (
         *(RateTake(*bound) for bound in _bounds(key_id, key.rpm, tenant_id, tenant.rpm)),
         *(SlotTake(*bound) for bound in _bounds(key_id, key.concurrent, tenant_id, tenant.concurrent)),
-        *(BucketTake(*bound) for bound in _bounds(key_id, tpm_of_key, tenant_id, tenant.tpm)),
+        *(BucketTake(*bound) for bound in _bounds(key_id, key.tpm, tenant_id, tenant.tpm)),
     )
 
 

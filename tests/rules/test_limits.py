@@ -20,6 +20,7 @@ from gateway.accounting import (
 from gateway.errors import GatewayError, InsufficientQuota, RateLimited, RequestTooExpensive
 from gateway.rules import limits
 from gateway.rules.limits import refusal_of, remaining_of, requests_left, takes
+from gateway.state.local_meters import Bucket
 
 KEY, TENANT = Scope.KEY, Scope.TENANT
 
@@ -50,8 +51,8 @@ KEY, TENANT = Scope.KEY, Scope.TENANT
         pytest.param(
             Policy(tpm=9_000),
             Policy(),
-            (BucketTake(KEY, "k1", 9_000), BucketTake(TENANT, "t1", 9_000)),
-            id="an inherited bucket is the key's own",
+            (BucketTake(TENANT, "t1", 9_000),),
+            id="an inherited bucket is implied",
         ),
         pytest.param(
             Policy(rpm=60),
@@ -94,24 +95,6 @@ class Rate:
 
 
 @define
-class Bucket:
-    """`limit` tokens that fill up within a minute. `missing` is what is missing from full, at `at`."""
-
-    limit: int
-    missing: float = 0.0
-    at: float = 0.0
-
-    def may_take(self, now: float, tokens: int) -> bool:
-        self.take(now, 0)
-        return self.missing + tokens <= self.limit
-
-    def take(self, now: float, tokens: float) -> None:
-        """Negative tokens are a refund, which fills the bucket to the brim at most."""
-        drained = self.missing - (now - self.at) * self.limit / 60
-        self.missing, self.at = max(0.0, max(0.0, drained) + tokens), now
-
-
-@define
 class Places:
     limit: int
     held: list[int] = field(factory=list)
@@ -148,18 +131,33 @@ def test_places_that_a_key_inherits_would_never_refuse_by_themselves(limit, even
             of_tenant.held.remove(of_keys[key].held.pop(0))
 
 
-def test_a_bucket_that_a_key_inherits_can_refuse_by_itself():
-    """So it is taken: another key's refund fills the tenant's bucket, but this key gave nothing back."""
-    of_tenant, of_key = Bucket(limit=100), Bucket(limit=100)
-
-    of_tenant.take(0.0, 50)  # the other key reserves
-    for bucket in (of_tenant, of_key):  # half a minute later this one empties the bucket, full again
-        assert bucket.may_take(30.0, 100)
-        bucket.take(30.0, 100)
-    of_tenant.take(30.0, -50)  # the other key used nothing
-
-    assert of_tenant.may_take(30.0, 50)
-    assert not of_key.may_take(30.0, 50)
+@given(
+    limit=st.integers(1, 200),
+    moves=st.lists(
+        st.tuples(st.floats(0, 20), st.sampled_from(["k1", "k2"]), st.integers(0, 5), st.integers(0, 60)),
+        max_size=60,
+    ),
+)
+@example(
+    limit=100,
+    moves=[(0, "k2", 5, 50), (20, "k1", 5, 0), (10, "k1", 5, 100), (0, "k2", 0, 0), (0, "k1", 5, 50)],
+)
+def test_a_bucket_that_a_key_inherits_would_never_refuse_by_itself(limit, moves):
+    """Whatever is given back, however late, of its own and of other keys' requests."""
+    of_tenant, of_keys, now = Bucket(), {"k1": Bucket(), "k2": Bucket()}, 0
+    held: list[tuple[str, int, int]] = []
+    for pause_s, key, which, tokens in moves:
+        now += round(pause_s * 1_000_000)
+        of_tenant, of_keys[key] = of_tenant.at(limit, now), of_keys[key].at(limit, now)
+        if which < len(held) and held[which][0] == key:
+            _, taken_us, reserved = held.pop(which)
+            unused = max(0, reserved - tokens)
+            of_tenant = of_tenant.given_back(unused, taken_us)
+            of_keys[key] = of_keys[key].given_back(unused, taken_us)
+        elif of_tenant.free >= tokens:
+            assert of_keys[key].free >= tokens
+            of_tenant, of_keys[key] = of_tenant.plus(tokens), of_keys[key].plus(tokens)
+            held.append((key, now, tokens))
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────
