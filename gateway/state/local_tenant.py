@@ -276,7 +276,7 @@ class Tenant:
 
     def _give_back(self, put: _InBucket, taken_us: int, used: int, now_us: int) -> None:
         kept, unused = self._accounts.get(put.name), put.tokens - used
-        # Without one, it was full again and dropped: what was used beyond what was taken is owed all the same.
+        # Without one it was full again, and dropped: what was used beyond what was taken is owed still.
         bucket = kept if isinstance(kept, Bucket) else Bucket(put.limit)
         bucket = bucket.at(bucket.limit, now_us)
         self._accounts[put.name] = bucket.given_back(unused, taken_us) if unused > 0 else bucket.plus(-unused)

@@ -77,8 +77,7 @@ def test_a_key_without_bounds_is_let_in(run, made):
     ("change", "holder", "refusal"),
     [
         ("set-limits --rpm 0", "--prefix", {"scope": "key", "bound": "rpm", "limit": 0, "retry_at": None}),
-        # The key inherits it, and so it refuses first; the advice is about the tenant all the same.
-        ("set-limits --tpm 0", "--tenant", {"scope": "key", "bound": "tpm", "limit": 0, "retry_at": None}),
+        ("set-limits --tpm 0", "--tenant", {"scope": "tenant", "bound": "tpm", "limit": 0, "retry_at": None}),
         (
             "set-limits --concurrent 1",
             "--tenant",
