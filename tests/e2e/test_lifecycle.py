@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -119,10 +120,11 @@ def test_it_starts_again_on_what_it_left(own_gateway: Gateway):
         assert client.get("/v1/models").status_code == 200
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(own_gateway: Gateway):
-    own_gateway.environment["GATEWAY_BIND"] = own_gateway.url.removeprefix("http://")
+def test_a_port_that_is_taken_is_told_in_a_sentence(own_gateway: Gateway, tmp_path: Path):
+    """By a gateway with a database of its own."""
+    bind = own_gateway.url.removeprefix("http://")
 
-    second = own_gateway.command("serve")
+    second = Gateway(tmp_path / "second", GATEWAY_BIND=bind).command("serve")
 
     assert second.returncode == 1
     assert "cannot listen on" in second.stderr
@@ -132,6 +134,7 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(own_gateway: Gateway):
 
 def test_another_secret_is_refused_at_the_start(own_gateway: Gateway):
     """Not with a 401 for everyone."""
+    own_gateway.stop()
     own_gateway.environment["GATEWAY_SECRET"] = "0123456789abcdef" * 2 + "ghijklmnop"
 
     done = own_gateway.command("serve")
