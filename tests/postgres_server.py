@@ -119,6 +119,7 @@ class PostgresServer:
             dbname=database,
             autocommit=True,
             connect_timeout=10,
+            options="-c synchronous_commit=on",
         ) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []

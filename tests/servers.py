@@ -50,7 +50,10 @@ def launched(
     user: tuple[int, int] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a server in its folder, its words going to `log` there; as another user (uid, gid) where told."""
+    """Start a server in its folder, its words going to `log` there; as another user (uid, gid) where told.
+
+    From the main thread: for the kernel, the parent that it dies with is the thread.
+    """
     uid, gid = user or (os.geteuid(), os.getegid())
     starter = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, os.getpid(), dies_by, uid, gid]
     with (folder / "log").open("ab") as log:

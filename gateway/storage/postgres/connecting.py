@@ -27,7 +27,13 @@ _SESSION: Final = {
     "tcp_keepalives_count": "3",
 }
 # What asyncpg raises when the server says no, or nothing.
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 def address_of(database_url: str) -> PostgresAddress:

@@ -5,8 +5,8 @@ cost of a look-up, and waits for a server that does not answer any more. Three l
 
 - Errors of the driver become StoreUnavailable, or Unstorable where they speak of a value; only here.
 - Nothing waits without bound: not for a connection, not for the server, not for another's lock.
-- Giving a connection back never awaits, so a cancellation can't get between. Of a connection whose last use
-  was not seen to end well nobody knows what is under way on it: it is cut, and the next caller opens another.
+- Giving a connection back never awaits, so a cancellation can't get between. What its last use left
+  unfinished is cancelled and rolled back by a task of its own before anybody else gets it; or else it is cut.
 """
 
 import asyncio
@@ -96,6 +96,7 @@ class PostgresDatabase:
         self._is_open = False
         # Last in, first out: whose server process is warm.
         self._idle: list[asyncpg.Connection] = []
+        self._mending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         with errors_told(self._connector.address):
@@ -106,6 +107,8 @@ class PostgresDatabase:
     async def __aexit__(self, *_: object) -> None:
         """Close all connections. Whoever uses them has been stopped before."""
         self._is_open = False
+        if self._mending:
+            await asyncio.wait(self._mending)
         while self._idle:
             connection = self._idle.pop()
             try:
@@ -115,11 +118,6 @@ class PostgresDatabase:
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[PostgresSession]:
-        if self._connector.address.is_pooled:
-            # A pooler keeps a server's session for us within a transaction only.
-            async with self._transaction("BEGIN READ ONLY", LOOKUP_S) as session:
-                yield session
-            return
         async with self._connection() as connection:
             yield PostgresSession(connection, LOOKUP_S)
 
@@ -136,22 +134,14 @@ class PostgresDatabase:
 
     @contextlib.asynccontextmanager
     async def _transaction(self, begin: str, within_s: float | None) -> AsyncIterator[PostgresSession]:
-        failed: Exception | None = None
         async with self._connection() as connection:
             with _driver_errors_told():
                 await connection.execute(begin, timeout=LOOKUP_S)
-            try:
-                yield PostgresSession(connection, within_s)
-            except StoreUnavailable:
-                raise  # nothing more is asked of this connection
-            except Exception as error:  # noqa: BLE001 - raised below, when the connection is whole again
-                failed = error
+            yield PostgresSession(connection, within_s)
             with _driver_errors_told():
-                ended = await connection.execute("ROLLBACK" if failed else "COMMIT", timeout=within_s)
-            if not failed and ended != "COMMIT":
+                ended = await connection.execute("COMMIT", timeout=within_s)
+            if ended != "COMMIT":
                 raise StoreUnavailable  # Postgres rolls back what had failed, and calls that a success
-        if failed:
-            raise failed
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -159,15 +149,35 @@ class PostgresDatabase:
         try:
             yield connection
         except BaseException as error:
-            # A network that fails one connection has failed the others: they are not tried one by one.
-            _cut([connection, *self._idle] if isinstance(error, StoreUnavailable) else [connection])
+            if isinstance(error, StoreUnavailable):
+                # A network that fails one connection has failed the others: they are not tried one by one.
+                for idle in self._idle:
+                    idle.terminate()
+            task = asyncio.create_task(self._mend(connection))
+            self._mending.add(task)
+            task.add_done_callback(self._mending.discard)
             raise
+        self._give_back(connection)
+
+    async def _mend(self, connection: asyncpg.Connection) -> None:
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                # asyncpg first has the server cancel what is under way, which may have begun a transaction.
+                if not connection.is_in_transaction():
+                    await connection.execute("SELECT 1")
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+        except DRIVER_ERRORS:
+            connection.terminate()
         finally:
-            self._places.release()
-            if not self._is_open:
-                connection.terminate()
-            elif not connection.is_closed():
-                self._idle.append(connection)
+            self._give_back(connection)
+
+    def _give_back(self, connection: asyncpg.Connection) -> None:
+        if not self._is_open:
+            connection.terminate()
+        elif not connection.is_closed():
+            self._idle.append(connection)
+        self._places.release()
 
     async def _acquire(self) -> asyncpg.Connection:
         """A connection, idle or new, waited for no longer than `acquire_s`. Raises StoreUnavailable."""
@@ -191,12 +201,13 @@ class PostgresDatabase:
 
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key"
-# A commit that was reported survives the end of the server, also where that is not its default.
-_WRITING: Final = f"""
-    BEGIN ISOLATION LEVEL READ COMMITTED;
-    SET LOCAL statement_timeout = '{BATCH_S:.0f}s';
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
-"""
+# In a transaction: what it reports as committed survives the end of the server, whatever the default there.
+DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
+_WRITING: Final = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '{BATCH_S:.0f}s'; {DURABLE}"
+)
 _READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PATIENT: Final = f"{_READING}; SET LOCAL statement_timeout = 0"
 
@@ -206,21 +217,15 @@ def lock_key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"neuronetz-gateway {name}".encode()).digest()[:8], signed=True)
 
 
-def _cut(connections: Iterable[asyncpg.Connection]) -> None:
-    for connection in connections:
-        connection.terminate()
-
-
 @contextlib.contextmanager
 def _driver_errors_told() -> Iterator[None]:
     """The one place where the driver's errors become ours. Their words that show values are left out."""
     try:
         yield
-    except (ValueError, OverflowError) as error:  # of asyncpg or Python: a value that can't be sent
-        raise Unstorable(str(error.__cause__ or error)) from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(_UNSTORABLE):
-            raise Unstorable(error.args[0]) from error
+            # Of what can't even be sent, the words of the cause are those without the value.
+            raise Unstorable(str(error.__cause__ or error.args[0])) from error
         raise StoreUnavailable from error
     except DRIVER_ERRORS as error:
         raise StoreUnavailable from error

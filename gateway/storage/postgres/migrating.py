@@ -14,8 +14,8 @@ from yoyo.migrations import default_migration_table
 
 from gateway.postgres_address import PostgresAddress
 from gateway.storage.atomic_backend import AtomicBackend
-from gateway.storage.postgres.connecting import address_of, errors_told, libpq_arguments
-from gateway.storage.postgres.database import lock_key
+from gateway.storage.postgres.connecting import Connector, errors_told, libpq_arguments
+from gateway.storage.postgres.database import DURABLE, lock_key
 
 _CONNECT_S: Final = 5.0
 # A change of a table waits for whoever reads it, and everybody else then waits for the change: not for long.
@@ -31,7 +31,7 @@ class PostgresMigrator:
     """Else it can't be connected to, which says so."""
 
     def __init__(self, database_url: str) -> None:
-        self._address = address_of(database_url)
+        self._address = Connector(database_url).address
         self.name = str(self._address)
 
     def make(self) -> None:
@@ -73,6 +73,7 @@ class _AtomicPostgres(AtomicBackend, PostgresqlPsycopgBackend):  # type: ignore[
     def begin(self) -> None:
         super().begin()
         self.execute(_TABLE_LOCK)
+        self.execute(DURABLE)
 
 
 def _connected(address: PostgresAddress) -> "psycopg.Connection[Any]":
