@@ -182,9 +182,11 @@ def own_gateway(tmp_path: Path, engine_endless: Engine, engine_greeting: Engine)
 
 
 @pytest.fixture
-def postgres_gateway(tmp_path: Path, postgres_url: str, engine_greeting: Engine) -> Iterator[Gateway]:
+def postgres_gateway(
+    tmp_path: Path, postgres_url: str, engine_endless: Engine, engine_greeting: Engine
+) -> Iterator[Gateway]:
     """As `own_gateway`, with its database in Postgres."""
-    backends = f"words={engine_greeting.url};kind=openai"
+    backends = f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai"
     one = Gateway(tmp_path, OLLAMA_BACKENDS=backends, DATABASE_URL=postgres_url, GATEWAY_SECRET=SECRET)
     one.make_first_key()
     try:
@@ -195,12 +197,12 @@ def postgres_gateway(tmp_path: Path, postgres_url: str, engine_greeting: Engine)
 
 @pytest.fixture
 def fleet_settings(
-    tmp_path: Path, redis_server: RedisServer, engine_endless: Engine, engine_greeting: Engine
+    postgres_url: str, redis_server: RedisServer, engine_endless: Engine, engine_greeting: Engine
 ) -> dict[str, str]:
     """What replicas share: a database, a Redis, a secret and backends."""
     return {
         "OLLAMA_BACKENDS": f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/gateway.db",
+        "DATABASE_URL": postgres_url,
         "REDIS_URL": redis_server.url,
         "GATEWAY_SECRET": SECRET,
     }

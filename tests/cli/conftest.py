@@ -16,6 +16,7 @@ from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from tests.gateways import SECRET
 from tests.servers import RedisServer
+from tests.storage.conftest import ENGINES
 
 
 @frozen
@@ -64,9 +65,12 @@ def unmigrated(empty) -> Commands:
     return Commands(CliRunner())
 
 
-@pytest.fixture
-def run(unmigrated: Commands) -> Commands:
-    """Commands on a migrated database with one tenant, acme."""
+@pytest.fixture(params=ENGINES)
+def run(unmigrated: Commands, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Commands on a migrated database with one tenant, acme; in SQLite, and in Postgres."""
+    if request.param == "postgres":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_url"))
+        monkeypatch.setenv("GATEWAY_SECRET", SECRET)
     unmigrated("migrate")
     unmigrated("create-tenant", "--name", "acme")
     return unmigrated

@@ -1,12 +1,13 @@
 """A change is in the database first, and then Redis is told, for gateways that do not reach the database."""
 
 import json
-import sqlite3
 from typing import Any
 
 import pytest
 
+from gateway.config import load
 from tests.cli.conftest import Commands
+from tests.databases import ask
 from tests.gateways import SECRET
 from tests.servers import RedisServer
 
@@ -25,9 +26,8 @@ def whole(change: list[str], prefix: str) -> list[str]:
 
 
 def asked(statement: str) -> Any:
-    database = sqlite3.connect("data/gateway.db")
-    ((value,),) = database.execute(statement).fetchall()
-    database.close()
+    (row,) = ask(load().database_url, statement)
+    (value,) = row.values()
     return value
 
 

@@ -1,13 +1,14 @@
 """What is used by the ledger: shown for a tenant and a key, and verified."""
 
 import json
-import sqlite3
 from datetime import datetime
 
 import pytest
 from attrs import evolve
 
+from gateway.config import load
 from tests.cli.conftest import NO_BOUNDS, write
+from tests.databases import ask
 from tests.storage.samples import intent, settled
 
 # In Berlin it is half past midnight.
@@ -16,10 +17,7 @@ IN_BERLIN = {"day": "2026-11-24", "month": "2026-11"}
 
 
 def tamper(statement: str) -> None:
-    database = sqlite3.connect("data/gateway.db")
-    with database:
-        database.execute(statement)
-    database.close()
+    ask(load().database_url, statement)
 
 
 @pytest.fixture

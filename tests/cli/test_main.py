@@ -9,6 +9,7 @@ import click
 import pytest
 
 from gateway.cli.main import PROGRAM, SECTIONS, cli
+from tests.gateways import SECRET
 
 COMMANDS = [command for _, commands in SECTIONS for command in commands]
 
@@ -143,6 +144,18 @@ def test_a_database_that_can_not_be_used_is_a_sentence(empty, database_url, sent
     failed = program("migrate", DATABASE_URL=database_url)
 
     assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", sentence.format(empty=empty))
+
+
+@pytest.mark.parametrize("command", ["migrate", "list-tenants", "serve"])
+def test_a_postgres_that_does_not_answer_is_a_sentence(empty, command):
+    """One line, which names it without the password."""
+    url = "postgresql://gw:hunter2@127.0.0.1:1/gateway"
+
+    failed = program(command, DATABASE_URL=url, GATEWAY_SECRET=SECRET)
+
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
+    assert failed.stderr.startswith("Error: The database 127.0.0.1:1/gateway can't be used: ")
+    assert "hunter2" not in failed.stderr
 
 
 def test_a_defect_is_one_line_with_its_place_and_without_its_text(capsys, monkeypatch):

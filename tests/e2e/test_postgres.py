@@ -19,6 +19,12 @@ def chat(gateway: Gateway) -> httpx.Response:
         return client.post("/v1/chat/completions", json=CHAT)
 
 
+def kill(gateway: Gateway) -> None:
+    assert gateway.process is not None
+    os.kill(gateway.process.pid, signal.SIGKILL)
+    gateway.wait()
+
+
 def ledger_of(gateway: Gateway) -> list[dict[str, Any]]:
     return ask(gateway.database_url, "SELECT * FROM ledger ORDER BY reservation_id")
 
@@ -37,6 +43,23 @@ def test_what_was_asked_is_in_the_audit_log_and_in_the_ledger(postgres_gateway: 
     assert postgres_gateway.json("verify-ledger") == {"equal": True, "differences": []}
 
 
+def test_a_stream_of_a_killed_gateway_is_charged_its_whole_reservation(postgres_gateway: Gateway):
+    """By the next start: nobody knows how much of it was used."""
+    with postgres_gateway.client() as client:
+        call = {**CHAT, "model": "endless", "max_tokens": 3000, "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=call) as answer:
+            next(answer.iter_lines())
+            kill(postgres_gateway)
+    postgres_gateway.start()
+    postgres_gateway.stop()
+
+    (entry,) = ledger_of(postgres_gateway)
+    assert (entry["reservation_id"], entry["evidence"]) == (answer.headers["x-request-id"], "recovered")
+    assert entry["tokens"] == entry["reserved"] >= 3000
+    assert entry["estimated"]
+    assert postgres_gateway.json("verify-ledger")["equal"]
+
+
 def test_a_killed_gateway_and_a_killed_postgres_forget_nothing(
     postgres_gateway: Gateway, postgres_server: PostgresServer
 ):
@@ -46,9 +69,7 @@ def test_a_killed_gateway_and_a_killed_postgres_forget_nothing(
     try:
         # The key is known, and limits are counted in the process.
         answers += [chat(postgres_gateway) for _ in range(3)]
-        assert postgres_gateway.process is not None
-        os.kill(postgres_gateway.process.pid, signal.SIGKILL)
-        postgres_gateway.wait()
+        kill(postgres_gateway)
     finally:
         postgres_server.start()
     postgres_gateway.start()
