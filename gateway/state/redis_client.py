@@ -34,9 +34,12 @@ OPENING_S: Final = 5.0
 # Failures in a row until the client is thrown away. A single slow answer is no outage, and of a cluster one
 # part may be down while the others serve.
 _FAILURES: Final = {Kind.SINGLE: 3, Kind.SENTINEL: 3, Kind.CLUSTER: 12}
-# A deadline passes in so many parts, each at least a turn of this event loop: an answer needs some ten of
-# them, with a new connection twenty. So a loop that is busy, or was blocked, is no outage of Redis.
-_PARTS: Final = 25
+# This event loop is busy, or was blocked, when it is so late for the timers of so many parts of a deadline.
+# That is no outage of Redis: an answer needs some ten turns of the loop, with a new connection twenty.
+_PARTS: Final = 5
+_LATE_S: Final = 0.01
+_TURNS: Final = 25
+_TURN_S: Final = 0.001
 # It sends many commands over one connection at the same time.
 _MAX_CONNECTIONS: Final = 16
 
@@ -138,10 +141,11 @@ class RedisClient:
         return call.task.result()
 
     async def _wait_for(self, task: "asyncio.Task[Any]") -> None:
-        for _ in range(_PARTS):
-            await asyncio.wait([task], timeout=self._deadline_s / _PARTS)
-            if task.done():
-                return
+        due_s = asyncio.get_running_loop().time() + self._deadline_s
+        if await _is_done(task, _PARTS, self._deadline_s / _PARTS):
+            return
+        if asyncio.get_running_loop().time() > due_s + _LATE_S:
+            await _is_done(task, _TURNS, _TURN_S)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -204,6 +208,15 @@ class RedisClient:
                     await _refuse_eviction(node)
         elif client is not None:
             await _refuse_eviction(client)
+
+
+async def _is_done(task: "asyncio.Task[Any]", times: int, each_s: float) -> bool:
+    """Wait for it so many times, each at least a turn of the event loop."""
+    for _ in range(times):
+        await asyncio.wait([task], timeout=each_s)
+        if task.done():
+            return True
+    return False
 
 
 async def _run(client: Client, command: Callable[[Client], Awaitable[_T]]) -> _T:
