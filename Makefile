@@ -115,7 +115,7 @@ migrate: .run ## Bring the database of the settings in .env up to date
 
 ##@ Develop
 
-.PHONY: setup test lint fmt typecheck security bench
+.PHONY: setup test lint fmt typecheck security nightly bench
 setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
 
 test: lint typecheck security ## Run every check, the tests last
@@ -135,6 +135,10 @@ typecheck: .dev ## Check the types
 security: .dev ## Look for weaknesses in the code and in what is installed
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
 	$(BIN)/python scripts/audit.py requirements/run.txt
+
+nightly: .dev ## Let chance and time try the code for longer than `test` does (FUZZ_FACTOR=10: ten times)
+	FUZZ_FACTOR=$${FUZZ_FACTOR:-10} $(BIN)/python -m pytest \
+		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py
 
 bench: .dev ## Measure what admission costs, by the number of keys (minutes; nothing else should run)
 	$(BIN)/python -m bench.admission

@@ -14,7 +14,7 @@ from gateway.state.local_counters import LocalCounters
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from tests.contract.plans import TOTAL, budget, plan, slots
-from tests.contract.trials import FACTOR
+from tests.effort import times
 from tests.servers import RedisServer
 
 ROUNDS = 30
@@ -68,7 +68,7 @@ async def _spend_the_rest(replicas: list[Counters], tenant: str, seed: int) -> i
 
 async def test_the_last_tokens_are_never_overspent_and_hardly_wasted(two_replicas: list[Counters]):
     """64 callers over two replicas; 30 rounds."""
-    for number in range(ROUNDS * FACTOR):
+    for number in range(times(ROUNDS)):
         tenant = f"race{number}"
         await two_replicas[0].restore(tenant, [], [], 15.0)
 

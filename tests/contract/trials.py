@@ -1,6 +1,5 @@
 """Generated sequences for each kind of store; FUZZ_FACTOR=100 makes a hundred times as many."""
 
-import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -8,8 +7,8 @@ from attrs import frozen
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.contract.stores import Store
+from tests.effort import times
 
-FACTOR: Final = int(os.environ.get("FUZZ_FACTOR", "1"))
 # What fits into the time of one sequence in this process: Redis answers later, a cluster later still.
 SHARES: Final = {"local": 1.0, "redis_server": 0.6, "redis_cluster": 0.2}
 STEPS: Final = 40
@@ -25,7 +24,7 @@ class Trial:
 
     def settings(self, examples: int) -> settings:
         return settings(
-            max_examples=round(examples * SHARES[self.kind] * FACTOR),
+            max_examples=times(examples * SHARES[self.kind]),
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -19,10 +19,11 @@ import pytest
 from attrs import frozen
 
 from tests.doubles import Double
+from tests.effort import times
 from tests.gateways import Gateway
 
 # Of each kind, some 0.1 s each; more of them in a nightly run.
-KILLS = 6 * int(os.environ.get("KILL_ROUNDS", "2"))
+KILLS = times(12)
 
 KEY = b"Host: a\r\nAuthorization: Bearer %b\r\n"
 CHUNKED = b"POST /api/chat HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n" + KEY

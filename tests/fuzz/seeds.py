@@ -4,17 +4,16 @@
 """
 
 import json
-import os
 from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-FACTOR = float(os.environ.get("FUZZ_FACTOR", "1"))
+from tests.effort import times
 
 
 def examples(seed: int, count: int) -> Iterator[Random]:
     """`count` sources of randomness, each independent of the others; a failing one is told by its number."""
-    for number in range(round(count * FACTOR)):
+    for number in range(times(count)):
         yield Random(f"{seed}/{number}")
 
 

@@ -1,7 +1,6 @@
 """kill -9 of a real process at every point of a record's way: nothing is lost, nothing is counted twice."""
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import migrate
 from gateway.storage.quarantine import Quarantine
+from tests.effort import times
 from tests.engines import wait_until
 from tests.spool.child import spool_at
 from tests.storage.samples import intent, settled
@@ -32,7 +32,7 @@ POINTS = [
     "after the last commit",
 ]
 # More of them in a nightly run.
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
+ROUNDS = times(2)
 CHILD = [sys.executable, "-m", "tests.spool.child"]
 
 
