@@ -14,25 +14,28 @@ from typing import Any, Self
 
 from attrs import define, field, frozen
 
-TAGS = {
-    "models": [
-        {
-            "name": "double:latest",
-            "model": "double:latest",
-            "modified_at": "2026-01-12T14:13:43Z",
-            "size": 1321098329,
-            "digest": "ba" * 32,
-            "details": {
-                "parent_model": "",
-                "format": "gguf",
-                "family": "llama",
-                "families": ["llama"],
-                "parameter_size": "1B",
-                "quantization_level": "Q8_0",
-            },
-        }
-    ]
-}
+
+def tags_of(name: str) -> dict[str, Any]:
+    """What an Ollama with this one model answers to /api/tags."""
+    card = {
+        "name": name,
+        "model": name,
+        "modified_at": "2026-01-12T14:13:43Z",
+        "size": 1321098329,
+        "digest": "ba" * 32,
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": "llama",
+            "families": ["llama"],
+            "parameter_size": "1B",
+            "quantization_level": "Q8_0",
+        },
+    }
+    return {"models": [card]}
+
+
+TAGS = tags_of("double:latest")
 
 SHOWN = {"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}}
 
@@ -155,12 +158,12 @@ def chunk(frame: object) -> bytes:
 
 @define(kw_only=True)
 class SocketServer:
-    """Gives each connection to `answer`, in a thread of its own. On the port that it is given, or any."""
+    """Gives each connection to `answer`, in a thread of its own. Entered again, on the port that it had."""
 
     port: int = 0
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
-    _stop: asyncio.Event = field(factory=asyncio.Event)
+    _stop: asyncio.Event | None = None
 
     def __enter__(self) -> Self:
         ready = threading.Event()
@@ -171,6 +174,7 @@ class SocketServer:
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._loop is not None
+        assert self._stop is not None
         assert self._thread is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(5)
@@ -183,7 +187,7 @@ class SocketServer:
         raise NotImplementedError
 
     async def _serve(self, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self.answer, "127.0.0.1", self.port, backlog=1000)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
@@ -205,6 +209,11 @@ class Double(SocketServer):
     received: list[Received] = field(factory=list)
     closed_early: threading.Event = field(factory=threading.Event)
     """Set when a caller closed before a `hang` or a stream was over."""
+
+    @classmethod
+    def with_model(cls, name: str) -> Self:
+        """One whose list has a model of this name."""
+        return cls({"/api/tags": answer(200, tags_of(name))})
 
     @property
     def inference(self) -> list[Received]:

@@ -14,7 +14,7 @@ from attrs import define, field
 from gateway.accounting import PromptSize
 from gateway.rules.plans import MIN_OUTPUT_TOKENS
 from gateway.rules.prompts import prompt_bound
-from tests.fleet.counted_model import MODEL, Order
+from tests.fleet.counted_model import Order
 
 # (surface, is it a stream)
 WAYS: Final = (("ollama", True), ("openai", False), ("ollama", False), ("openai", True))
@@ -85,7 +85,7 @@ async def ask(
 
 def _body(order: Order, way: Way) -> tuple[str, dict[str, Any]]:
     surface, stream = way
-    body = {"model": MODEL, "messages": [{"role": "user", "content": order.prompt}], "stream": stream}
+    body = {"model": order.model, "messages": [{"role": "user", "content": order.prompt}], "stream": stream}
     if surface == "ollama":
         return "/api/chat", {**body, "options": {"num_predict": order.tokens}}
     usage = {"stream_options": {"include_usage": True}} if stream else {}
@@ -170,11 +170,15 @@ class Load:
 
 
 async def at_once(
-    session: aiohttp.ClientSession, urls: Sequence[str], key: str, orders: Sequence[Order]
+    session: aiohttp.ClientSession,
+    urls: Sequence[str],
+    key: str,
+    orders: Sequence[Order],
+    ways: Sequence[Way] = WAYS,
 ) -> list[Told]:
     """All of them in parallel, in turn over replicas and ways."""
     asked = (
-        ask(session, urls[number % len(urls)], key, order, WAYS[number // len(urls) % len(WAYS)])
+        ask(session, urls[number % len(urls)], key, order, ways[number // len(urls) % len(ways)])
         for number, order in enumerate(orders)
     )
     return list(await asyncio.gather(*asked))

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from attrs import asdict, define, evolve, field, frozen
 
-from tests.doubles import TAGS, SocketServer, chat_frame, chunk, head_of, read_request
+from tests.doubles import SocketServer, chat_frame, chunk, head_of, read_request, tags_of
 
-MODEL: Final = "double:latest"
+MODEL: Final = "counted:latest"
+# Of another backend, which misbehaves.
+MAD: Final = "mad:latest"
 
 _STREAM: Final = {"Transfer-Encoding": "chunked", "Content-Type": "application/x-ndjson"}
 
@@ -28,6 +30,7 @@ class Order:
     """After so many it says nothing more, until its caller has gone; -1: not even that it answers."""
     label: str = ""
     """By which a test finds what was done, where it does not know the id."""
+    model: str = MODEL
 
     @property
     def prompt(self) -> str:
@@ -70,7 +73,7 @@ class CountedModel(SocketServer):
             if request.target == "/api/chat":
                 await self._chat(request.headers["x-request-id"], request.json(), reader, writer)
             elif request.target == "/api/tags":
-                writer.write(_whole(TAGS))
+                writer.write(_whole(tags_of(MODEL)))
             else:
                 writer.write(_whole({"error": "not found"}, 404))
             await writer.drain()

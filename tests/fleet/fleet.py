@@ -34,21 +34,18 @@ class Fleet:
 
     directory: Path
     model: CountedModel
-    database_url: str
-    redis_url: str
-    settings: dict[str, str] = field(factory=dict)
-    """Beside those that replicas have to share."""
+    settings: dict[str, str]
+    """At least where the database and Redis are."""
     replicas: list[Gateway] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.settings = {
-            "DATABASE_URL": self.database_url,
-            "REDIS_URL": self.redis_url,
-            "GATEWAY_SECRET": SECRET,
-            "OLLAMA_BACKENDS": f"counted={self.model.url}",
-            **self.settings,
-        }
+        backends = {"OLLAMA_BACKENDS": f"counted={self.model.url}"}
+        self.settings = {**backends, "GATEWAY_SECRET": SECRET, **self.settings}
         migrate(self.database_url)
+
+    @property
+    def database_url(self) -> str:
+        return self.settings["DATABASE_URL"]
 
     def __enter__(self) -> Self:
         return self
@@ -72,12 +69,12 @@ class Fleet:
         (customer,) = self.customers([name], policy)
         return customer
 
-    def customers(self, names: Sequence[str], policy: Policy) -> list[Customer]:
+    def customers(self, names: Sequence[str], policy: Policy, *, time_zone: str = "UTC") -> list[Customer]:
         """New tenants with this policy, as the commands make them, but all in one go."""
         settings = config.parse(self.settings)
 
         async def make(stores: Stores, name: str) -> Customer:
-            tenant = await make_tenant(stores, name, policy)
+            tenant = await make_tenant(stores, name, policy, time_zone)
             key, token = await make_key(stores, name, "only")
             return Customer(tenant.id, key.id, token)
 

@@ -1,8 +1,9 @@
-"""Starts gateways that die by SIGKILL at a point of a request's life, once their file `armed` is there.
+"""Starts gateways that die by SIGKILL at a point of a request's life, or whose clock is ahead.
 
-The gateway has no code for this: a function of it is wrapped, here, before it serves. For each line of JSON
-on standard input (`directory`, `environment`, `point`) a process is forked, which makes hundreds of starts
-affordable; its id is printed. They die with this process.
+The gateway has no code for this: a function of it is wrapped, here, before it serves. It dies at its point
+once the file `armed` is in its directory, and is ahead by as many seconds as the file `ahead` says. For each
+line of JSON on standard input (`directory`, `environment`, `point`) a process is forked, which makes hundreds
+of starts affordable; its id is printed. They die with this process.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -21,6 +23,7 @@ from gateway.cli.main import main
 from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
 from gateway.middleware.settler import Settler
+from gateway.resources import SystemClock
 from gateway.server.cycle import RequestCycle
 from gateway.server.http1 import Http1Connection
 from gateway.spool.backlog import Backlog, Piece
@@ -28,9 +31,11 @@ from gateway.spool.records import Audited
 from gateway.spool.spool import Spool
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.redis_counters import RedisCounters
+from gateway.state.redis_scripts import SERVER_CLOCK, Scripts
 from gateway.storage.audit import AuditLog
 
 ARMED: Final = Path("armed")
+AHEAD: Final = Path("ahead")
 Condition = Callable[..., bool]
 
 
@@ -76,6 +81,25 @@ def after(owner: type, name: str) -> None:
     setattr(owner, name, dying_later if inspect.iscoroutinefunction(call) else dying)
 
 
+def move_clock() -> None:
+    """That of Redis is as many µs ahead as its key `ahead_us` says."""
+
+    def now() -> float:
+        return time.time() + float(AHEAD.read_text())
+
+    SystemClock.now = staticmethod(now)
+    with_clock = Scripts.with_clock
+    setattr(Scripts, "with_clock", lambda: with_clock(SERVER_CLOCK + _REDIS_AHEAD))  # noqa: B010 - mypy
+
+
+_REDIS_AHEAD: Final = """
+local real_time_us = server_time_us
+local function server_time_us()
+  return real_time_us() + tonumber(redis.call('GET', 'ahead_us'))
+end
+"""
+
+
 def _is_last(_cycle: RequestCycle, _piece: bytes, more: bool) -> bool:
     return not more
 
@@ -101,6 +125,7 @@ POINTS: Final[dict[str, Callable[[], None]]] = {
     "ledger drained": lambda: before(AuditLog, "write"),
     "drained, not truncated": lambda: before(Backlog, "committed", _has_rows),
     "nowhere": lambda: None,
+    "in the future": move_clock,
 }
 
 

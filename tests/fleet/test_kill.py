@@ -19,13 +19,13 @@ from attrs import define, field
 
 from gateway.accounting import Policy
 from gateway.middleware.settler import LEASE_S
+from tests.effort import times
 from tests.engines import wait_until
 from tests.fleet.books import Books
 from tests.fleet.callers import WAYS, Told, ask
 from tests.fleet.counted_model import Order
 from tests.fleet.fleet import Customer, Fleet
-from tests.fleet.victims import Launcher, Victim, all_listen
-from tests.fuzz.seeds import examples
+from tests.fleet.victims import Launcher, Victim, all_end, all_listen
 
 ROUNDS: Final = 1
 BESIDE: Final = 3
@@ -98,13 +98,13 @@ class Death:
 
 @pytest.fixture(scope="module")
 def deaths(
-    fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+    shared_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[tuple[str, str], list[Death]]]:
     """By point and disk, one for each round; all of a round die at about the same time."""
     found: dict[tuple[str, str], list[Death]] = {case: [] for case in CASES}
-    with Launcher.start(fleet.settings) as launcher:
-        for number, _ in enumerate(examples(0, ROUNDS)):
-            for death in _round(fleet, launcher, tmp_path_factory.mktemp("victims"), number):
+    with Launcher.start(shared_fleet.settings) as launcher:
+        for number in range(times(ROUNDS)):
+            for death in _round(shared_fleet, launcher, tmp_path_factory.mktemp("victims"), number):
                 found[death.point, death.disk].append(death)
         yield found
 
@@ -140,9 +140,7 @@ def _round(fleet: Fleet, launcher: Launcher, directory: Path, number: int) -> li
     for death in deaths:
         death.books = Books(fleet, death.customer)
         death.differences = death.books.rest(max(0.0, until - time.monotonic()))
-    for victim in reborn:
-        victim.terminate()
-    assert wait_until(lambda: all(victim.is_dead for victim in reborn), 30)
+    all_end(reborn)
     return deaths
 
 

@@ -1,6 +1,7 @@
 """Many callers, several replicas, few tokens: a budget holds to the token, and is not wasted."""
 
 import asyncio
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
@@ -8,21 +9,29 @@ import pytest
 from gateway.accounting import Policy
 from tests.fleet.books import Books
 from tests.fleet.callers import LEAST, WAYS, Told, ask, at_once, spend_all
-from tests.fleet.counted_model import Order
+from tests.fleet.counted_model import CountedModel, Order
 from tests.fleet.fleet import Customer, Fleet
 from tests.fuzz.seeds import examples
+from tests.servers import RedisServer
 
 CALLERS = 64
 ROUNDS = 5
 
 
-@pytest.fixture(scope="module", params=["postgres", "sqlite"])
-def database_url(
-    request: pytest.FixtureRequest, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+@pytest.fixture(scope="module")
+def fleet_on_sqlite(tmp_path_factory: pytest.TempPathFactory, model: CountedModel) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("sqlite")
+    with RedisServer() as redis:
+        settings = {"DATABASE_URL": f"sqlite:///{folder}/gateway.db", "REDIS_URL": redis.url}
+        with Fleet(folder, model, settings) as fleet:
+            yield fleet.start("one", "two")
+
+
+@pytest.fixture(params=["fleet", "fleet_on_sqlite"], ids=["postgres", "sqlite"])
+def either(request: pytest.FixtureRequest) -> Fleet:
     """The ledger is the same in both."""
-    folder = tmp_path_factory.mktemp("database")
-    return postgres_url if request.param == "postgres" else f"sqlite:///{folder}/gateway.db"
+    fleet: Fleet = request.getfixturevalue(request.param)
+    return fleet
 
 
 async def _race(fleet: Fleet, customer: Customer, orders: list[Order]) -> list[Told]:
@@ -33,17 +42,17 @@ async def _race(fleet: Fleet, customer: Customer, orders: list[Order]) -> list[T
 
 
 @pytest.mark.parametrize("left", [1_000, 10_000])
-def test_the_last_tokens_are_never_overspent_and_all_used(fleet: Fleet, left: int):
+def test_the_last_tokens_are_never_overspent_and_all_used(either: Fleet, left: int):
     """By what the model did, not by what the gateway says. Of 10,000 more than 95 % are used."""
     for number, chance in enumerate(examples(left, ROUNDS)):
-        customer = fleet.customer(f"{left}/{number}", Policy(total_tokens=left))
+        customer = either.customer(f"{left}/{number}", Policy(total_tokens=left))
 
         told = asyncio.run(
-            _race(fleet, customer, [Order(tokens=chance.randint(1, 60)) for _ in range(CALLERS)])
+            _race(either, customer, [Order(tokens=chance.randint(1, 60)) for _ in range(CALLERS)])
         )
 
         assert {one.status for one in told} == {200, 429}
-        books = Books(fleet, customer, told)
+        books = Books(either, customer, told)
         books.close()
         assert left - LEAST < books.truth <= left
         assert books.spent == books.truth

@@ -95,4 +95,11 @@ class Launcher:
 
 
 def all_listen(victims: list[Victim]) -> None:
-    assert wait_until(lambda: all(victim.listens() for victim in victims), 30)
+    assert wait_until(lambda: all(victim.listens() for victim in victims), 60)
+
+
+def all_end(victims: list[Victim]) -> None:
+    """As an operator ends them: others need not wait for what they had spooled."""
+    for victim in victims:
+        victim.terminate()
+    assert wait_until(lambda: all(victim.is_dead for victim in victims), 30)

@@ -2,8 +2,10 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final
 
 from tests.engines import wait_until
 from tests.fault_proxy import FaultProxy
@@ -21,8 +23,8 @@ def paused(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
 
 @contextmanager
 def slow(_redis: RedisServer, proxy: FaultProxy) -> Iterator[None]:
-    """By half as much again as anybody waits for."""
-    proxy.delay_s = 0.075  # in each direction
+    """Later than anybody waits for, also where a busy machine is late itself."""
+    proxy.delay_s = 0.15  # in each direction
     yield
     proxy.delay_s = 0.0
 
@@ -58,3 +60,38 @@ def busy(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
     yield
     assert wait_until(lambda: redis.ask("SCRIPT", "KILL") == b"+OK", 5)
     script.join()
+
+
+@contextmanager
+def killed(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
+    """It comes back empty."""
+    redis.kill()
+    yield
+    redis.start()
+
+
+@contextmanager
+def flushed(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
+    """It is not away for a moment, but empty."""
+    assert redis.ask("FLUSHALL") == b"+OK"
+    yield
+
+
+@contextmanager
+def set_back(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
+    """It comes back as it was a second before it died, after it was -LOADING that for a while."""
+    for number in range(20):
+        redis.ask("SET", f"pad:{number}", "x" * 1024)
+    assert redis.ask("SAVE") == b"+OK"
+    time.sleep(1)
+    redis.kill()
+    yield
+    before, redis.settings = redis.settings, _SLOW_LOADING
+    redis.start()
+    redis.settings = before
+    redis.ask("CONFIG", "SET", "key-load-delay", 0)
+    (redis.folder / "dump.rdb").unlink()
+
+
+# Twenty keys and some: a second and a half.
+_SLOW_LOADING: Final = ("key-load-delay 50000", "loading-process-events-interval-bytes 1024")
