@@ -30,7 +30,10 @@ _T = TypeVar("_T")
 
 # `curl -d` sends the form type unless told otherwise, and Ollama's own documentation relies on it. Keys
 # travel in a header that no web page can set unasked, so a lenient type opens no door.
-_TYPES: Final = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
+# LiteLLM's asynchronous client sends JSON to Ollama as a stream of octets.
+_TYPES: Final = frozenset(
+    {"", "application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"}
+)
 
 
 @frozen
