@@ -18,8 +18,8 @@ from gateway.rules.request_head import head_of, peer_of, refusal_of
 class Audit:
     """Classify the request once, watch what is answered, and hand one row to each sink.
 
-    Before the last byte goes out, so that nobody has an answer of which a kill leaves no row; of an admitted
-    request at its very end, for its intent stands in until then.
+    Before the last byte goes out, so that nobody has an answer of which a kill leaves no row. Where an
+    admitted request has a slow reader, once it is known whether that stayed: its intent stands in until then.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Audit:
             # No await in here: a cancellation must not lose the row.
             self._record(exchange, extensions)
 
-    def _before_end(self, exchange: Exchange, extensions: dict[str, Any]) -> None:
-        if not exchange.is_admitted:
+    def _before_end(self, exchange: Exchange, extensions: dict[str, Any], is_at_once: bool) -> None:
+        if is_at_once or not exchange.is_admitted:
             self._record(exchange, extensions)
 
     def _record(self, exchange: Exchange, extensions: dict[str, Any]) -> None:

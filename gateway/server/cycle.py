@@ -23,6 +23,9 @@ from gateway.server.service import Service
 # Where a shutdown ends requests: all of them are told so in one moment, and should not come back in one.
 RETRY_AFTER_S: Final = range(1, 6)
 
+# An event loop takes so much more from a writer before it holds it up.
+AT_ONCE_BYTES: Final = 64 * 1024
+
 
 class ClientLeft(ConnectionError):
     """Raised by `send` once the client is gone, as ASGI 2.4 wants it: an OSError."""
@@ -105,7 +108,7 @@ class RequestCycle:
     def refused(self, status: int) -> str:
         """Its body broke, and the connection will answer `status` in the app's stead; the id for that."""
         self.scope["extensions"]["gateway.refused_status"] = status
-        self._tell_end()
+        self._tell_end(is_at_once=True)
         return self._request_id()
 
     def leave(self) -> None:
@@ -181,11 +184,14 @@ class RequestCycle:
         given: str | None = self.scope["extensions"].get("gateway.request_id")
         return given or self.wire.service.new_id()
 
-    def _tell_end(self) -> None:
-        """Call what the app has left to be called before the last bytes of an answer are written."""
-        before_end: Callable[[], None] | None = self.scope["extensions"].get("gateway.before_end")
+    def _tell_end(self, *, is_at_once: bool) -> None:
+        """Call what the app has left to be called before the last bytes of an answer are written.
+
+        `is_at_once`: the client need not read anything before they are out, so `send` won't find it gone.
+        """
+        before_end: Callable[[bool], None] | None = self.scope["extensions"].get("gateway.before_end")
         if before_end is not None:
-            before_end()
+            before_end(is_at_once)
 
     def _tell_to_continue(self) -> None:
         self._wants_continue = False
@@ -224,7 +230,7 @@ class RequestCycle:
             raise BadAnswer("a body needs a head before it and nothing after its end")
         data = self._framed(head, piece, more)
         if not more:
-            self._tell_end()
+            self._tell_end(is_at_once=len(data) <= AT_ONCE_BYTES and not self.wire.write_blocked)
         if not self._on_the_wire:
             self._on_the_wire = True
             data = head.data + data

@@ -48,9 +48,12 @@ async def test_anthropics_clients_find_the_request_id_under_their_own_name(path:
     assert answered.headers.get("request-id") == ("r1" if is_told else None)
 
 
+@pytest.mark.parametrize("is_at_once", [False, True], ids=["slow-reader", "at-once"])
 @pytest.mark.parametrize("is_admitted", [False, True], ids=["refused", "admitted"])
-async def test_nobody_has_an_answer_that_a_kill_would_leave_without_a_row(is_admitted: bool):
-    """Of an admitted request its intent tells, until its row does with all that came of it."""
+async def test_nobody_has_an_answer_that_a_kill_would_leave_without_a_row(
+    is_admitted: bool, is_at_once: bool
+):
+    """Where an admitted client may still leave, its intent tells until it is known whether it did."""
     sink = Rows()
     rows_at = []
     scope = scope_of()
@@ -62,15 +65,16 @@ async def test_nobody_has_an_answer_that_a_kill_would_leave_without_a_row(is_adm
 
     async def send(message):
         if message["type"] == "http.response.body":
-            scope["extensions"]["gateway.before_end"]()  # as our server does
+            scope["extensions"]["gateway.before_end"](is_at_once)  # as our server does
             rows_at.append(len(sink.rows))
 
     await audited(app, sink)(scope, nobody, send)
 
-    assert rows_at == [0 if is_admitted else 1]
+    is_late = is_admitted and not is_at_once
+    assert rows_at == [0 if is_late else 1]
     (row,) = sink.rows
     assert (row.status, row.bytes_out) == (200, 4)
-    assert row.outcome == (Outcome.CLIENT_LEFT if is_admitted else Outcome.SERVED)
+    assert row.outcome == (Outcome.CLIENT_LEFT if is_late else Outcome.SERVED)
 
 
 async def test_what_the_server_refuses_is_recorded_before_it_says_so():
@@ -80,7 +84,7 @@ async def test_what_the_server_refuses_is_recorded_before_it_says_so():
 
     async def app(scope, receive, send):
         scope["extensions"]["gateway.refused_status"] = 400
-        scope["extensions"]["gateway.before_end"]()
+        scope["extensions"]["gateway.before_end"](True)
         rows_at.append(len(sink.rows))
         raise ClientLeft
 

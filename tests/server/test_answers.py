@@ -65,7 +65,7 @@ def test_the_app_is_called_before_the_end_of_its_answer_goes_out(serving):
     """What must be done before the client can know is done then."""
     called, go_on = threading.Event(), threading.Event()
 
-    def before_end():
+    def before_end(_is_at_once):
         called.set()
         go_on.wait(5)
 
@@ -85,11 +85,42 @@ def test_the_app_is_called_before_the_end_of_its_answer_goes_out(serving):
     assert client.rest_of_chunks() == 1
 
 
-def test_an_end_that_nobody_hears_is_not_announced(serving):
-    called, ended = [], threading.Event()
+@pytest.mark.parametrize(
+    ("pieces", "is_at_once"),
+    [([b"a"], True), ([b"a" * 1000, b"b"], True), ([MEGABYTE], False), ([MEGABYTE * 8, b"b"], False)],
+    ids=["small", "small end", "large", "end behind a slow reader"],
+)
+def test_the_app_is_told_whether_its_end_waits_for_the_client(serving, pieces, is_at_once):
+    called, told = threading.Event(), []
 
     async def app(scope, receive, send):
-        scope["extensions"]["gateway.before_end"] = lambda: called.append("before_end")
+        def before_end(is_at_once):
+            told.append(is_at_once)
+            called.set()
+
+        scope["extensions"]["gateway.before_end"] = before_end
+        await send(start())
+        *first, last = pieces
+        for one in first:
+            sending = asyncio.create_task(send(piece(one)))
+            await asyncio.sleep(0.05)
+        await send(piece(last, more=False))
+        if first:
+            await sending
+
+    client = serving(app).connect().send(GET)
+
+    assert happens(called)
+    assert client.rest_of_chunks() if client.head() else None
+    assert told == [is_at_once]
+
+
+def test_an_end_that_nobody_hears_is_not_announced(serving):
+    called: list[bool] = []
+    ended = threading.Event()
+
+    async def app(scope, receive, send):
+        scope["extensions"]["gateway.before_end"] = called.append
         await send(start())
         await send(piece(b"a"))
         while (await receive())["type"] != "http.disconnect":

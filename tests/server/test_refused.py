@@ -131,7 +131,7 @@ def test_what_breaks_in_the_app_is_told_to_the_app(serving):
     async def app(scope, receive, send):
         extensions = scope["extensions"]
         extensions["gateway.request_id"] = "req_of_the_app"
-        extensions["gateway.before_end"] = lambda: before_end.append(extensions["gateway.refused_status"])
+        extensions["gateway.before_end"] = lambda _: before_end.append(extensions["gateway.refused_status"])
         while (await receive())["type"] != "http.disconnect":
             pass
 
