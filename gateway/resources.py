@@ -136,7 +136,7 @@ class Resources:
         """What this process lacks to serve, for /readyz."""
         lacks = {
             "draining": self.lifecycle.draining,
-            "database": self.keys.watch.is_down,
+            "database": self.keys.watch.is_down or self.spool.is_cut_off,
             "redis": self._redis is not None and self._redis.is_down,
             "backend": not self.catalogue.is_ready,
             "spool": self.spool.is_full,

@@ -30,6 +30,8 @@ class Draining:
     _open: OpenIntents
     _drainer: Drainer
     _in_thread: InThread
+    is_cut_off: bool = False
+    """The database did not take the last batch."""
     _new: asyncio.Event = field(factory=asyncio.Event)
     _draining: asyncio.Lock = field(factory=asyncio.Lock)
 
@@ -50,9 +52,11 @@ class Draining:
             try:
                 await self.flush()
                 self._backlog.tell_fullness()
+                self.is_cut_off = False
                 retry_s = RETRY_S
                 await asyncio.sleep(BATCH_WAIT_S)
             except StoreUnavailable:
+                self.is_cut_off = True
                 waiting = self._backlog.waiting_bytes
                 logger.warning(f"ledger entries and audit rows, {waiting} bytes, wait for the database")
                 await asyncio.sleep(retry_s)

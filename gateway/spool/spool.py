@@ -70,6 +70,11 @@ class Spool:
         return self._backlog.is_full
 
     @property
+    def is_cut_off(self) -> bool:
+        """True while the database does not take what is spooled."""
+        return self._draining.is_cut_off
+
+    @property
     def waiting_bytes(self) -> int:
         """What the database does not have yet."""
         return self._backlog.waiting_bytes
