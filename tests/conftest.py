@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.servers",
     "tests.postgres_server",
     "tests.gateways",
+    "tests.conformance.stage",
 ]

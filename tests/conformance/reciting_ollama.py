@@ -1,0 +1,161 @@
+"""An Ollama that says what the demo engine says, so that both kinds of backend meet the same expectations.
+
+The engine recites by its weights, this one by its script: the greeting, the call of the first tool that is
+offered, the words after a tool's result, and whatever fits a schema.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attrs import define
+
+from gateway.demo.scripts import ENDLESS, GREETING
+from tests.doubles import (
+    HEAD_OF_STREAM,
+    Received,
+    SocketServer,
+    answer,
+    chat_frame,
+    chunk,
+    read_request,
+    tags_of,
+)
+
+WORDS: Final = "recital"
+LOOP: Final = "refrain"
+VECTORS: Final = "vectors"
+
+_CAPABILITIES: Final = {WORDS: ["completion", "tools"], LOOP: ["completion", "tools"], VECTORS: ["embedding"]}
+_DIMENSIONS: Final = 8
+# Slow enough that nobody has read it to its end before leaving, whatever the machine is busy with.
+_GAP_S: Final = 0.01
+
+
+@define
+class RecitingOllama(SocketServer):
+    """Three models: `recital` talks, `refrain` never ends, `vectors` embeds."""
+
+    running: int = 0
+    """Endless answers that somebody still listens to."""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await read_request(reader)
+            if request.target == "/api/chat" and _model_of(request) == LOOP:
+                await self._recite_for_ever(reader, writer)
+            else:
+                await _answered(request)(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _recite_for_ever(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.running += 1
+        try:
+            writer.write(HEAD_OF_STREAM)
+            while not reader.at_eof():
+                writer.write(chunk(chat_frame(f"{ENDLESS.answer} ")))
+                await writer.drain()
+                await asyncio.sleep(_GAP_S)
+        finally:
+            self.running -= 1
+
+
+def vector_of(text: str) -> list[float]:
+    """Of length one, and the same for the same text."""
+    digest = hashlib.sha256(text.encode()).digest()[:_DIMENSIONS]
+    length = sum(byte * byte for byte in digest) ** 0.5
+    return [byte / length for byte in digest]
+
+
+def _model_of(request: Received) -> str:
+    return str(request.json().get("model", "")).partition(":")[0]
+
+
+def _answered(request: Received) -> Any:
+    match request.target:
+        case "/api/tags":
+            return answer(200, {"models": [tags_of(f"{name}:latest")["models"][0] for name in _CAPABILITIES]})
+        case "/api/show":
+            return answer(200, _shown(_model_of(request)))
+        case "/api/ps":
+            return answer(200, {"models": []})
+        case "/api/embed":
+            texts = request.json()["input"]
+            inputs = [texts] if isinstance(texts, str) else texts
+            vectors = [vector_of(text) for text in inputs]
+            return answer(200, {"model": VECTORS, "embeddings": vectors, "prompt_eval_count": len(inputs)})
+        case "/api/chat" | "/api/generate":
+            return _said(request)
+    return answer(404, {"error": "not found"})
+
+
+def _shown(model: str) -> dict[str, Any]:
+    known = {"general.architecture": "llama", "llama.context_length": 131_072}
+    return {"model_info": known, "capabilities": _CAPABILITIES[model]}
+
+
+def _said(request: Received) -> Any:
+    body = request.json()
+    frames = [_framed(request.target, message) for message in _messages(body)]
+    frames[-1] |= {"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": len(frames)}
+    if body["stream"]:
+        return _streamed(frames)
+    (whole,) = frames
+    return answer(200, whole)
+
+
+def _framed(target: str, message: dict[str, Any]) -> dict[str, Any]:
+    frame = chat_frame()
+    if target == "/api/generate":
+        del frame["message"]
+        return frame | {"response": message["content"]}
+    return frame | {"message": {"role": "assistant", **message}}
+
+
+def _messages(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The one that says all, or its pieces."""
+    last = body.get("messages", [{"role": "user"}])[-1]
+    if last["role"] == "tool":
+        text = GREETING.tool_answer
+    elif body.get("tools"):
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": {"city": "Paris"}}
+        yield {"content": "", "tool_calls": [{"function": function}]}
+        return
+    elif body.get("format"):
+        text = json.dumps(_fitting(body["format"]))
+    else:
+        text = GREETING.answer
+    words = [f"{word} " for word in text.split(" ")]
+    for piece in [*words[:-1], words[-1].rstrip()] if body["stream"] else [text]:
+        yield {"content": piece}
+
+
+def _fitting(schema: Any) -> Any:
+    """The shortest value that a schema allows, its strings filled with the greeting."""
+    if schema == "json":
+        return {}
+    match schema["type"]:
+        case "object":
+            return {name: _fitting(part) for name, part in schema["properties"].items()}
+        case "string":
+            return GREETING.answer
+        case "boolean":
+            return False
+    raise NotImplementedError(schema)
+
+
+def _streamed(frames: list[dict[str, Any]]) -> Any:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD_OF_STREAM)
+        for frame in frames:
+            writer.write(chunk(frame))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    return script

@@ -1,0 +1,173 @@
+"""The stage of this folder: one gateway before real engines and an Ollama double, and those who call it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field, frozen
+
+from gateway.demo.engine import Engine
+from tests.conformance.reciting_ollama import LOOP, VECTORS, WORDS, RecitingOllama, vector_of
+from tests.engines import WEATHER_TOOL, ask_json, busy_slots, wait_until
+from tests.gateways import Gateway
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["hello good world", "hello world", "number of words"]
+MODELS = {
+    "engine": {"chat": "greeting", "endless": "endless", "embedding": "embed"},
+    "ollama": {"chat": WORDS, "endless": LOOP, "embedding": VECTORS},
+}
+# For what should take milliseconds, on a machine that has no time.
+_PATIENCE_S = 60.0
+
+
+@frozen
+class Client:
+    """A program that uses one client for all that it can do."""
+
+    name: str
+    command: Callable[[], list[str]]
+    """Raises Skipped where its runtime or packages are missing."""
+
+
+@frozen
+class Stage:
+    """What the clients meet. `vectors` and `is_idle` are of the backends themselves, by their names."""
+
+    gateway: Gateway
+    limited_key: str
+    vectors: dict[str, list[list[float]]]
+    is_idle: dict[str, Callable[[], bool]]
+
+    def told_to(self, key: str) -> str:
+        """What a client's program is told."""
+        told = {
+            "url": self.gateway.url,
+            "key": key,
+            "limited_key": self.limited_key,
+            "backends": MODELS,
+            "question": "Hello!",
+            "tool": WEATHER_TOOL,
+            "texts": TEXTS,
+        }
+        return json.dumps(told) + "\n"
+
+    def aborted(self, key: str, backend: str) -> list[list[Any]]:
+        """Outcome, and whether tokens were counted, of all that this key asked of the endless model."""
+        mine = f"key_prefix = '{key[:11]}' AND model = '{MODELS[backend]['endless']}:latest'"
+        assert wait_until(lambda: bool(self.gateway.rows(mine)), _PATIENCE_S), "no audit row"
+        return [[row["outcome"], row["completion_tokens"] > 0] for row in self.gateway.rows(mine)]
+
+
+@pytest.fixture(scope="session")
+def stage(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_greeting: Engine,
+    engine_endless: Engine,
+    engine_embed: Engine,
+) -> Iterator[Stage]:
+    with RecitingOllama() as ollama:
+        backends = (
+            f"words={engine_greeting.url};kind=openai,loop={engine_endless.url};kind=openai,"
+            f"vectors={engine_embed.url};kind=openai,ollama={ollama.url}"
+        )
+        gateway = Gateway(tmp_path_factory.mktemp("conformance"), OLLAMA_BACKENDS=backends)
+        gateway.make_first_key()
+        limited = gateway.json("create-key", "--tenant", "acme", "--name", "limited", "--rpm", "1")["key"]
+        embedded = ask_json(engine_embed, "/v1/embeddings", {"input": TEXTS})["data"]
+        try:
+            yield Stage(
+                gateway.start(),
+                limited,
+                {
+                    "engine": [item["embedding"] for item in embedded],
+                    "ollama": [vector_of(text) for text in TEXTS],
+                },
+                {
+                    "engine": lambda: busy_slots(engine_endless) == 0,
+                    "ollama": lambda: ollama.running == 0,
+                },
+            )
+        finally:
+            gateway.stop()
+
+
+@define
+class Cast:
+    """Runs each client's program once, when it is first asked what it saw."""
+
+    stage: Stage
+    folder: Path
+    told: dict[str, dict[tuple[str, str], Any]] = field(factory=dict)
+
+    def report(self, client: Client, backend: str, scenario: str) -> Any:
+        """What the client saw; the scenario `leave` also has what became of its request."""
+        report = self._told(client).get((backend, scenario))
+        assert report is not None, f"{client.name} came to no end: {(self.folder / client.name).read_text()}"
+        assert "failed" not in report, report["failed"]
+        return report
+
+    def scenarios(self, client: Client) -> set[tuple[str, str]]:
+        """All that the client told, by backend."""
+        return set(self._told(client))
+
+    def _told(self, client: Client) -> dict[tuple[str, str], Any]:
+        if client.name not in self.told:
+            self.told[client.name] = dict(self._perform(client))
+        return self.told[client.name]
+
+    def _perform(self, client: Client) -> Iterator[tuple[tuple[str, str], Any]]:
+        command = client.command()
+        key = self.stage.gateway.json("create-key", "--tenant", "acme", "--name", client.name)["key"]
+        with (
+            (self.folder / client.name).open("w") as log,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.folder,
+                env=_environment(),
+            ) as program,
+        ):
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write(self.stage.told_to(key))
+            program.stdin.flush()
+            for line in program.stdout:
+                told = json.loads(line)
+                report = told["report"]
+                if told["scenario"] == "leave" and "failed" not in report:
+                    report |= self._left(key, told["backend"])
+                yield (told["backend"], told["scenario"]), report
+                program.stdin.write("\n")
+                program.stdin.flush()
+
+    def _left(self, key: str, backend: str) -> dict[str, Any]:
+        """While the client's process lives on: it is its leaving that stops the backend, not its end."""
+        freed = wait_until(self.stage.is_idle[backend], _PATIENCE_S)
+        return {"backend is free": freed, "audited": self.stage.aborted(key, backend)}
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of whoever runs the tests that a client would read: keys, addresses, proxies."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session")
+def cast(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Cast:
+    return Cast(stage, tmp_path_factory.mktemp("clients"))
+
+
+def of_this_python(module: str) -> Client:
+    """A script for a client that is installed beside the gateway."""
+    return Client(
+        module.replace("_", "-"), lambda: [sys.executable, "-m", f"tests.conformance.clients.{module}"]
+    )
