@@ -100,7 +100,10 @@ def _told(name: str, before: Call, after: Call, kind: str) -> str:
 
 
 def _sent(call: Call, kind: str) -> JsonObject:
-    return json.loads(json.dumps(upstream_of(kind, parts_of(call)[0], "m").request.body))  # type: ignore[no-any-return]
+    """What goes to a backend at last: where a prompt is too long, and may be cut, that is asked for then."""
+    upstream = upstream_of(kind, parts_of(call)[0], "m")
+    request = upstream.or_cut or upstream.request
+    return json.loads(json.dumps(request.body))  # type: ignore[no-any-return]
 
 
 def _changed(path: str, before: Any, after: Any) -> Iterator[str]:

@@ -139,6 +139,7 @@ _CHAT_LIKE: Final[dict[str, Any]] = {
     "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
     "stream": True,
     "stream_options": Sample({"include_usage": True}, beside={"stream": True}),
+    "truncate": True,
 }
 
 # What the gateway does itself, whatever the backend: nothing of it has to be sent.
@@ -297,5 +298,6 @@ SAMPLES: Final[dict[Operation, dict[str, Any]]] = {
         "tools": [CLAUDE_TOOL],
         "top_k": 5,
         "top_p": 0.5,
+        "truncate": True,
     },
 }

@@ -108,6 +108,7 @@ class ChatCall:
     `think` is None (the model's default), a bool, or a level: low, medium, high, max. With `think_if_able`
     a model that is known not to think just answers. `omit_thinking`: it is not to be shown.
     `continues`: the answer is to go on where the last message, the assistant's, breaks off.
+    `truncate`: what does not fit the context is cut, where the backend can, and that is told; else refused.
     `top_logprobs` is None when log probabilities were not asked for, else 0 to 20.
     `include_usage`: the caller wants the usage chunk at the end of an OpenAI stream. `n` is how many answers
     it wants. `as_functions`: it offered its tools as `functions`, and looks for a `function_call`.
@@ -128,8 +129,7 @@ class ChatCall:
     continues: bool = False
     top_logprobs: int | None = None
     keep_alive: float | None = None
-    truncate: bool | None = None
-    shift: bool | None = None
+    truncate: bool = False
     include_usage: bool = False
     n: int = 1
     as_functions: bool = False
@@ -157,8 +157,7 @@ class GenerateCall:
     think: bool | str | None = None
     top_logprobs: int | None = None
     keep_alive: float | None = None
-    truncate: bool | None = None
-    shift: bool | None = None
+    truncate: bool = False
     dropped: tuple[str, ...] = ()
     tokens: tuple[int, ...] = ()
 
@@ -182,6 +181,7 @@ class CompletionCall:
     think: bool | str | None = None
     top_logprobs: int | None = None
     keep_alive: float | None = None
+    truncate: bool = False
     include_usage: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -233,7 +233,6 @@ def as_chat(call: GenerateCall) -> ChatCall:
         top_logprobs=call.top_logprobs,
         keep_alive=call.keep_alive,
         truncate=call.truncate,
-        shift=call.shift,
         dropped=call.dropped,
     )
 

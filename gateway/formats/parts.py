@@ -49,6 +49,7 @@ def _completion(call: CompletionCall, prompt: str | tuple[int, ...], number: int
         think=False if call.think is None and not call.raw else call.think,
         top_logprobs=call.top_logprobs,
         keep_alive=call.keep_alive,
+        truncate=call.truncate,
     )
 
 

@@ -43,12 +43,14 @@ class Upstream:
     """One call in a backend's own words, and how to read what it answers.
 
     `read_whole` is there when the answer comes in one piece; else it is a stream, for the `reader`.
+    `or_cut` is what to send where the prompt is refused as too long, and its caller wants it cut.
     """
 
     request: UpstreamRequest
     reader: Callable[[], AnswerReader] | None
     read_error: Callable[[int, bytes], GatewayError]
     read_whole: Callable[[bytes], list[Event]] | None = None
+    or_cut: UpstreamRequest | None = None
 
 
 SURFACES: Final[dict[Operation, SurfaceFormat]] = {
@@ -102,25 +104,34 @@ def upstream_of(kind: str, call: Part, model: str) -> Upstream:
 
 def _to_ollama(call: Part, model: str) -> Upstream:
     """Ollama stops when its client leaves, so a plain call is a plain call: a third of a stream's work."""
+    request: UpstreamRequest
+    reader: Callable[[], AnswerReader] | None
     if isinstance(call, ChatCall):
-        whole = None if call.stream else ollama.read_chat_answer
-        return Upstream(ollama.write_chat(call, model), ollama.ChatReader, ollama.read_error, whole)
-    if isinstance(call, EmbedCall):
-        return Upstream(ollama.write_embed(call, model), None, ollama.read_error, ollama.read_embed_answer)
-    whole = None if call.stream else ollama.read_generate_answer
-    return Upstream(ollama.write_generate(call, model), ollama.GenerateReader, ollama.read_error, whole)
+        request, reader, whole = ollama.write_chat(call, model), ollama.ChatReader, ollama.read_chat_answer
+    elif isinstance(call, EmbedCall):
+        request, reader, whole = ollama.write_embed(call, model), None, ollama.read_embed_answer
+    else:
+        request = ollama.write_generate(call, model)
+        reader, whole = ollama.GenerateReader, ollama.read_generate_answer
+    read_whole = None if call.stream else whole
+    return Upstream(request, reader, ollama.read_error, read_whole, _or_cut(call, request, ollama.CUT))
 
 
 def _to_openai(call: Part, model: str) -> Upstream:
     """A stream where there is one: llama.cpp notices only when it writes that its client left (measured)."""
     if isinstance(call, EmbedCall):
         request = openai.write_embeddings(call, model)
-        return Upstream(request, None, openai.read_error, openai.read_embeddings_answer)
+        or_cut = _or_cut(call, request, openai.CUT)
+        return Upstream(request, None, openai.read_error, openai.read_embeddings_answer, or_cut)
     call = evolve(call, stream=True)
     if isinstance(call, GenerateCall) and openai.is_completion(call):
         return Upstream(openai.write_completion(call, model), openai.CompletionReader, openai.read_error)
     chat = call if isinstance(call, ChatCall) else as_chat(call)
     return Upstream(openai.write_chat(chat, model), openai.ChatReader, openai.read_error)
+
+
+def _or_cut(call: Part, request: UpstreamRequest, cut: JsonObject) -> UpstreamRequest | None:
+    return evolve(request, body=request.body | cut) if call.truncate else None
 
 
 _TO: Final = {"ollama": _to_ollama, "openai": _to_openai}

@@ -32,6 +32,7 @@ from gateway.formats.chat import (
     Part,
     ToolCall,
     ToolCalls,
+    UpstreamRequest,
 )
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.parts import parts_of
@@ -47,6 +48,9 @@ HEARTBEAT_S: Final = 15.0
 
 # A caller of an OpenAI-like stream behind nginx must not wait for nginx's buffer.
 _STREAM_HEADERS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+# Names the field of the request of which the model has not seen all.
+_TRUNCATED: Final = b"x-gateway-truncated"
 
 # A plain answer is held until it is complete. Its stream is many times the size of its text: with all log
 # probabilities this is some 20,000 tokens, without them a quarter of a million.
@@ -105,6 +109,8 @@ class Relay:
         self._parts = parts_of(job.call)
         self._part = _Part()
         self._received_bytes = 0
+        self._headers = list(job.headers)
+        self._out: _Out | None = None
 
     async def whole(self, send: Send) -> None:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
@@ -119,7 +125,7 @@ class Relay:
         finally:
             self._note_unfinished()
         data = await worked_on(self._received_bytes, job.surface.write_whole, events, job.stamp, job.call)
-        await answer(send, 200, data, headers=list(job.headers))
+        await answer(send, 200, data, headers=self._headers)
 
     async def stream(self, send: Send) -> None:
         """Answer in frames. What fails before the first one is raised; after it, it is the last frame."""
@@ -127,7 +133,8 @@ class Relay:
         if job.surface.writer is None:
             raise RuntimeError("this surface is never streamed")
         writer = job.surface.writer(job.stamp, job.call)
-        out = _Out(send, [(b"content-type", writer.content_type), *_STREAM_HEADERS, *job.headers])
+        self._headers += ((b"content-type", writer.content_type), *_STREAM_HEADERS)
+        out = self._out = _Out(send, self._headers)
         heartbeat = _Heartbeat(out, job.surface.heartbeat, self._heartbeat_s)
         try:
             with self._cut_as_draining():
@@ -167,11 +174,8 @@ class Relay:
         return allowed is not None and not part.is_finished and part.pieces + part.held > allowed
 
     async def _read(self, upstream: Upstream) -> AsyncGenerator[list[Event], None]:
-        async with self._sent(upstream) as answering:
-            if answering.status != 200:
-                # Refused before any work: an error costs nothing.
-                self._take_back_dispatch()
-                raise self._own(upstream.read_error(answering.status, await answering.body()))
+        async with AsyncExitStack() as stack:
+            answering = await self._answered(upstream, stack)
             self._part.is_answered = True
             if upstream.reader is None or upstream.read_whole is not None:
                 yield await self._whole(upstream, await answering.body())
@@ -189,6 +193,29 @@ class Relay:
                         return
             yield reader.end()
 
+    async def _answered(self, upstream: Upstream, stack: AsyncExitStack) -> Answer:
+        """An answer of status 200. Raises what any other one means.
+
+        A prompt that was refused as too long is sent once more, to be cut, where its caller wants that and
+        can still be told.
+        """
+        answering = await stack.enter_async_context(self._sent(upstream.request))
+        if answering.status == 200:
+            return answering
+        # Refused before any work: an error costs nothing.
+        self._take_back_dispatch()
+        error = self._own(upstream.read_error(answering.status, await answering.body()))
+        has_begun = self._out is not None and self._out.started
+        if upstream.or_cut is None or has_begun or not isinstance(error, ContextLengthExceeded):
+            raise error
+        self._tell_cut()
+        return await self._answered(evolve(upstream, request=upstream.or_cut, or_cut=None), stack)
+
+    def _tell_cut(self) -> None:
+        told = (_TRUNCATED, self._job.surface.prompt.encode("ascii"))
+        if told not in self._headers:
+            self._headers.append(told)
+
     async def _whole(self, upstream: Upstream, body: bytes) -> list[Event]:
         self._received_bytes += len(body)
         if upstream.read_whole is None:
@@ -196,11 +223,11 @@ class Relay:
         return await worked_on(len(body), upstream.read_whole, body)
 
     @asynccontextmanager
-    async def _sent(self, upstream: Upstream) -> AsyncIterator[Answer]:
+    async def _sent(self, request: UpstreamRequest) -> AsyncIterator[Answer]:
         """The answer, once its head has come. A backend that was not reached has done no work."""
         job, exchange = self._job, self._exchange
         exchange.is_dispatched = self._part.is_dispatched = True
-        answering = job.backend.send(upstream.request, request_id=exchange.request_id)
+        answering = job.backend.send(request, request_id=exchange.request_id)
         async with AsyncExitStack() as stack:
             try:
                 answer_of_backend = await stack.enter_async_context(answering)

@@ -50,12 +50,13 @@ _CONTEXT_BLOCK: Final = 256
 def context_of(kind: str, known: int | None, num_ctx: int | None) -> int | None:
     """More tokens of one prompt than this no backend of this kind takes in, so none counts more.
 
-    `known` is the card's context. Elsewhere it is set when the server starts, and a longer prompt is refused;
-    the caller's `num_ctx` is not even sent. Ollama loads a model with the caller's `num_ctx`, else with a
-    default of the model, the operator or the machine, and cuts the prompt to that. But a small `num_ctx` is
-    raised for models with vision and not heeded by those of MLX, a default can't be asked for, and what
-    /api/ps tells is what somebody else's request has loaded: this one loads the model anew. What stays is the
-    length that the model was trained for, which Ollama never exceeds; before 0.9.3 it did when it was asked.
+    `known` is the card's context. Elsewhere it is set when the server starts, and a longer prompt is
+    refused; the caller's `num_ctx` is not even sent. Ollama loads a model with the caller's `num_ctx`, else
+    with a default of the model, the operator or the machine, and refuses or cuts a prompt beyond that. But a
+    small `num_ctx` is raised for models with vision and not heeded by those of MLX, a default can't be asked
+    for, and what /api/ps tells is what somebody else's request has loaded: this one loads the model anew.
+    What stays is the length that the model was trained for, which Ollama never exceeds; before 0.9.3 it did
+    when asked.
     """
     if known is None or kind != "ollama":
         return known

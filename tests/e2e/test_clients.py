@@ -1,6 +1,7 @@
 """The official clients, unchanged, against a running gateway with a real llama.cpp engine behind it."""
 
 import json
+from asyncio import StreamReader, StreamWriter
 from typing import Any
 
 import ollama
@@ -8,7 +9,7 @@ import openai
 import pytest
 
 from gateway.demo.scripts import GREETING
-from tests.doubles import Double, answer, chat_frame, chat_stream
+from tests.doubles import Double, Script, answer, chat_frame, chat_stream
 from tests.engines import WEATHER_TOOL
 from tests.gateways import Gateway
 
@@ -261,3 +262,81 @@ def test_a_prompt_that_is_too_long_is_told_so(openai_client: Any):
         )
 
     assert caught.value.code == "context_length_exceeded"
+
+
+LONG: Any = [{"role": "user", "content": "Long ago."}, *HELLO]
+TOO_LONG = answer(
+    400,
+    {
+        "error": json.dumps(
+            {
+                "error": {
+                    "code": 400,
+                    "message": "request (919 tokens) exceeds the available context size (256 tokens)",
+                    "type": "exceed_context_size_error",
+                    "n_prompt_tokens": 919,
+                    "n_ctx": 256,
+                }
+            }
+        )
+    },
+)
+
+
+def as_ollama_does(double: Double, cut: Script) -> Script:
+    """Refuse what is too long when asked to; else cut it, and say nothing of it."""
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        refuses = double.received[-1].json()["truncate"] is False
+        await (TOO_LONG if refuses else cut)(reader, writer)
+
+    return script
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_history_that_does_not_fit_is_cut_and_told(gateway: Gateway, double: Double, stream: bool):
+    """Ollama's clients expect the eldest messages to be left out; here they are told so."""
+    cut = chat_stream() if stream else answer(200, chat_frame("Hello there!", done=True))
+    double.scripts["/api/chat"] = as_ollama_does(double, cut)
+    body = {"model": "double", "messages": LONG, "stream": stream}
+
+    with gateway.client() as client:
+        native = client.post("/api/chat", json=body)
+        asked = client.post("/v1/chat/completions", json=body | {"truncate": True})
+        refused = client.post("/api/chat", json=body | {"truncate": False})
+
+    assert (native.status_code, native.headers["x-gateway-truncated"]) == (200, "messages")
+    assert (asked.status_code, asked.headers["x-gateway-truncated"]) == (200, "messages")
+    assert "there" in native.text
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "The prompt is longer than the model's context (919 tokens, and the context has 256); shorten it.",
+    )
+    row = gateway.row_of(native.headers["x-request-id"])
+    assert (row["status"], row["prompt_tokens"], row["completion_tokens"]) == (200, 26, 3)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": LONG}),
+        ("/v1/completions", {"prompt": "Long ago."}),
+        ("/v1/responses", {"input": "Long ago."}),
+        ("/v1/messages", {"messages": LONG, "max_tokens": 5}),
+    ],
+)
+def test_other_clients_are_told_what_does_not_fit(
+    gateway: Gateway, double: Double, stream: bool, path: str, fields: dict[str, Any]
+):
+    """By a status that they know: nothing is cut for whoever did not ask for it."""
+    for target, frame in (("/api/chat", chat_frame(done=True)), ("/api/generate", {"done": True})):
+        double.scripts[target] = as_ollama_does(double, answer(200, frame))
+
+    with gateway.client() as client:
+        refused = client.post(path, json={"model": "double", "stream": stream, **fields})
+
+    assert refused.status_code == 400
+    assert "longer than the model's context (919 tokens" in refused.json()["error"]["message"]
+    if path != "/v1/messages":
+        assert refused.json()["error"]["code"] == "context_length_exceeded"

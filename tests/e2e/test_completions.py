@@ -102,6 +102,7 @@ def test_ollama_is_asked_to_generate(gateway: Gateway, client: Any, double: Doub
         "prompt": "Once",
         "suffix": "end.",
         "stream": is_stream,
+        "truncate": False,
         "think": False,
         "options": {"num_predict": 9, "stop": ["x"], "seed": 7},
     }

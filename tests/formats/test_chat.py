@@ -33,7 +33,6 @@ def test_a_completion_is_a_chat_of_one_turn() -> None:
         top_logprobs=2,
         keep_alive=300,
         truncate=True,
-        shift=False,
         dropped=("x",),
     )
 
@@ -47,7 +46,6 @@ def test_a_completion_is_a_chat_of_one_turn() -> None:
         top_logprobs=2,
         keep_alive=300,
         truncate=True,
-        shift=False,
         dropped=("x",),
     )
 

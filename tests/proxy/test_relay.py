@@ -546,3 +546,113 @@ async def test_an_answer_that_would_be_too_large_is_refused_after_its_first_part
 
     assert len(backend.sent) == 1
     assert noted.counted == Usage(300, 0)
+
+
+# ── prompts that do not fit ──────────────────────────────────────────────────────────────
+
+TOO_LONG = FakeAnswer(
+    [
+        orjson.dumps(
+            {"error": '{"error":{"code":400,"message":"too much","type":"exceed_context_size_error"}}'}
+        )
+    ],
+    status=400,
+)
+LONG = evolve(CALL, truncate=True)
+
+
+def cut_after(*answers: FakeAnswer, call: Call = LONG, **how: Any) -> tuple[Relay, Exchange, FakeBackend]:
+    relay, noted, backend = relay_of((), call, **how)
+    backend.answer, backend.later = answers[0], list(answers[1:])
+    return relay, noted, backend
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_a_prompt_that_is_cut_is_told_before_the_answer(stream: bool):
+    """Ollama would cut it without a word: so it is asked to refuse first, and to cut only then."""
+    answered = FakeAnswer([frame("a"), DONE] if stream else [DONE])
+    relay, noted, backend = cut_after(TOO_LONG, answered, call=evolve(LONG, stream=stream))
+    caller = Caller()
+
+    await (relay.stream(caller.send) if stream else relay.whole(caller.send))
+
+    assert [sent.body["truncate"] for sent in backend.sent] == [False, True]
+    assert (caller.status, caller.headers[b"x-gateway-truncated"]) == (200, b"messages")
+    assert (noted.usage, noted.is_dispatched) == (Usage(5, 2), True)
+    assert backend.left == [True, True]
+
+
+async def test_a_prompt_that_fits_is_sent_once():
+    relay, _, backend = cut_after(FakeAnswer([frame("a"), DONE]))
+    caller = Caller()
+
+    await relay.stream(caller.send)
+
+    assert len(backend.sent) == 1
+    assert b"x-gateway-truncated" not in caller.headers
+
+
+@pytest.mark.parametrize(
+    ("call", "answers"),
+    [
+        pytest.param(CALL, [TOO_LONG], id="by a caller who wants no cut"),
+        pytest.param(LONG, [TOO_LONG, TOO_LONG], id="which is too long even when cut"),
+    ],
+)
+async def test_a_prompt_that_is_not_cut_is_refused(call: Call, answers: list[FakeAnswer]):
+    """It costs nothing: no backend has worked on it."""
+    relay, noted, backend = cut_after(*answers, call=call)
+
+    with pytest.raises(ContextLengthExceeded):
+        await relay.stream(Caller().send)
+
+    assert len(backend.sent) == len(answers)
+    assert (noted.is_dispatched, noted.counted) == (False, None)
+
+
+async def test_any_other_refusal_is_not_tried_again():
+    relay, _, backend = cut_after(FakeAnswer([b'{"error":"no"}'], status=400))
+
+    with pytest.raises(InvalidRequest):
+        await relay.stream(Caller().send)
+
+    assert len(backend.sent) == 1
+
+
+async def test_a_prompt_is_not_cut_when_it_is_too_late_to_tell():
+    """The head went out with a comment while the model loaded: the refusal is the last frame."""
+    loaded = asyncio.Event()
+    relay, _, backend = cut_after(
+        FakeAnswer([loaded, *TOO_LONG.pieces], TOO_LONG.status),
+        operation=Operation.CHAT_COMPLETIONS,
+        heartbeat_s=0.01,
+    )
+    caller = Caller()
+
+    task = asyncio.create_task(relay.stream(caller.send))
+    await caller.got.wait()
+    loaded.set()
+    await task
+
+    assert len(backend.sent) == 1
+    assert b'"code":"context_length_exceeded"' in caller.pieces[-1]
+
+
+async def test_of_many_inputs_one_that_is_cut_is_told_once():
+    """Each part is asked for as the caller wants it; the header names the field."""
+    call = EmbedCall("m", INPUTS, truncate=True)
+    relay, noted, backend = cut_after(
+        TOO_LONG,
+        FakeAnswer([vectors(128, 300)]),
+        TOO_LONG,
+        FakeAnswer([vectors(72, 150)]),
+        call=call,
+        operation=Operation.EMBED,
+    )
+    caller = Caller()
+
+    await relay.whole(caller.send)
+
+    assert caller.headers[b"x-gateway-truncated"] == b"input"
+    assert [sent.body["truncate"] for sent in backend.sent] == [False, True, False, True]
+    assert noted.counted == Usage(450, 0)

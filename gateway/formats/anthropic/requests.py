@@ -29,8 +29,8 @@ READ: Final = (
     | OUTPUT_FIELDS
     | THINK_FIELDS
     | TOOL_FIELDS
-    # The last is beyond Anthropic, as on /v1/chat/completions.
-    | frozenset({"model", "stream", "keep_alive"})
+    # The last two are beyond Anthropic, as on /v1/chat/completions.
+    | frozenset({"model", "stream", "keep_alive", "truncate"})
 )
 
 # Accepted and ignored: who asks and how fast, and caches, which change no answer.
@@ -80,5 +80,6 @@ def _read(fields: Fields) -> ChatCall:
         omit_thinking=thinking.omit_thinking,
         continues=last.role == "assistant" and last.content != "" and not last.tool_calls,
         keep_alive=read_keep_alive(fields),
+        truncate=fields.boolean("truncate") or False,
         dropped=(*thinking.dropped, *(name for name in sorted(NOT_DONE) if fields.has(name))),
     )

@@ -10,7 +10,7 @@ from gateway.formats.ollama.embeddings import (
 )
 from gateway.formats.ollama.errors import read_error
 from gateway.formats.ollama.reading import ChatReader, GenerateReader, read_chat_answer, read_generate_answer
-from gateway.formats.ollama.requests import read_chat, read_generate, write_chat, write_generate
+from gateway.formats.ollama.requests import CUT, read_chat, read_generate, write_chat, write_generate
 from gateway.formats.ollama.writing import (
     ChatWriter,
     GenerateWriter,
@@ -20,6 +20,7 @@ from gateway.formats.ollama.writing import (
 )
 
 __all__ = [
+    "CUT",
     "ChatReader",
     "ChatWriter",
     "GenerateReader",

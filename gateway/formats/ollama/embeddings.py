@@ -87,7 +87,8 @@ def write_embed(call: EmbedCall, model: str) -> UpstreamRequest:
         "options": None if num_ctx is None else {"num_ctx": num_ctx},
         "keep_alive": call.keep_alive,
     }
-    body = {"model": model, "input": list(call.inputs), "truncate": call.truncate}
+    # What is too long is not cut unless that can be told: see `CUT`.
+    body = {"model": model, "input": list(call.inputs), "truncate": False}
     return UpstreamRequest(
         EMBED_PATH, body | {name: value for name, value in fields.items() if value is not None}
     )

@@ -28,7 +28,7 @@ _MAX_NESTING: Final = 4
 _NO_MODEL: Final = re.compile(r"""model ['"]([^'"]{1,200})['"] not found""")
 _TOO_LONG: Final = re.compile(
     r"exceed(?:s|ed)?\b.{0,40}\bcontext|context (?:length|size|window).{0,40}\bexceed"
-    r"|prompt (?:is )?too long|input .{0,40}\btoo large to process",
+    r"|prompt (?:is )?(?:too long|longer than)|input .{0,40}\btoo large to process",
     re.IGNORECASE,
 )
 

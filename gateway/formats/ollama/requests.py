@@ -32,6 +32,10 @@ MAX_TOOLS: Final = 512
 # Ollama's own bound.
 MAX_TOP_LOGPROBS: Final = 20
 
+# Ollama leaves out the eldest messages, or cuts a prompt's middle, and says nothing: only when it was asked
+# not to (from 0.12.4) does it say that a prompt is too long. So it is asked for that first, always.
+CUT: Final[JsonObject] = {"truncate": True}
+
 _COMMON: Final = frozenset(
     {"model", "stream", "format", "keep_alive", "options", "think", "truncate", "shift"}
     | {"logprobs", "top_logprobs", "_debug_render_only"}
@@ -102,7 +106,7 @@ def _read_common(fields: Fields) -> dict[str, Any]:
         "think": read_think(fields),
         "top_logprobs": _read_top_logprobs(fields),
         "keep_alive": read_keep_alive(fields),
-        "truncate": fields.boolean("truncate"),
+        "truncate": fields.boolean("truncate") is not False,
         "dropped": dropped,
     }
 
@@ -193,11 +197,11 @@ def _write_common(call: ChatCall | GenerateCall) -> JsonObject:
         "logprobs": None if call.top_logprobs is None else True,
         "top_logprobs": call.top_logprobs or None,
         "keep_alive": call.keep_alive,
-        "truncate": call.truncate,
-        "shift": call.shift,
     }
-    # Always said: Ollama streams unless told otherwise.
-    return {"stream": call.stream} | {name: value for name, value in fields.items() if value is not None}
+    # Always said: Ollama streams, and cuts what is too long, unless told otherwise.
+    return {"stream": call.stream, "truncate": False} | {
+        name: value for name, value in fields.items() if value is not None
+    }
 
 
 def _write_format(format: Format | None) -> JsonObject | str | None:

@@ -2,6 +2,7 @@
 
 from gateway.formats.openai.completions import CompletionWriter, read_completion, write_completion_answer
 from gateway.formats.openai.embeddings import (
+    CUT,
     read_embeddings,
     read_embeddings_answer,
     write_embeddings,
@@ -13,6 +14,7 @@ from gateway.formats.openai.requests import is_completion, read_chat, write_chat
 from gateway.formats.openai.writing import ChatWriter, write_chat_answer
 
 __all__ = [
+    "CUT",
     "ChatReader",
     "ChatWriter",
     "CompletionReader",

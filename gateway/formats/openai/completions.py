@@ -33,7 +33,7 @@ READ: Final = (
     SAMPLING_FIELDS
     | THINK_FIELDS
     | frozenset({"model", "prompt", "suffix", "echo", "n", "best_of", "logprobs", "response_format"})
-    | frozenset({"stream", "stream_options", "keep_alive", "raw"})
+    | frozenset({"stream", "stream_options", "keep_alive", "truncate", "raw"})
 )
 # As in a chat; and what only a chat has.
 UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
@@ -50,8 +50,8 @@ def read_completion(body: JsonObject) -> CompletionCall:
     """A call from the body of POST /v1/completions. An empty prompt is none: to Ollama it would be a load.
 
     Raises InvalidRequest for what is malformed or out of range, UnsupportedField for what would change the
-    answer and can't be honoured. Beyond OpenAI's fields num_ctx, keep_alive, think, response_format and
-    raw are read.
+    answer and can't be honoured. Beyond OpenAI's fields num_ctx, keep_alive, truncate, think,
+    response_format and raw are read.
     """
     fields = Fields(body)
     fields.refuse_look_alikes(KNOWN)
@@ -71,6 +71,7 @@ def read_completion(body: JsonObject) -> CompletionCall:
         think=read_thinking(fields),
         top_logprobs=fields.integer("logprobs", 0, MAX_TOP_LOGPROBS),
         keep_alive=read_keep_alive(fields),
+        truncate=fields.boolean("truncate") or False,
         include_usage=read_include_usage(fields, stream),
         dropped=dropped(fields, KNOWN),
     )

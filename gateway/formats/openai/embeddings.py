@@ -36,6 +36,9 @@ UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
 }
 KNOWN: Final = READ | HARMLESS | frozenset(UNSUPPORTED)
 
+# vLLM's word for cutting an input that is too long; llama.cpp refuses it all the same.
+CUT: Final[JsonObject] = {"truncate_prompt_tokens": -1}
+
 # ── from callers ─────────────────────────────────────────────────────────────────────────
 
 
@@ -84,11 +87,9 @@ def write_embeddings(call: EmbedCall, model: str) -> UpstreamRequest:
     not know it sends numbers. `dimensions` is left out: llama.cpp ignores it without a word, and vLLM
     takes it for some models only, while cutting is the same everywhere.
     """
-    body: JsonObject = {"model": model, "input": list(call.inputs), "encoding_format": "base64"}
-    if call.truncate:
-        # vLLM's; llama.cpp refuses what is too long.
-        body["truncate_prompt_tokens"] = -1
-    return UpstreamRequest(EMBEDDINGS_PATH, body)
+    return UpstreamRequest(
+        EMBEDDINGS_PATH, {"model": model, "input": list(call.inputs), "encoding_format": "base64"}
+    )
 
 
 def read_embeddings_answer(body: bytes) -> list[Event]:

@@ -25,7 +25,7 @@ from gateway.formats.backend_errors import (
 _TOO_LONG_WORDS: Final = frozenset({"exceed_context_size_error", "context_length_exceeded"})
 _TOO_LONG: Final = re.compile(
     r"maximum context length|maximum model length|context (?:size|length|window).{0,40}\bexceed"
-    r"|exceed(?:s|ed)?\b.{0,40}\bcontext|prompt (?:is )?too long"
+    r"|exceed(?:s|ed)?\b.{0,40}\bcontext|prompt (?:is )?(?:too long|longer than)"
     # llama.cpp, of what is to become a vector: its batch is the bound there.
     r"|input .{0,40}\btoo large to process",
     re.IGNORECASE,

@@ -40,7 +40,7 @@ READ: Final = (
     | THINK_FIELDS
     | frozenset({"model", "messages", "stream", "stream_options", "response_format", "n"})
     | frozenset({"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"})
-    | frozenset({"logprobs", "top_logprobs", "keep_alive"})
+    | frozenset({"logprobs", "top_logprobs", "keep_alive", "truncate"})
 )
 
 # They would change the answer, or promise what isn't kept. Beside each, the values that ask for nothing.
@@ -94,7 +94,7 @@ def read_chat(body: JsonObject) -> ChatCall:
 
     Raises InvalidRequest for what is malformed or out of range, UnsupportedField for what would
     change the answer and can't be honoured. Unknown fields are named in `dropped`. Beyond OpenAI's
-    fields num_ctx, keep_alive, think and the sampling of local servers are read.
+    fields num_ctx, keep_alive, truncate, think and the sampling of local servers are read.
     """
     fields = Fields(body)
     fields.refuse_look_alikes(KNOWN)
@@ -116,6 +116,7 @@ def read_chat(body: JsonObject) -> ChatCall:
         think_if_able=is_wish(fields),
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
+        truncate=fields.boolean("truncate") or False,
         include_usage=read_include_usage(fields, stream),
         n=fields.integer("n", 1, MAX_ANSWERS) or 1,
         dropped=dropped(fields, KNOWN),
@@ -137,8 +138,8 @@ def read_include_usage(fields: Fields, stream: bool) -> bool:
 def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
     """The same chat for an OpenAI-compatible backend, which knows the model as `model`.
 
-    Left out, for these servers have no such thing: keep_alive, num_ctx, shift, and truncate: a prompt
-    that does not fit is told, not cut.
+    Left out, for these servers have no such thing: keep_alive, num_ctx, and truncate: a prompt that does
+    not fit is told, not cut.
     """
     body: JsonObject = {"model": model, "messages": write_messages(call.messages)}
     body |= _write_stream(call.stream)

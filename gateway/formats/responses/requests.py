@@ -142,9 +142,8 @@ def _read_top_logprobs(fields: Fields, include: tuple[str, ...]) -> int | None:
     return top_logprobs or 0 if top_logprobs or LOGPROBS in include else None
 
 
-def _read_truncation(fields: Fields) -> bool | None:
-    truncation = fields.choice("truncation", "auto", "disabled")
-    return None if truncation is None else truncation == "auto"
+def _read_truncation(fields: Fields) -> bool:
+    return fields.choice("truncation", "auto", "disabled") == "auto"
 
 
 def _read_stream_options(fields: Fields) -> None:

@@ -105,7 +105,7 @@ def test_a_call_is_written():
             "keep_alive": 60,
         },
     )
-    assert write_embed(CALL, "t").body == {"model": "t", "input": ["Hi"], "truncate": True}
+    assert write_embed(CALL, "t").body == {"model": "t", "input": ["Hi"], "truncate": False}
 
 
 def test_tokens_are_refused():

@@ -96,24 +96,29 @@ def test_a_chat_with_everything_is_read():
     )
 
 
-def test_a_chat_streams_unless_told_otherwise():
-    """Ollama's default, which is not OpenAI's."""
+def test_a_chat_streams_and_may_be_cut_unless_told_otherwise():
+    """Ollama's defaults, which are not OpenAI's."""
     assert read_chat({"model": "tiny", "messages": [HELLO]}) == ChatCall(
-        "tiny", (Message("user", "Hi"),), stream=True
+        "tiny", (Message("user", "Hi"),), stream=True, truncate=True
     )
-    assert read_chat({"model": "tiny", "stream": None}).stream is True
+    assert read_chat({"model": "tiny", "stream": None, "truncate": None}) == ChatCall(
+        "tiny", (), stream=True, truncate=True
+    )
+    assert read_chat({"model": "tiny", "truncate": False}).truncate is False
 
 
 def test_a_chat_without_messages_is_read():
     """A command to load or unload the model; the endpoint answers it."""
-    assert read_chat({"model": "tiny", "keep_alive": 0}) == ChatCall("tiny", (), stream=True, keep_alive=0)
+    assert read_chat({"model": "tiny", "keep_alive": 0}) == ChatCall(
+        "tiny", (), stream=True, keep_alive=0, truncate=True
+    )
 
 
 def test_shift_is_a_load_time_option():
     """Another value than the last caller's makes Ollama reload the model: dropped, and named as such."""
     call = read_chat({"model": "tiny", "shift": False, "options": {"num_gpu": 1}})
 
-    assert call == ChatCall("tiny", (), stream=True, dropped=("num_gpu", "shift"))
+    assert call == ChatCall("tiny", (), stream=True, truncate=True, dropped=("num_gpu", "shift"))
 
 
 def test_a_completion_with_everything_is_read():
@@ -128,6 +133,7 @@ def test_a_completion_with_everything_is_read():
         images=(Image(PNG, "image/png"),),
         context=(1, 2),
         format=Format(),
+        truncate=True,
     )
 
 
@@ -137,9 +143,11 @@ def test_what_ollamas_python_client_sends_is_read():
     generate = GenerateRequest(model="tiny", prompt="Hi", suffix="", system="", template="", stream=False)
 
     assert read_chat(chat.model_dump(exclude_none=True)) == ChatCall(
-        "tiny", (Message("user", "Hi"),), stream=True, sampling=Sampling(seed=1), think=False
+        "tiny", (Message("user", "Hi"),), stream=True, sampling=Sampling(seed=1), think=False, truncate=True
     )
-    assert read_generate(generate.model_dump(exclude_none=True)) == GenerateCall("tiny", "Hi", stream=False)
+    assert read_generate(generate.model_dump(exclude_none=True)) == GenerateCall(
+        "tiny", "Hi", stream=False, truncate=True
+    )
 
 
 WRONG_CHATS = [
@@ -237,7 +245,10 @@ def test_a_context_is_integers(context):
 
 
 def test_a_chat_with_everything_is_written():
-    """Built from known fields only: nothing of the received body is forwarded."""
+    """Built from known fields only: nothing of the received body is forwarded.
+
+    Nor is it said at once that the prompt may be cut: Ollama would do so without a word.
+    """
     assert write_chat(read_chat(FULL_CHAT), "library/tiny:1b") == UpstreamRequest(
         "/api/chat",
         {
@@ -266,7 +277,7 @@ def test_a_chat_with_everything_is_written():
             "logprobs": True,
             "top_logprobs": 2,
             "keep_alive": 300,
-            "truncate": True,
+            "truncate": False,
             "tools": [WEATHER],
         },
     )
@@ -290,13 +301,14 @@ def test_what_ollama_would_not_read_of_a_tool_is_said_in_its_words():
 
 
 def test_a_plain_chat_says_little():
-    """What was not given is left to the backend, save `stream`: Ollama streams by default."""
+    """What was not given is left to the backend, save what it does by default: stream, and cut prompts."""
     call = ChatCall("tiny", (Message("user", "Hi"),), stream=False)
 
     assert write_chat(call, "tiny").body == {
         "model": "tiny",
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": False,
+        "truncate": False,
     }
 
 
@@ -312,6 +324,7 @@ def test_a_completion_is_written():
             "model": "tiny",
             "prompt": "Hi",
             "stream": True,
+            "truncate": False,
             "suffix": "!",
             "raw": True,
             "format": "json",
@@ -416,7 +429,6 @@ common = {
     "think": maybe | st.booleans() | st.sampled_from(["low", "medium", "high", "max"]),
     "top_logprobs": maybe | st.integers(0, 20),
     "keep_alive": maybe | st.integers(-1, 600) | st.floats(0, 600),
-    "truncate": maybe | st.booleans(),
 }
 chat_calls = st.builds(
     ChatCall,

@@ -148,7 +148,7 @@ def test_the_names_of_dropped_fields_are_bounded() -> None:
 
 
 def test_a_chat_is_written_for_a_backend() -> None:
-    """All that can be said; num_ctx, keep_alive and shift can't."""
+    """All that can be said; num_ctx, keep_alive and truncate can't."""
     call = ChatCall(
         model="llama3",
         messages=(Message("system", "Be brief."), Message("user", "Hi")),
@@ -161,7 +161,6 @@ def test_a_chat_is_written_for_a_backend() -> None:
         top_logprobs=2,
         keep_alive=300,
         truncate=True,
-        shift=True,
         dropped=("x",),
     )
 
