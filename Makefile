@@ -136,8 +136,8 @@ security: .dev ## Look for weaknesses in the code and in what is installed
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
 	$(BIN)/python scripts/audit.py requirements/run.txt
 
-nightly: .dev ## Let chance and time try the code for longer than `test` does (FUZZ_FACTOR=10: ten times)
-	FUZZ_FACTOR=$${FUZZ_FACTOR:-10} $(BIN)/python -m pytest \
+nightly: .dev ## Let chance and time try the code for longer than `test` does (hours; FUZZ_FACTOR=40: forty times)
+	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
 		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py
 
 bench: .dev ## Measure what admission costs, by the number of keys (minutes; nothing else should run)

@@ -1,4 +1,4 @@
-"""How long those tests go on that chance or time decides. At night: `FUZZ_FACTOR=10`, ten times as long."""
+"""How long those tests go on that chance or time decides. At night: `FUZZ_FACTOR=40`, forty times as long."""
 
 import os
 from typing import Final

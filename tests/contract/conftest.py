@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.plans import NOW
 from tests.contract.stores import TENANTS, LocalStore, RedisStore, Store, redis_store
-from tests.contract.trials import SHARES, Trial
+from tests.contract.trials import KINDS, Trial
 from tests.servers import RedisCluster, RedisServer
 
 
@@ -50,7 +50,7 @@ async def store(cold_store: Store) -> Store:
     return cold_store
 
 
-@pytest.fixture(params=SHARES)
+@pytest.fixture(params=KINDS)
 def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """Hypothesis calls from outside of any event loop, so it has one of its own."""
     with asyncio.Runner() as runner:

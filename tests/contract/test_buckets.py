@@ -84,7 +84,7 @@ def moves(draw: st.DrawFn) -> list[tuple[float, int, int]]:
 def test_a_bucket_lacks_what_was_used_and_what_is_held(trial: Trial):
     """To the token, after any takes and settlements: as if it had been known from the start what is used."""
 
-    @trial.settings(150)
+    @trial.settings(100)
     @given(moves())
     def holds(done: list[tuple[float, int, int]]) -> None:
         trial.run(_play(trial.store, done))

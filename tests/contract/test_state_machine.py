@@ -71,6 +71,8 @@ names = st.sampled_from([f"r{number}" for number in range(6)])
 limits = st.sampled_from([None] * 40 + [5000] * 12 + [1000] * 4 + [300, 120, 50, 0])
 # So much passes before a take or settlement: a bucket's second is worth 10 tokens.
 pauses = st.sampled_from([1, 0, 2, 5, 10])
+# Five thousand steps on each store; `make nightly` makes two hundred thousand of them.
+SEQUENCES = 140
 LATEST = 3
 epochs = st.sampled_from([LATEST] * 8 + [2, 1, 0])
 
@@ -292,4 +294,4 @@ def _entry(name: str, tokens: int, periods: dict[str, str]) -> LedgerEntry:
 def test_a_store_does_what_the_model_does(trial: Trial):
     """Step by step."""
     machine: Any = partial(Machine, trial.store, trial.run)  # its types say a class; it takes what makes one
-    run_state_machine_as_test(machine, settings=trial.settings(60))
+    run_state_machine_as_test(machine, settings=trial.settings(SEQUENCES))
