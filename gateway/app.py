@@ -96,5 +96,7 @@ def pipeline(resources: Resources) -> list[Middleware]:
             allowances=resources.allowances,
             settler=resources.settler,
             counting=Counting(resources.tokenizers, resources.lore, resources.clock),
+            # No longer at the end of a request than at its beginning.
+            settling_s=config.redis_timeout_s,
         ),
     ]

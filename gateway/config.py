@@ -59,6 +59,7 @@ class Config:
     database_url: str = field(repr=False)
     redis: RedisAddress | None
     """Where limits and budgets are counted for all replicas; None: in this process."""
+    redis_timeout_s: float
     backends: tuple[BackendConfig, ...]
     bind: Address
     secret: str | None = field(repr=False)
@@ -202,6 +203,12 @@ SETTINGS: Final = (
         "where gateways count limits and budgets together: `redis://`, `rediss://`, `redis+sentinel://HOST,"
         "HOST/SERVICE` or `redis+cluster://HOST,HOST`; empty: one process counts alone",
         secret=True,
+    ),
+    Setting(
+        "GATEWAY_REDIS_TIMEOUT_S",
+        _seconds,
+        "0.1",
+        "how long a request waits for Redis; beyond: 503, at once for all after three in a row",
     ),
     Setting(
         "OLLAMA_BACKENDS",

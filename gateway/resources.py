@@ -58,6 +58,12 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _redis_counters(config: Config, clock: SystemClock) -> RedisCounters | None:
+    if config.redis is None:
+        return None
+    return RedisCounters(RedisClient(config.redis, deadline_s=config.redis_timeout_s), clock)
+
+
 class Resources:
     """All adapters of one process. Raises SecretUnusable when the secret can't be read or made."""
 
@@ -88,7 +94,7 @@ class Resources:
             max_bytes=config.spool_max_bytes,
         )
         self._fleet = FleetSpools(Replicas(self.database), self.spool.flush)
-        self._redis = RedisCounters(RedisClient(config.redis), self.clock) if config.redis else None
+        self._redis = _redis_counters(config, self.clock)
         self.counters: Counters = self._redis or LocalCounters(self.clock)
         self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
 
 from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,18 +18,27 @@ from gateway.rules import budgets, limits
 from gateway.rules.audit import row_of
 from gateway.rules.quota_headers import headers_of
 
-# How long the end of an answer waits for the counters: no longer than they are waited for at its beginning.
-SETTLING_S: Final = 0.1
-
 
 class Admission:
-    """Take the plan, clamp the output to what was granted, and let the settler have the rest."""
+    """Take the plan, clamp the output to what was granted, and let the settler have the rest.
 
-    def __init__(self, app: ASGIApp, *, allowances: Allowances, settler: Settler, counting: Counting) -> None:
+    The end of an answer waits for the counters for `settling_s` at most.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowances: Allowances,
+        settler: Settler,
+        counting: Counting,
+        settling_s: float,
+    ) -> None:
         self.app = app
         self.allowances = allowances
         self.settler = settler
         self.counting = counting
+        self.settling_s = settling_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope) if scope["type"] == "http" else None
@@ -41,7 +49,7 @@ class Admission:
         intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
         exchange.is_admitted = True
-        told = _Told(send, exchange, taken, partial(self._end, exchange, intent))
+        told = _Told(send, exchange, taken, partial(self._end, exchange, intent), self.settling_s)
         try:
             await self._clamp(exchange, exchange.principal, taken)
             await self.app(scope, receive, told)
@@ -106,7 +114,7 @@ class _Told:
     back and its slot free, at every replica.
     """
 
-    __slots__ = ("end", "exchange", "send", "settling", "taken")
+    __slots__ = ("end", "exchange", "send", "settling", "settling_s", "taken")
 
     def __init__(
         self,
@@ -114,18 +122,20 @@ class _Told:
         exchange: Exchange,
         taken: Taken,
         end: Callable[[budgets.Settlement], asyncio.Task[None]],
+        settling_s: float,
     ) -> None:
         self.send = send
         self.exchange = exchange
         self.taken = taken
         self.end = end
+        self.settling_s = settling_s
         self.settling: asyncio.Task[None] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
         elif self.settling is None and self._is_counted(message):
-            await asyncio.wait([self.settle()], timeout=SETTLING_S)
+            await asyncio.wait([self.settle()], timeout=self.settling_s)
         await self.send(message)
 
     def settle(self) -> asyncio.Task[None]:

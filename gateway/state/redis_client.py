@@ -26,7 +26,6 @@ from gateway.errors import LimitsUnavailable
 from gateway.redis_address import Kind, RedisAddress
 from gateway.storage.refusals import RedisUnusable
 
-DEADLINE_S: Final = 0.1
 # How long coredis itself waits; by then a caller has long been told, but the connection is not lost for it.
 IO_TIMEOUT_S: Final = 1.0
 PROBE_S: Final = 1.0
@@ -67,9 +66,7 @@ class Call(Generic[_T]):
 class RedisClient:
     """One client, kept alive. Every call raises LimitsUnavailable when Redis does not answer in time."""
 
-    def __init__(
-        self, address: RedisAddress, *, deadline_s: float = DEADLINE_S, opening_s: float = OPENING_S
-    ) -> None:
+    def __init__(self, address: RedisAddress, *, deadline_s: float, opening_s: float = OPENING_S) -> None:
         self.address = address
         self._deadline_s = deadline_s
         self._opening_s = opening_s

@@ -16,13 +16,14 @@ from gateway.accounting import Cold, Stale, Taken, Window
 from gateway.errors import StoreUnavailable
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
-from gateway.state.redis_client import DEADLINE_S, PROBE_S, RedisClient
+from gateway.state.redis_client import PROBE_S, RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.storage.refusals import RedisUnusable
 from tests.contract.plans import TOTAL, budget, plan, rate, slots
 from tests.fault_proxy import FaultProxy
 from tests.servers import RedisServer
 
+DEADLINE_S = 0.1
 # Beside the deadline: what a busy machine adds.
 GRACE_S = 0.4
 AT_ONCE_S = 0.05
@@ -62,7 +63,7 @@ class Replica:
 
 @asynccontextmanager
 async def replica_of(url: str) -> AsyncIterator[Replica]:
-    client = RedisClient(redis_address(url))
+    client = RedisClient(redis_address(url), deadline_s=DEADLINE_S)
     await client.open()
     counters = RedisCounters(client, SystemClock())
     yield Replica(client, counters)
@@ -238,11 +239,11 @@ async def is_given_back(replica: Replica) -> None:
 async def test_a_take_whose_answer_came_too_late_is_given_back(proxy: FaultProxy, replica: Replica):
     """Its caller was told that nothing was taken; so nothing may be charged."""
     assert isinstance(await replica.counters.take(plan("kept", ONE, needed=7)), Taken)
-    proxy.delay_s = 0.08
+    proxy.delay_s = 0.3  # in each direction, also where this event loop is late itself
     with pytest.raises(StoreUnavailable):
         await replica.counters.take(plan("late", ONE, slots(1), lease_s=30))
     proxy.delay_s = 0.0
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.0)  # until it was taken
 
     found = await replica.counters.look(plan("r", ONE, slots(1)))
 
@@ -422,7 +423,7 @@ async def test_a_server_that_starts_late_is_waited_for(anyio_backend: object):
     """As in a compose file, where all start together."""
     with RedisServer() as server:
         server.kill()
-        opening = asyncio.create_task(RedisClient(redis_address(server.url)).open())
+        opening = asyncio.create_task(RedisClient(redis_address(server.url), deadline_s=DEADLINE_S).open())
         await asyncio.sleep(0.2)
         server.start()
         await opening

@@ -61,7 +61,7 @@ def eventually(answer: str, server: RedisServer, *words: object) -> None:
 
 async def test_counting_goes_on_with_the_next_that_leads(watched: Watched):
     """What was replicated is still counted; callers are refused in between."""
-    client = RedisClient(redis_address(watched.url))
+    client = RedisClient(redis_address(watched.url), deadline_s=1.0)
     await client.open()
     counters = RedisCounters(client, SystemClock())
     await counters.restore("acme", [], [], 15.0)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from attrs import define, field, frozen
 
@@ -17,6 +17,9 @@ from gateway.storage.migrations import migrate
 from tests.databases import ask
 from tests.fleet.counted_model import CountedModel
 from tests.gateways import SECRET, Gateway
+
+# On a machine that has no time, 0.1 s (the default) would be an outage where a test wants none.
+REDIS_TIMEOUT_S: Final = 0.5
 
 
 @frozen
@@ -39,8 +42,12 @@ class Fleet:
     replicas: list[Gateway] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        backends = {"OLLAMA_BACKENDS": f"counted={self.model.url}"}
-        self.settings = {**backends, "GATEWAY_SECRET": SECRET, **self.settings}
+        self.settings = {
+            "OLLAMA_BACKENDS": f"counted={self.model.url}",
+            "GATEWAY_SECRET": SECRET,
+            "GATEWAY_REDIS_TIMEOUT_S": f"{REDIS_TIMEOUT_S}",
+            **self.settings,
+        }
         migrate(self.database_url)
 
     @property

@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.engines import wait_until
 from tests.fault_proxy import FaultProxy
+from tests.fleet.fleet import REDIS_TIMEOUT_S
 from tests.servers import RedisServer
 
 Outage = Callable[[RedisServer, FaultProxy], AbstractContextManager[None]]
@@ -24,7 +25,7 @@ def paused(redis: RedisServer, _proxy: FaultProxy) -> Iterator[None]:
 @contextmanager
 def slow(_redis: RedisServer, proxy: FaultProxy) -> Iterator[None]:
     """Later than anybody waits for, also where a busy machine is late itself."""
-    proxy.delay_s = 0.15  # in each direction
+    proxy.delay_s = 0.75 * REDIS_TIMEOUT_S  # in each direction
     yield
     proxy.delay_s = 0.0
 

@@ -158,7 +158,13 @@ class House:
             model="m:latest",
         )
         allowances = RestoredCounters(self.counters, self.ledger, Store(), Drained(), lease_s=LEASE_S)
-        app = Admission(self.backend, allowances=allowances, settler=self.settler, counting=self.counting)
+        app = Admission(
+            self.backend,
+            allowances=allowances,
+            settler=self.settler,
+            counting=self.counting,
+            settling_s=0.1,
+        )
         layers = Limits(Budgets(app, clock=self.clock, lore=self.lore, outputs=OUTPUTS, lease_s=LEASE_S))
         self.refused = given
         scope = scope_of("POST", "/api/chat")

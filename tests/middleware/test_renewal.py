@@ -103,7 +103,9 @@ class Replica:
         allowances = RestoredCounters(counters, self.link, self.link, Drained(), lease_s=LEASE_S)
         clock, lore = SystemClock(), PromptLore()
         counting = Counting(Tokenizers(clock), lore, clock)
-        admission = Admission(self._backend, allowances=allowances, settler=self.settler, counting=counting)
+        admission = Admission(
+            self._backend, allowances=allowances, settler=self.settler, counting=counting, settling_s=5.0
+        )
         planned = Limits(Budgets(admission, clock=clock, lore=lore, outputs=OUTPUTS, lease_s=LEASE_S))
         targeted = Target(planned, catalogue=Catalogue(), bounds=OptionBounds(3600, 4096))
         renewed = Renewal(targeted, authenticator=self.keys, allowances=allowances)
