@@ -26,8 +26,10 @@ from gateway.errors import LimitsUnavailable
 from gateway.redis_address import Kind, RedisAddress
 from gateway.storage.refusals import RedisUnusable
 
-# How long coredis itself waits; by then a caller has long been told, but the connection is not lost for it.
+# How long coredis itself waits, at least; by then a caller has long been told, but the connection is not lost
+# for it. Longer where callers have more patience.
 IO_TIMEOUT_S: Final = 1.0
+_PATIENCES: Final = 2
 PROBE_S: Final = 1.0
 OPENING_S: Final = 5.0
 # Failures in a row until the client is thrown away. A single slow answer is no outage, and of a cluster one
@@ -70,6 +72,7 @@ class RedisClient:
         self.address = address
         self._deadline_s = deadline_s
         self._opening_s = opening_s
+        self._io_timeout_s = max(IO_TIMEOUT_S, _PATIENCES * deadline_s)
         self._client: Client | None = None
         self._failures = 0
         self._lost = asyncio.Event()
@@ -169,7 +172,7 @@ class RedisClient:
         for attempt in count():
             next_probe_s = asyncio.get_running_loop().time() + PROBE_S
             try:
-                async with _connected(self.address, attempt) as client:
+                async with _connected(self.address, attempt, self._io_timeout_s) as client:
                     await _show_life(client, self._deadline_s)
                     self._serve_with(client, attempt)
                     await self._until_lost()
@@ -274,53 +277,55 @@ def _text(value: object) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _connected(address: RedisAddress, attempt: int) -> AsyncIterator[Client]:
+async def _connected(address: RedisAddress, attempt: int, io_timeout_s: float) -> AsyncIterator[Client]:
     """A client that is entered. Each attempt begins with another host: one may accept, and say nothing."""
     first = attempt % len(address.hosts)
     hosts = [TCPLocation(*host) for host in (*address.hosts[first:], *address.hosts[:first])]
+    server = _server(address, io_timeout_s)
     match address.kind:
         case Kind.SINGLE:
-            async with Redis(hosts[0].host, hosts[0].port, db=address.db, **_server(address)) as single:
+            async with Redis(hosts[0].host, hosts[0].port, db=address.db, **server) as single:
                 yield single
         case Kind.SENTINEL:
             async with Sentinel(
-                hosts, sentinel_kwargs=_sentinel(address), retry_policy=NoRetryPolicy()
+                hosts, sentinel_kwargs=_sentinel(address, io_timeout_s), retry_policy=NoRetryPolicy()
             ) as guide:
-                kept = guide.primary_for(address.service or "", db=address.db, **_connection(address))
+                connection = _connection(address, io_timeout_s)
+                kept = guide.primary_for(address.service or "", db=address.db, **connection)
                 async with kept as primary:
                     yield primary
         case Kind.CLUSTER:
             cluster: RedisCluster[bytes] = RedisCluster(
-                startup_nodes=hosts, skip_full_coverage_check=True, decode_responses=False, **_server(address)
+                startup_nodes=hosts, skip_full_coverage_check=True, decode_responses=False, **server
             )
             async with cluster:
                 yield cluster
 
 
-def _server(address: RedisAddress) -> dict[str, Any]:
+def _server(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
     return {
         # A command that may have been counted is never sent again.
         "retry_policy": NoRetryPolicy(),
         "verify_version": False,
-        "pool_timeout": IO_TIMEOUT_S,
+        "pool_timeout": io_timeout_s,
         "max_connections": _MAX_CONNECTIONS,
         "ssl": address.uses_tls,
-        **_connection(address),
+        **_connection(address, io_timeout_s),
     }
 
 
-def _connection(address: RedisAddress) -> dict[str, Any]:
+def _connection(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
     return {
         "username": address.username,
         "password": address.password,
-        "stream_timeout": IO_TIMEOUT_S,
-        "connect_timeout": IO_TIMEOUT_S,
+        "stream_timeout": io_timeout_s,
+        "connect_timeout": io_timeout_s,
         "ssl_context": tls_context(address),
     }
 
 
-def _sentinel(address: RedisAddress) -> dict[str, Any]:
-    return {**_connection(address), "username": None, "password": address.sentinel_password}
+def _sentinel(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
+    return {**_connection(address, io_timeout_s), "username": None, "password": address.sentinel_password}
 
 
 def tls_context(address: RedisAddress) -> ssl.SSLContext | None:
