@@ -6,5 +6,6 @@ pytest_plugins = [
     "tests.servers",
     "tests.postgres_server",
     "tests.gateways",
+    "tests.tls_front",
     "tests.conformance.stage",
 ]

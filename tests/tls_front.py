@@ -1,15 +1,33 @@
-"""TLS in front of a Postgres that was built without it, spoken as Postgres speaks it."""
+"""TLS in front of a Postgres or a Redis that was built without it, spoken as each of them speaks it."""
 
 import contextlib
 import socket
 import socketserver
 import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
+# The first byte of a client that speaks TLS at once, as those of Redis do: RFC 8446, 5.1.
+_HANDSHAKE = b"\x16"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each signed by itself, so that it is its own authority: that of the server, and another one."""
+    folder = tmp_path_factory.mktemp("certificates")
+    made = {"server": folder / "server.pem", "another": folder / "another.pem"}
+    for name, certificate in made.items():
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        of_whom = ["-nodes", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+        to = ["-keyout", str(certificate.with_suffix(".key")), "-out", str(certificate)]
+        subprocess.run([*command, *of_whom, *to], check=True, capture_output=True)
+    return made
 
 
 class _Relay(socketserver.BaseRequestHandler):
@@ -18,21 +36,27 @@ class _Relay(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         here: socket.socket = self.request
         with socket.create_connection(("127.0.0.1", self.server.target_port)) as there:
-            first = here.recv(8, socket.MSG_WAITALL)
-            if first == _SSL_REQUEST:
-                here.sendall(b"S")
+            if self._wants_tls(here, there):
                 try:
                     here = self.server.context.wrap_socket(here, server_side=True)
                 except OSError:  # who is not satisfied with the certificate hangs up
                     return
-            else:
-                there.sendall(first)
             self.server.seen.append(isinstance(here, ssl.SSLSocket))
             back = threading.Thread(target=_pump, args=(there, here), daemon=True)
             back.start()
             _pump(here, there)
             back.join()
             here.close()
+
+    def _wants_tls(self, here: socket.socket, there: socket.socket) -> bool:
+        if here.recv(1, socket.MSG_PEEK) == _HANDSHAKE:
+            return True
+        first = here.recv(8, socket.MSG_WAITALL)
+        if first == _SSL_REQUEST:
+            here.sendall(b"S")
+            return True
+        there.sendall(first)
+        return False
 
 
 class TlsFront(socketserver.ThreadingTCPServer):

@@ -12,24 +12,26 @@ from tests.fleet.callers import LEAST, WAYS, Told, ask, at_once, spend_all
 from tests.fleet.counted_model import CountedModel, Order
 from tests.fleet.fleet import Customer, Fleet
 from tests.fuzz.seeds import examples
-from tests.servers import RedisServer
+from tests.servers import RedisCluster
 
 CALLERS = 64
 ROUNDS = 5
 
 
 @pytest.fixture(scope="module")
-def fleet_on_sqlite(tmp_path_factory: pytest.TempPathFactory, model: CountedModel) -> Iterator[Fleet]:
+def fleet_on_sqlite(
+    tmp_path_factory: pytest.TempPathFactory, model: CountedModel, redis_cluster: RedisCluster
+) -> Iterator[Fleet]:
+    """Over a cluster of three masters, which shares out the tenants."""
     folder = tmp_path_factory.mktemp("sqlite")
-    with RedisServer() as redis:
-        settings = {"DATABASE_URL": f"sqlite:///{folder}/gateway.db", "REDIS_URL": redis.url}
-        with Fleet(folder, model, settings) as fleet:
-            yield fleet.start("one", "two")
+    settings = {"DATABASE_URL": f"sqlite:///{folder}/gateway.db", "REDIS_URL": redis_cluster.url}
+    with Fleet(folder, model, settings) as fleet:
+        yield fleet.start("one", "two")
 
 
-@pytest.fixture(params=["fleet", "fleet_on_sqlite"], ids=["postgres", "sqlite"])
+@pytest.fixture(params=["fleet", "fleet_on_sqlite"], ids=["postgres-redis", "sqlite-cluster"])
 def either(request: pytest.FixtureRequest) -> Fleet:
-    """The ledger is the same in both."""
+    """The ledger is the same in both databases, and so are the counters in both kinds of Redis."""
     fleet: Fleet = request.getfixturevalue(request.param)
     return fleet
 

@@ -1,6 +1,5 @@
 """TLS to Postgres: both drivers understand the options alike, and neither promises more than it keeps."""
 
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -24,19 +23,6 @@ async def by_asyncpg(url: str) -> None:
 
 EACH_DRIVER = pytest.mark.parametrize("connect", [by_psycopg, by_asyncpg])
 Connect = Callable[[str], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each signed by itself, so that it is its own authority: that of the server, and another one."""
-    folder = tmp_path_factory.mktemp("certificates")
-    made = {"server": folder / "server.pem", "another": folder / "another.pem"}
-    for name, certificate in made.items():
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        of_whom = ["-nodes", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
-        to = ["-keyout", str(certificate.with_suffix(".key")), "-out", str(certificate)]
-        subprocess.run([*command, *of_whom, *to], check=True, capture_output=True)
-    return made
 
 
 @pytest.fixture
