@@ -15,6 +15,7 @@ from gateway.middleware.errors import Errors
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.limits import Limits
 from gateway.middleware.mutation_block import MutationBlock
+from gateway.middleware.offering import Offering
 from gateway.middleware.renewal import Renewal
 from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
@@ -26,8 +27,9 @@ from gateway.rules.plans import OutputBounds
 
 def build(resources: Resources) -> Starlette:
     """The ASGI app. Its lifespan opens and closes the resources."""
+    offering = Offering(resources.catalogue)
     endpoint = Endpoint(
-        catalogue=resources.catalogue,
+        offering=offering,
         clock=resources.clock,
         lifecycle=resources.lifecycle,
         readiness=resources,
@@ -38,14 +40,14 @@ def build(resources: Resources) -> Starlette:
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.
         routes=[Route("/{path:path}", endpoint)],
-        middleware=pipeline(resources),
+        middleware=pipeline(resources, offering),
         lifespan=resources.lifespan,
     )
     app.router.redirect_slashes = False
     return app
 
 
-def pipeline(resources: Resources) -> list[Middleware]:
+def pipeline(resources: Resources, offering: Offering) -> list[Middleware]:
     """The layers, outermost first."""
     config = resources.config
     limits = BodyLimits(
@@ -78,7 +80,7 @@ def pipeline(resources: Resources) -> list[Middleware]:
         # What does not exist is refused before anything is taken for it.
         Middleware(
             Target,
-            catalogue=resources.catalogue,
+            offering=offering,
             bounds=OptionBounds(config.max_keep_alive_s, config.max_num_ctx),
         ),
         # Pure planners: each adds what is to be taken.

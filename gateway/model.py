@@ -112,6 +112,18 @@ class KeyStatus(StrEnum):
 
 
 @frozen
+class ModelPolicy:
+    """What an operator lets a tenant, or a key, do with models. None: no bound here; both always apply.
+
+    `models` are patterns over canonical names (`rules.access`); the others are tokens of one request.
+    """
+
+    models: tuple[str, ...] | None = None
+    max_num_ctx: int | None = None
+    max_output_tokens: int | None = None
+
+
+@frozen
 class Tenant:
     """Who owns keys. Times are seconds since the epoch, UTC."""
 
@@ -121,6 +133,9 @@ class Tenant:
     policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
     """An IANA name: in it the tenant's days and months begin."""
+    models: ModelPolicy = field(factory=ModelPolicy)
+    allow_cloud: bool = False
+    """Its prompts may leave the box: models that another machine answers for are there for it, too."""
 
 
 @frozen
@@ -141,6 +156,7 @@ class Key:
     revoked_at: float | None = None
     last_used_at: float | None = None
     policy: Policy = field(factory=Policy)
+    models: ModelPolicy = field(factory=ModelPolicy)
 
     def status(self, now: float) -> KeyStatus:
         if self.revoked_at is not None:
@@ -162,6 +178,9 @@ class Principal:
     tenant_policy: Policy = field(factory=Policy)
     key_policy: Policy = field(factory=Policy)
     time_zone: str = "UTC"
+    tenant_models: ModelPolicy = field(factory=ModelPolicy)
+    key_models: ModelPolicy = field(factory=ModelPolicy)
+    allow_cloud: bool = False
     epoch: int = field(default=0, eq=False)
     """The revision of tenants and keys (`ports.KeyStore.revision`) that this was read at, or after."""
 
@@ -227,6 +246,7 @@ class ModelCard:
     where it is not known: on Ollama what the model was trained for, elsewhere what one request can have.
     `own` is what the model puts before each prompt by itself, as far as its backend tells. `info` are plain
     values of its file (`general.architecture`, …), and `parameters` the lines of its Modelfile's.
+    `leaves`: the backend has another machine answer for it.
     """
 
     name: str
@@ -241,6 +261,7 @@ class ModelCard:
     own: PromptSize = field(factory=PromptSize)
     info: JsonObject = field(factory=dict)
     parameters: str = ""
+    leaves: bool = False
 
 
 @frozen
@@ -316,9 +337,13 @@ class Exchange:
     # Intake
     body: JsonObject = field(factory=dict)
     bytes_in: int = 0
-    # Target: a call of `formats.chat`, and the backend and card that serve it (`ports.Catalogue.find`)
+    # Target: a call of `formats.chat` as it was asked and as it is granted, and the backend and card that
+    # serve it (`ports.Catalogue.find`)
+    asked: Any = None
     call: Any = None
     target: Any = None
+    output_cap: int | None = None
+    """Tokens of output that this caller may have of this model at most, where somebody said so."""
     model: str | None = None
     stream: bool = False
     # Limits and Budgets

@@ -21,7 +21,8 @@ class Details:
 
     A model is asked about once, and again when its digest has changed; one without a digest with every list,
     for which `Backend.completed` is free wherever the list says it all. What could not be had is asked for
-    again with the next list, behind all others; a backend that hangs holds up nothing but this.
+    again with the next list, behind all others; a backend that hangs holds up nothing but this. Models that
+    leave the box are not asked about: Ollama would ask the other machine.
     """
 
     def __init__(self, backend: Backend, on_learned: Callable[[], None]) -> None:
@@ -64,7 +65,7 @@ class Details:
 
     def _is_settled(self, card: ModelCard) -> bool:
         known = self._known.get(card.name)
-        return known is not None and known.digest == card.digest != ""
+        return card.leaves or (known is not None and known.digest == card.digest != "")
 
     async def _ask(self, cards: deque[ModelCard]) -> None:
         await asyncio.gather(*(self._ask_one_by_one(cards) for _ in range(_ABREAST)))

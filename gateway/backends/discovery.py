@@ -101,7 +101,8 @@ class Discovery:
             details = self._details[backend.name]
             for card in self._cards.get(backend.name, ()):
                 name = canonical(card.name)
-                if name is not None and name not in owners:
+                # Where one backend has it and another has it answered elsewhere, it stays in the box.
+                if name is not None and (name not in owners or (owners[name][1].leaves and not card.leaves)):
                     owners[name] = backend, details.of(card)
         self._owners = owners
 

@@ -11,6 +11,7 @@ from attrs import asdict
 
 from gateway.accounting import Policy, Standing
 from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.model_access import ModelChanges, model_facts, model_options, models_as_json
 from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
 from gateway.cli.policies import (
     BOUNDS,
@@ -24,7 +25,7 @@ from gateway.cli.policies import (
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Moment, Name, Prefix
-from gateway.model import Key
+from gateway.model import Key, ModelPolicy
 from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
 from gateway.state.secret import confirm_secret, load_secret
@@ -41,19 +42,32 @@ from gateway.storage.refusals import NoSuchKey, Refused
     help="When the key ends: 12h, 30d, 4w from now, or an ISO date such as 2027-01-31 (00:00 UTC).",
 )
 @policy_options(BOUNDS)
+@model_options
 @json_option
-def create_key(tenant: str, name: str, expires: float | None, changes: Changes, as_json: bool) -> None:
+def create_key(
+    *,
+    tenant: str,
+    name: str,
+    expires: float | None,
+    changes: Changes,
+    model_changes: ModelChanges,
+    as_json: bool,
+) -> None:
     """Make a key and print it, this one time.
 
     What is not given of limits and budgets is inherited from the tenant, whose own hold in any case; 0 denies
-    all requests. `set-limits` and `set-budgets` change them later.
+    all requests. `set-limits`, `set-budgets` and `allow-models` change them later.
 
     \b
     Examples:
       neuronetz-gateway create-key --tenant acme --name prod-server-1
       neuronetz-gateway create-key --tenant acme --name trial --expires 30d --total-tokens 100_000 --json
+      neuronetz-gateway create-key --tenant acme --name chat --models 'llama3*,qwen3:8b'
     """
-    key, token = with_stores(lambda stores: make_key(stores, tenant, name, expires, Policy(**changes)))
+    policy, models = Policy(**changes), ModelPolicy(**model_changes)
+    key, token = with_stores(
+        lambda stores: make_key(stores, tenant, name, expires, policy=policy, models=models)
+    )
     if as_json:
         show_json({**key_as_json(key), "key": token})
         return
@@ -101,9 +115,9 @@ def show_key(prefix: str, as_json: bool) -> None:
     key, standings = with_stores(lambda stores: _look_at(stores, prefix, now))
     if as_json:
         shown = {**key_as_json(key), "id": key.id, "time_zone": key.tenant.time_zone}
-        show_json({**shown, **policy_as_json(key), "usage": usage_as_json(standings)})
+        show_json({**shown, **models_as_json(key), **policy_as_json(key), "usage": usage_as_json(standings)})
         return
-    show_facts(_facts(key, now))
+    show_facts([*_facts(key, now), *model_facts(key)])
     click.echo()
     show_usage(standings)
     click.echo()
@@ -136,7 +150,9 @@ async def make_key(
     tenant_name: str,
     name: str,
     expires_at: float | None = None,
+    *,
     policy: Policy | None = None,
+    models: ModelPolicy | None = None,
 ) -> tuple[Key, str]:
     """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
     tenant = await stores.tenants.by_name(tenant_name)
@@ -153,6 +169,7 @@ async def make_key(
         created_at=time.time(),
         expires_at=expires_at,
         policy=policy or Policy(),
+        models=models or ModelPolicy(),
     )
     await stores.keys.add(key)
     return key, token
@@ -201,6 +218,7 @@ def key_as_json(key: Key) -> dict[str, Any]:
         "expires_at": iso(key.expires_at),
         "revoked_at": iso(key.revoked_at),
         **asdict(key.policy),
+        **asdict(key.models),
     }
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import click
-from attrs import frozen
 
 from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.holders import Target, of_key, of_tenant, target_of
 from gateway.cli.keys import key_as_json
 from gateway.cli.output import json_option, show_json
 from gateway.cli.policies import (
@@ -24,25 +24,14 @@ from gateway.cli.policies import (
 )
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import tenant_as_json
-from gateway.cli.words import Prefix, Zone
+from gateway.cli.words import Zone
 from gateway.model import Tenant
 from gateway.storage.refusals import NoSuchKey, Refused
 
-_of_tenant = click.option("--tenant", metavar="NAME", help="Change those of the tenant of this name.")
-_of_key = click.option("--prefix", type=Prefix(), help="Change those of the key with this public prefix.")
-
-
-@frozen
-class Target:
-    """Whose policy to change: that of a tenant, by name, or of a key, by prefix."""
-
-    tenant: str | None
-    prefix: str | None
-
 
 @click.command()
-@_of_tenant
-@_of_key
+@of_tenant
+@of_key
 @policy_options(LIMITS)
 @json_option
 def set_limits(tenant: str | None, prefix: str | None, changes: Changes, as_json: bool) -> None:
@@ -57,15 +46,15 @@ def set_limits(tenant: str | None, prefix: str | None, changes: Changes, as_json
       neuronetz-gateway set-limits --tenant acme --rpm 600 --tpm 1_000_000
       neuronetz-gateway set-limits --prefix nz_abc12345 --concurrent 4 --rpm none
     """
-    target = _target(tenant, prefix)
+    target = target_of(tenant, prefix)
     if not changes:
         raise click.UsageError(f"Nothing to change: give at least one of {_listed(LIMITS)}.")
     _change(target, changes, None, LIMITS, as_json)
 
 
 @click.command()
-@_of_tenant
-@_of_key
+@of_tenant
+@of_key
 @policy_options(BUDGETS)
 @click.option("--time-zone", type=Zone(), help="For a tenant: where its days and months begin.")
 @json_option
@@ -83,18 +72,12 @@ def set_budgets(
       neuronetz-gateway set-budgets --tenant acme --monthly-tokens 50_000_000 --time-zone Europe/Berlin
       neuronetz-gateway set-budgets --prefix nz_abc12345 --daily-tokens 100_000 --total-tokens none
     """
-    target = _target(tenant, prefix)
+    target = target_of(tenant, prefix)
     if time_zone is not None and target.tenant is None:
         raise click.UsageError("A key has the time zone of its tenant: give --time-zone with --tenant.")
     if not changes and time_zone is None:
         raise click.UsageError(f"Nothing to change: give at least one of {_listed(BUDGETS)}, --time-zone.")
     _change(target, changes, time_zone, BUDGETS, as_json)
-
-
-def _target(tenant: str | None, prefix: str | None) -> Target:
-    if (tenant is None) == (prefix is None):
-        raise click.UsageError("Whose? Give either --tenant or --prefix.")
-    return Target(tenant, prefix)
 
 
 def _listed(bounds: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
 from gateway.cli.ledger import verify_ledger
 from gateway.cli.limits import set_budgets, set_limits
 from gateway.cli.migrate import migrate
+from gateway.cli.model_access import allow_models
 from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
@@ -34,6 +35,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         (create_tenant, list_tenants, show_tenant, create_key, list_keys, show_key, revoke_key),
     ),
     ("Limits and budgets", (set_limits, set_budgets, explain_key)),
+    ("Models and backends", (allow_models,)),
     ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
 )
 

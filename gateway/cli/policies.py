@@ -25,6 +25,18 @@ BUDGETS: Final = {
     "total_tokens": "tokens in total",
 }
 BOUNDS: Final = LIMITS | BUDGETS
+# Fields of ModelPolicy, likewise.
+MODEL_BOUNDS: Final = {
+    "max_num_ctx": "tokens of context in a request",
+    "max_output_tokens": "tokens of output in a request",
+}
+_CHANGEABLE: Final = {
+    **BOUNDS,
+    **MODEL_BOUNDS,
+    "models": "models",
+    "allow_cloud": "models that leave the box",
+    "time_zone": "time zone",
+}
 
 # What was given on the command line, by field; None removes.
 Changes = dict[str, int | None]
@@ -51,7 +63,7 @@ def policy_options(bounds: Mapping[str, str]) -> Callable[[_Command], _Command]:
         def with_changes(**values: Any) -> None:
             context = click.get_current_context()
             of_policy = {field: values.pop(field) for field in bounds}
-            changes = {field: value for field, value in of_policy.items() if _is_given(context, field)}
+            changes = {field: value for field, value in of_policy.items() if is_given(context, field)}
             command(changes=changes, **values)
 
         options = with_changes
@@ -65,7 +77,7 @@ def policy_options(bounds: Mapping[str, str]) -> Callable[[_Command], _Command]:
     return decorated
 
 
-def _is_given(context: click.Context, field: str) -> bool:
+def is_given(context: click.Context, field: str) -> bool:
     return context.get_parameter_source(field) is ParameterSource.COMMANDLINE
 
 
@@ -159,9 +171,11 @@ def number(value: int | None, otherwise: str = "none") -> str:
 
 
 def settings_of(holder: Holder) -> dict[str, Any]:
-    """What commands can change: the own values of a policy, and a tenant's time zone."""
-    time_zone = {"time_zone": holder.time_zone} if isinstance(holder, Tenant) else {}
-    return {**time_zone, **asdict(holder.policy)}
+    """What commands can change: the own values of both policies, and what only a tenant has."""
+    of_tenant: dict[str, Any] = {}
+    if isinstance(holder, Tenant):
+        of_tenant = {"time_zone": holder.time_zone, "allow_cloud": holder.allow_cloud}
+    return {**of_tenant, **asdict(holder.policy), **asdict(holder.models)}
 
 
 Differences = dict[str, dict[str, Any]]
@@ -177,9 +191,19 @@ def changed(before: Holder, after: Holder) -> Differences:
 def changes_told(changes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """`requests per minute: 60, was none`: a line each."""
     for field, values in changes.items():
-        words = BOUNDS.get(field, "time zone")
-        after, before = (
-            value if isinstance(value, str) else number(value)
-            for value in (values["after"], values["before"])
-        )
-        yield f"{words}: {after}, was {before}"
+        after, before = _value_told(field, values["after"]), _value_told(field, values["before"])
+        yield f"{_CHANGEABLE[field]}: {after}, was {before}"
+
+
+def _value_told(field: str, value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "allowed" if value else "refused"
+        case tuple():
+            return ", ".join(value)
+        case None if field == "models":
+            return "all"
+        case _:
+            return number(value)

@@ -11,6 +11,7 @@ import click
 from attrs import asdict
 
 from gateway.accounting import Policy, Standing
+from gateway.cli.model_access import ModelChanges, cloud_option, model_facts, model_options
 from gateway.cli.output import iso, json_option, show_facts, show_json, show_table, when
 from gateway.cli.policies import (
     BOUNDS,
@@ -23,28 +24,41 @@ from gateway.cli.policies import (
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Name, Zone
-from gateway.model import Key, KeyStatus, Tenant
+from gateway.model import Key, KeyStatus, ModelPolicy, Tenant
 
 
 @click.command()
 @click.option("--name", required=True, type=Name(), help="1 to 64 characters; unique, whatever the case.")
 @policy_options(BOUNDS)
+@model_options
+@cloud_option
 @click.option(
     "--time-zone", type=Zone(), default="UTC", show_default=True, help="Where its days and months begin."
 )
 @json_option
-def create_tenant(name: str, changes: Changes, time_zone: str, as_json: bool) -> None:
+def create_tenant(
+    *,
+    name: str,
+    changes: Changes,
+    model_changes: ModelChanges,
+    allow_cloud: bool | None,
+    time_zone: str,
+    as_json: bool,
+) -> None:
     """Make a tenant: who owns keys.
 
     Limits and budgets are for all of its keys together; what is not given has no bound, and 0 denies all
-    requests. `set-limits` and `set-budgets` change them later.
+    requests. `set-limits`, `set-budgets` and `allow-models` change them later.
 
     \b
     Examples:
       neuronetz-gateway create-tenant --name acme
       neuronetz-gateway create-tenant --name acme --rpm 600 --daily-tokens 5_000_000 --time-zone Europe/Berlin
     """
-    tenant = with_stores(lambda stores: make_tenant(stores, name, Policy(**changes), time_zone))
+    policy, models = Policy(**changes), ModelPolicy(**model_changes)
+    tenant = with_stores(
+        lambda stores: make_tenant(stores, name, policy, time_zone, models, allow_cloud=bool(allow_cloud))
+    )
     if as_json:
         show_json(tenant_as_json(tenant))
         return
@@ -98,6 +112,7 @@ def show_tenant(name: str, as_json: bool) -> None:
             ("Created", when(tenant.created_at, "")),
             ("Time zone", tenant.time_zone),
             ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
+            *model_facts(tenant),
         ]
     )
     click.echo()
@@ -107,10 +122,24 @@ def show_tenant(name: str, as_json: bool) -> None:
 
 
 async def make_tenant(
-    stores: Stores, name: str, policy: Policy | None = None, time_zone: str = "UTC"
+    stores: Stores,
+    name: str,
+    policy: Policy | None = None,
+    time_zone: str = "UTC",
+    models: ModelPolicy | None = None,
+    *,
+    allow_cloud: bool = False,
 ) -> Tenant:
     """Make a tenant. Raises TenantNameTaken."""
-    tenant = Tenant(uuid.uuid4().hex, name, time.time(), policy or Policy(), time_zone)
+    tenant = Tenant(
+        uuid.uuid4().hex,
+        name,
+        time.time(),
+        policy or Policy(),
+        time_zone,
+        models or ModelPolicy(),
+        allow_cloud,
+    )
     await stores.tenants.add(tenant)
     return tenant
 
@@ -132,4 +161,6 @@ def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
         "created_at": iso(tenant.created_at),
         "time_zone": tenant.time_zone,
         **asdict(tenant.policy),
+        **asdict(tenant.models),
+        "allow_cloud": tenant.allow_cloud,
     }

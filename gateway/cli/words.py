@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from gateway.accounting import MAX_TOKENS
-from gateway.rules import keys, names
+from gateway.rules import access, keys, names
 from gateway.rules.windows import zone_of
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -47,6 +47,35 @@ class Bound(click.ParamType[int | None]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         try:
             return bound(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Cap(click.ParamType[int | None]):
+    """A number of tokens above 0, or `none`, which is None."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        try:
+            cap = bound(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if cap == 0:
+            self.fail("expected at least 1, or `none`; `--rpm 0` denies all requests.", param, ctx)
+        return cap
+
+
+class Models(click.ParamType[tuple[str, ...] | None]):
+    """Names and patterns of models, in canonical form, or `none`, which is None."""
+
+    name = "patterns"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...] | None:
+        try:
+            return None if value == "none" else access.patterns_of(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

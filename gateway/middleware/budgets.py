@@ -68,5 +68,5 @@ class Budgets:
             asked_max_tokens=call.sampling.max_tokens,
             runs=runs_of(call, backend.kind, card.capabilities),
             takes=exchange.takes,
-            outputs=self.outputs,
+            outputs=self.outputs.capped(exchange.output_cap),
         )

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from gateway.model import Exchange
+from gateway.model import Exchange, Principal
 
 _EXCHANGE: Final = "gateway.exchange"
 
@@ -18,6 +18,13 @@ def exchange_of(scope: Any) -> Exchange:
     """The Exchange that Audit opened. KeyError outside the pipeline."""
     exchange: Exchange = scope[_EXCHANGE]
     return exchange
+
+
+def caller_of(exchange: Exchange) -> Principal:
+    """Who asks. RuntimeError where Auth has not been."""
+    if exchange.principal is None:
+        raise RuntimeError(f"{exchange.operation} was reached past Auth")
+    return exchange.principal
 
 
 async def answer(

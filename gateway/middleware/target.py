@@ -6,10 +6,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import ModelNotFound
 from gateway.formats.chat import Call, ChatCall
 from gateway.formats.translation import READERS
-from gateway.middleware.context import exchange_of
+from gateway.middleware.context import caller_of, exchange_of
 from gateway.middleware.intake import worked_on
-from gateway.model import ModelCard
-from gateway.ports import Catalogue
+from gateway.middleware.offering import Offering
+from gateway.model import Exchange, ModelCard
+from gateway.rules.access import least
 from gateway.rules.model_names import canonical
 from gateway.rules.options import OptionBounds
 
@@ -17,32 +18,39 @@ from gateway.rules.options import OptionBounds
 class Target:
     """Read the caller's call, bring it within the operator's bounds, and find a backend that has the model.
 
-    A model that is not there is refused here: a refusal takes nothing of any limit or budget.
+    A model that is not there, or not for this caller, is refused here: a refusal takes nothing of any limit
+    or budget.
     """
 
-    def __init__(self, app: ASGIApp, *, catalogue: Catalogue, bounds: OptionBounds) -> None:
+    def __init__(self, app: ASGIApp, *, offering: Offering, bounds: OptionBounds) -> None:
         self.app = app
-        self.catalogue = catalogue
+        self.offering = offering
         self.bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             exchange = exchange_of(scope)
             if exchange.operation in READERS:
-                call = exchange.call  # not None where Renewal asks again
-                if call is None:
+                if exchange.asked is None:  # else Renewal asks again
                     read = READERS[exchange.operation]
-                    call = await worked_on(exchange.bytes_in, read, exchange.body)
+                    exchange.asked = await worked_on(exchange.bytes_in, read, exchange.body)
                     # All that counts is in the call now; what was parsed may be twenty times the body's size.
                     exchange.body = {}
-                exchange.stream = call.stream
-                exchange.model = canonical(call.model) or call.model
-                exchange.target = await self.catalogue.find(call.model)
-                if exchange.target is None:
-                    raise ModelNotFound(call.model)
-                _, card = exchange.target
-                exchange.call = _able(_bounded(call, self.bounds), card)
+                await self._aim(exchange, exchange.asked)
         await self.app(scope, receive, send)
+
+    async def _aim(self, exchange: Exchange, call: Call) -> None:
+        caller = caller_of(exchange)
+        exchange.stream = call.stream
+        exchange.model = canonical(call.model) or call.model
+        exchange.target = await self.offering.find(caller, call.model)
+        if exchange.target is None:
+            raise ModelNotFound(call.model)
+        _, card = exchange.target
+        exchange.call = _able(_bounded(call, self.bounds.for_caller(caller)), card)
+        exchange.output_cap = least(
+            caller.tenant_models.max_output_tokens, caller.key_models.max_output_tokens
+        )
 
 
 def _able(call: Call, card: ModelCard) -> Call:

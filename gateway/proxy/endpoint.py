@@ -17,12 +17,13 @@ from gateway.formats.ollama.shown import read_show, write_shown
 from gateway.formats.openai.models import write_model, write_models
 from gateway.formats.sizes import likely_tokens
 from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
-from gateway.middleware.context import JSON, Header, answer, exchange_of
+from gateway.middleware.context import JSON, Header, answer, caller_of, exchange_of
 from gateway.middleware.intake import worked_on
+from gateway.middleware.offering import Offering
 from gateway.middleware.tokenizers import Tokenizers
 from gateway.middleware.zones import zone_for
 from gateway.model import Exchange, ModelCard, Operation, Route
-from gateway.ports import Allowances, Catalogue, Clock, Lifecycle, Readiness, RefusalLog
+from gateway.ports import Allowances, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy import pages
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
@@ -59,7 +60,7 @@ class Endpoint:
     def __init__(
         self,
         *,
-        catalogue: Catalogue,
+        offering: Offering,
         clock: Clock,
         lifecycle: Lifecycle,
         readiness: Readiness,
@@ -67,7 +68,7 @@ class Endpoint:
         refusals: RefusalLog,
         tokenizers: Tokenizers,
     ) -> None:
-        self._catalogue = catalogue
+        self._offering = offering
         self._clock = clock
         self._lifecycle = lifecycle
         self._readiness = readiness
@@ -108,11 +109,12 @@ class Endpoint:
             case Operation.VERSION:
                 return Known(write_version(OLLAMA_VERSION), _JSON)
             case Operation.TAGS:
-                return Known(write_tags(self._catalogue.cards()), _JSON)
+                return Known(write_tags(self._offering.cards(caller_of(exchange))), _JSON)
             case Operation.PS:
-                return Known(write_ps(self._catalogue.loaded(), self._clock.now()), _JSON)
+                loaded = self._offering.loaded(caller_of(exchange))
+                return Known(write_ps(loaded, self._clock.now()), _JSON)
             case Operation.MODELS:
-                return Known(write_models(self._catalogue.cards()))
+                return Known(write_models(self._offering.cards(caller_of(exchange))))
             case Operation.HEALTH:
                 return Known(b'{"status":"ok"}')
             case Operation.READINESS:
@@ -135,16 +137,14 @@ class Endpoint:
 
     async def _card(self, exchange: Exchange, name: str) -> ModelCard:
         exchange.model = canonical(name) or name
-        found = await self._catalogue.find(name)
+        found = await self._offering.find(caller_of(exchange), name)
         if found is None:
             raise ModelNotFound(name)
         return found[1]
 
     async def _usage(self, exchange: Exchange) -> Known:
         """The caller's own limits and budgets. Takes nothing."""
-        principal, now = exchange.principal, self._clock.now()
-        if principal is None:
-            raise RuntimeError("usage was asked past Auth")
+        principal, now = caller_of(exchange), self._clock.now()
         ids = principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
         takes = takes_of(*ids, now=now, zone=zone_for(principal))
         plan = Plan(principal.tenant_id, exchange.request_id, takes, 0, 0, 0.0, principal.epoch)

@@ -26,9 +26,8 @@ _WHITE_SPACE: Final = " \t\n\v\f\r"
 def canonical(name: str) -> str | None:
     """The one spelling of a model's name: lower case, with its tag; None for what is not served under any.
 
-    None are: names with a scheme, names that leave the machine (`m:cloud`, `m:7b-cloud`), and what
-    Ollama calls invalid. A path of a file, as llama.cpp names its model, is known by its last segment:
-    the directories are nobody's business.
+    None are: names with a scheme, and what Ollama calls invalid. A path of a file, as llama.cpp names its
+    model, is known by its last segment: the directories are nobody's business.
     """
     name = name.strip(_WHITE_SPACE)
     # Lower case folds some letters beyond ASCII onto ASCII ones: U+212A is no `k`.
@@ -36,16 +35,20 @@ def canonical(name: str) -> str | None:
         return None
     name = name.lower()
     segments, tag = _parts(_without_directory(name))
-    if tag == LOCAL and _has_tag(segments[-1]):
-        # `m:7b:local` names the source after the tag.
-        segments, tag = _parts("/".join(segments))
-        if tag == LOCAL:
+    if tag in (LOCAL, CLOUD) and _has_tag(segments[-1]):
+        # `m:7b:local` and `m:7b:cloud` name the source after the tag; there is one source at most.
+        source, (segments, tag) = tag, _parts("/".join(segments))
+        if tag == LOCAL or _is_cloud(tag):
             return None
+        tag = tag if source == LOCAL else _in_cloud(tag)
     tag = LATEST if tag == LOCAL else tag
-    if tag == CLOUD or tag.endswith(f"-{CLOUD}"):
-        return None
     segments = _without_defaults(segments)
     return f"{'/'.join(segments)}:{tag}" if _valid(segments, tag) else None
+
+
+def leaves_the_machine(name: str) -> bool:
+    """Whether Ollama has another machine answer for the model of this canonical name (`m:7b-cloud`)."""
+    return _is_cloud(name.rpartition(":")[2])
 
 
 def shown(name: str) -> str:
@@ -76,6 +79,14 @@ def _parts(name: str) -> tuple[list[str], str]:
     *segments, last = name.split("/")
     model, colon, tag = last.rpartition(":")
     return ([*segments, model], tag) if colon else ([*segments, last], LATEST)
+
+
+def _is_cloud(tag: str) -> bool:
+    return tag == CLOUD or tag.endswith(f"-{CLOUD}")
+
+
+def _in_cloud(tag: str) -> str:
+    return CLOUD if tag == LATEST else f"{tag}-{CLOUD}"
 
 
 def _valid(segments: list[str], tag: str) -> bool:

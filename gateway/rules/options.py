@@ -3,7 +3,10 @@
 Which options are read at all is the formats' business; what is not read is never forwarded.
 """
 
-from attrs import frozen
+from attrs import evolve, frozen
+
+from gateway.model import Principal
+from gateway.rules.access import least
 
 
 @frozen
@@ -12,6 +15,11 @@ class OptionBounds:
 
     max_keep_alive_s: float
     max_num_ctx: int
+
+    def for_caller(self, principal: Principal) -> "OptionBounds":
+        """Those that hold for this caller: its tenant's and its key's caps lower the operator's own."""
+        cap = least(principal.tenant_models.max_num_ctx, principal.key_models.max_num_ctx)
+        return self if cap is None or cap >= self.max_num_ctx else evolve(self, max_num_ctx=cap)
 
     def keep_alive(self, asked_s: float | None) -> float | None:
         """How long the model may stay loaded; None: as the operator set the backend.

@@ -25,6 +25,10 @@ class OutputBounds:
     """Only where tokens are limited: an unbounded caller has no reason to ask for less than the cap."""
     minimum: int = MIN_OUTPUT_TOKENS
 
+    def capped(self, cap: int | None) -> "OutputBounds":
+        """The same with a lower cap, where there is one."""
+        return self if cap is None or cap >= self.cap else evolve(self, cap=cap)
+
 
 def takes_of(
     tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo

@@ -251,5 +251,8 @@ def _principal(key: Key, stamp: Stamp) -> Principal:
         tenant_policy=key.tenant.policy,
         key_policy=key.policy,
         time_zone=key.tenant.time_zone,
+        tenant_models=key.tenant.models,
+        key_models=key.models,
+        allow_cloud=key.tenant.allow_cloud,
         epoch=stamp.revision or 0,
     )

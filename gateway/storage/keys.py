@@ -9,6 +9,7 @@ from gateway.accounting import Policy
 from gateway.model import Key, Tenant
 from gateway.rules.names import folded
 from gateway.storage.database import Database, Row, Session
+from gateway.storage.model_policies import models_of, values_of
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
 
 _SELECT: Final = """
@@ -16,7 +17,9 @@ _SELECT: Final = """
         keys.rpm, keys.tpm, keys.concurrent, keys.daily_tokens, keys.monthly_tokens, keys.total_tokens,
         tenants.id, tenants.name, tenants.created_at, tenants.time_zone,
         tenants.rpm, tenants.tpm, tenants.concurrent,
-        tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens
+        tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens,
+        keys.models, keys.max_num_ctx, keys.max_output_tokens,
+        tenants.models, tenants.max_num_ctx, tenants.max_output_tokens, tenants.allow_cloud
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
 """
 _BY_PREFIX: Final = _SELECT + "WHERE prefix = :prefix"
@@ -29,13 +32,19 @@ _ALL: Final = (
 )
 _ADD: Final = """
     INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at,
-        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens)
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
+        models, max_num_ctx, max_output_tokens)
     VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at,
-        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens)
+        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
+        :models, :max_num_ctx, :max_output_tokens)
 """
 _CHANGE: Final = """
     UPDATE keys SET rpm = :rpm, tpm = :tpm, concurrent = :concurrent, daily_tokens = :daily_tokens,
         monthly_tokens = :monthly_tokens, total_tokens = :total_tokens
+    WHERE id = :id
+"""
+_CHANGE_MODELS: Final = """
+    UPDATE keys SET models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens
     WHERE id = :id
 """
 _HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded"
@@ -113,6 +122,16 @@ class Keys:
             await connection.execute(_CHANGE, values)
         return changed
 
+    async def set_models(self, prefix: str, **changes: Any) -> Key:
+        """Change the fields of ModelPolicy that are named, and return the key; else as `set_policy`."""
+        async with self._database.transaction("keys") as connection:
+            found = await _find(connection, prefix)
+            if found is None:
+                raise NoSuchKey(prefix)
+            changed = evolve(found, models=evolve(found.models, **changes))
+            await connection.execute(_CHANGE_MODELS, {"id": changed.id, **values_of(changed.models)})
+        return changed
+
     async def touch(self, last_used: Mapping[str, float]) -> None:
         """Note when keys were last used: key id → seconds since the epoch. Never lowers what is there."""
         async with self._database.transaction("keys") as connection:
@@ -138,6 +157,7 @@ def _values_of(key: Key) -> dict[str, Any]:
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         **asdict(key.policy),
+        **values_of(key.models),
     }
 
 
@@ -146,7 +166,15 @@ def _key(row: Row) -> Key:
     tenant_id, tenant, tenant_since, time_zone = row[15:19]
     return Key(
         id=key_id,
-        tenant=Tenant(tenant_id, tenant, tenant_since, Policy(*row[19:]), time_zone),
+        tenant=Tenant(
+            tenant_id,
+            tenant,
+            tenant_since,
+            Policy(*row[19:25]),
+            time_zone,
+            models_of(row[28:31]),
+            bool(row[31]),
+        ),
         name=name,
         prefix=prefix,
         mac=mac,
@@ -156,4 +184,5 @@ def _key(row: Row) -> Key:
         revoked_at=revoked_at,
         last_used_at=last_used_at,
         policy=Policy(*row[9:15]),
+        models=models_of(row[25:28]),
     )

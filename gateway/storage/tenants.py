@@ -2,32 +2,38 @@
 
 import difflib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from attrs import asdict, evolve, fields
 
 from gateway.accounting import Policy
-from gateway.model import Tenant
+from gateway.model import ModelPolicy, Tenant
 from gateway.rules.names import folded
 from gateway.storage.database import Database, Row, Session
+from gateway.storage.model_policies import models_of, values_of
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 
 _SELECT: Final = """
     SELECT id, name, created_at, time_zone,
-        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
+        models, max_num_ctx, max_output_tokens, allow_cloud
     FROM tenants
 """
 _BY_NAME: Final = _SELECT + "WHERE folded = :folded"
 _ALL: Final = _SELECT + "ORDER BY folded"
 _ADD: Final = """
     INSERT INTO tenants (id, name, folded, created_at, time_zone,
-        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens)
+        rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
+        models, max_num_ctx, max_output_tokens, allow_cloud)
     VALUES (:id, :name, :folded, :created_at, :time_zone,
-        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens)
+        :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
+        :models, :max_num_ctx, :max_output_tokens, :allow_cloud)
 """
 _CHANGE: Final = """
     UPDATE tenants SET time_zone = :time_zone, rpm = :rpm, tpm = :tpm, concurrent = :concurrent,
-        daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens
+        daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens,
+        models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens,
+        allow_cloud = :allow_cloud
     WHERE id = :id
 """
 
@@ -72,6 +78,15 @@ class Tenants:
         """Let the tenant's days and months begin in this zone, which is not judged. Raises NoSuchTenant."""
         return await self._change(name, lambda found: evolve(found, time_zone=time_zone))
 
+    async def set_models(self, name: str, *, allow_cloud: bool | None = None, **changes: Any) -> Tenant:
+        """Change what is named of ModelPolicy, and whether it may use the cloud; else as `set_policy`."""
+
+        def changed(found: Tenant) -> Tenant:
+            allowed = found.allow_cloud if allow_cloud is None else allow_cloud
+            return evolve(found, models=evolve(found.models, **changes), allow_cloud=allowed)
+
+        return await self._change(name, changed)
+
     async def _change(self, name: str, changed: Callable[[Tenant], Tenant]) -> Tenant:
         async with self._database.transaction("tenants") as connection:
             found = await _find(connection, name)
@@ -92,10 +107,25 @@ async def _find(connection: Session, name: str) -> Tenant | None:
     return None if row is None else _tenant(row)
 
 
-def _changeable(tenant: Tenant) -> dict[str, str | int | None]:
-    return {"id": tenant.id, "time_zone": tenant.time_zone, **asdict(tenant.policy)}
+def _changeable(tenant: Tenant) -> dict[str, Any]:
+    return {
+        "id": tenant.id,
+        "time_zone": tenant.time_zone,
+        **asdict(tenant.policy),
+        **values_of(tenant.models),
+        "allow_cloud": int(tenant.allow_cloud),
+    }
 
 
 def _tenant(row: Row) -> Tenant:
     policy = Policy(**{field.name: row[field.name] for field in fields(Policy)})
-    return Tenant(row["id"], row["name"], row["created_at"], policy, row["time_zone"])
+    models = models_of([row[field.name] for field in fields(ModelPolicy)])
+    return Tenant(
+        row["id"],
+        row["name"],
+        row["created_at"],
+        policy,
+        row["time_zone"],
+        models,
+        bool(row["allow_cloud"]),
+    )

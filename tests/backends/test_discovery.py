@@ -23,6 +23,7 @@ class FakeBackend:
     may_describe: asyncio.Event | None = None
     described: asyncio.Event = field(factory=asyncio.Event)
     in_memory: tuple[LoadedModel, ...] | None = ()
+    leaves: bool = False
 
     async def models(self) -> tuple[ModelCard, ...]:
         self.asked += 1
@@ -30,7 +31,7 @@ class FakeBackend:
             self.asked_thrice.set()
         if self.names is None:
             raise BackendFailed("away")
-        return tuple(card(name) for name in self.names)
+        return tuple(ModelCard(name=name, leaves=self.leaves) for name in self.names)
 
     async def loaded(self) -> tuple[LoadedModel, ...]:
         if self.in_memory is None:
@@ -49,10 +50,6 @@ class FakeBackend:
 
     async def ask(self, request, *, request_id, timeout_s):
         raise NotImplementedError
-
-
-def card(name: str) -> ModelCard:
-    return ModelCard(name=name)
 
 
 async def started(*backends: FakeBackend, clock: FakeClock | None = None) -> Discovery:
@@ -84,10 +81,19 @@ async def test_the_first_backend_that_has_a_model_serves_it():
     assert [one.name for one in discovery.cards()] == ["one", "two"], "merged, each once"
 
 
-async def test_a_name_that_leaves_the_machine_is_never_found():
+async def test_a_model_that_leaves_the_machine_is_found_like_others():
+    """Whether it is there for a caller is decided by who asks."""
     discovery = await started(FakeBackend("a", ("big:cloud", "tiny")))
 
-    assert await found_by(discovery, "big:cloud") is None
+    assert await found_by(discovery, "big:cloud") == ("a", "big:cloud")
+
+
+async def test_a_model_stays_in_the_box_where_one_backend_has_it_there():
+    """Of two backends under the same name, the one whose own it is serves it."""
+    away, here = FakeBackend("a", ("big",), leaves=True), FakeBackend("b", ("big",))
+
+    assert await found_by(await started(away, here), "big") == ("b", "big")
+    assert await found_by(await started(here, away), "big") == ("b", "big")
 
 
 async def test_a_model_that_was_just_pulled_is_found_on_demand():
@@ -148,7 +154,7 @@ async def test_what_is_loaded_is_merged():
         FakeBackend("c", ("one",), in_memory=(soon,)),
     )
 
-    assert discovery.loaded() == ((card("one"), late), (card("two"), others[2]))
+    assert discovery.loaded() == ((ModelCard("one"), late), (ModelCard("two"), others[2]))
 
 
 async def test_what_stays_is_longer_than_any_time():
@@ -158,7 +164,7 @@ async def test_what_stays_is_longer_than_any_time():
         for name, model in (("a", LoadedModel("one", 9e9)), ("b", stays), ("c", LoadedModel("one", 9e9)))
     ]
 
-    assert (await started(*backends)).loaded() == ((card("one"), stays),)
+    assert (await started(*backends)).loaded() == ((ModelCard("one"), stays),)
 
 
 async def test_a_backend_that_does_not_say_has_nothing_loaded():

@@ -49,6 +49,7 @@ def write(*entries: LedgerEntry) -> None:
 NO_BOUNDS: Final = dict.fromkeys(
     ("rpm", "tpm", "concurrent", "daily_tokens", "monthly_tokens", "total_tokens")
 )
+NO_MODEL_BOUNDS: Final = dict.fromkeys(("models", "max_num_ctx", "max_output_tokens"))
 
 
 @pytest.fixture

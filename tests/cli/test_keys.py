@@ -18,7 +18,7 @@ from gateway.state.key_cache import VerifiedKeys
 from gateway.state.secret import load_secret
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
-from tests.cli.conftest import NO_BOUNDS
+from tests.cli.conftest import NO_BOUNDS, NO_MODEL_BOUNDS
 from tests.databases import ask
 from tests.state.doubles import SetClock
 
@@ -43,6 +43,7 @@ def test_a_new_key_is_told_whole_to_programs(made):
         "expires_at": made["expires_at"],
         "revoked_at": None,
         **NO_BOUNDS,
+        **NO_MODEL_BOUNDS,
         "key": made["key"],
     }
     assert is_well_formed(made["key"])

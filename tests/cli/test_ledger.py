@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from gateway.config import load
-from tests.cli.conftest import NO_BOUNDS, write
+from tests.cli.conftest import NO_BOUNDS, NO_MODEL_BOUNDS, write
 from tests.databases import ask
 from tests.storage.samples import intent, settled
 
@@ -57,6 +57,8 @@ def test_a_tenant_is_shown_whole_to_programs(run, used):
         "created_at": shown["created_at"],
         "time_zone": "Europe/Berlin",
         **NO_BOUNDS,
+        **NO_MODEL_BOUNDS,
+        "allow_cloud": False,
         "daily_tokens": 1_000,
         "keys": {"active": 2, "expired": 0, "revoked": 0},
         "limits": {"rpm": none, "tpm": none, "concurrent": none},
@@ -119,7 +121,7 @@ def test_a_key_is_shown_whole_to_people(run, used):
 
     facts = dict(line.split(maxsplit=1) for line in lines[:5])
     assert (facts["Key"], facts["Prefix"], facts["Tenant"], facts["Status"]) == ("ci", used, "acme", "active")
-    assert lines[11:] == [
+    assert lines[13:] == [
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    key     1,000  30    100       870       2026-11-24 23:00 UTC",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
@@ -145,14 +147,16 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
 
     lines = [line.rstrip() for line in run("show-tenant", "--name", "acme").stdout.splitlines()]
 
-    assert lines[3:8] == [
+    assert lines[3:10] == [
         "Time zone  Europe/Berlin",
         "Keys       1 active, 0 expired, 1 revoked",
+        "Models     all",
+        "Cloud      refused",
         "",
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
     ]
-    assert lines[13] == "tokens per minute          0: denies all"
+    assert lines[15] == "tokens per minute          0: denies all"
     assert lines[-1] == "0 denies: all requests of the tenant 'acme' to models are refused by --tpm 0."
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -46,7 +47,7 @@ def test_every_command_has_help_with_an_example_that_it_takes(command, unmigrate
     examples = re.findall(rf"^ +{PROGRAM} (.*)$", shown, re.MULTILINE)
     assert examples
     for example in examples:
-        name, *arguments = example.split()
+        name, *arguments = shlex.split(example)
         assert name == command.name
         command.make_context(name, arguments)
 
@@ -101,6 +102,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["show-key", "--prefix", "nz_abc12345"],
         ["set-limits", "--tenant", "a", "--rpm", "1"],
         ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
+        ["allow-models", "--tenant", "a", "--models", "b"],
         ["explain-key", "--prefix", "nz_abc12345"],
         ["verify-ledger"],
         ["rebuild-counters", "--all"],

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.cli.conftest import NO_BOUNDS
+from tests.cli.conftest import NO_BOUNDS, NO_MODEL_BOUNDS
 
 
 def test_a_tenant_is_made_with_the_next_step_to_take(unmigrated):
@@ -32,6 +32,8 @@ def test_programs_get_one_object_for_a_new_tenant(unmigrated):
         "created_at": made["created_at"],
         "time_zone": "UTC",
         **NO_BOUNDS,
+        **NO_MODEL_BOUNDS,
+        "allow_cloud": False,
     }
     assert re.fullmatch(r"[0-9a-f]{32}", made["id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])

@@ -19,6 +19,7 @@ from gateway.middleware.errors import Errors
 from gateway.middleware.intake import Intake
 from gateway.middleware.limits import Limits
 from gateway.middleware.mutation_block import MutationBlock
+from gateway.middleware.offering import Offering
 from gateway.middleware.renewal import ROUNDS, Renewal
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.target import Target
@@ -107,7 +108,7 @@ class Replica:
             self._backend, allowances=allowances, settler=self.settler, counting=counting, settling_s=5.0
         )
         planned = Limits(Budgets(admission, clock=clock, lore=lore, outputs=OUTPUTS, lease_s=LEASE_S))
-        targeted = Target(planned, catalogue=Catalogue(), bounds=OptionBounds(3600, 4096))
+        targeted = Target(planned, offering=Offering(Catalogue()), bounds=OptionBounds(3600, 4096))
         renewed = Renewal(targeted, authenticator=self.keys, allowances=allowances)
         body = Intake(renewed, limits=evolve(LIMITS, all_bytes=10**6), lifecycle=FakeLifecycle(), sinks=())
         known = MutationBlock(Auth(body, authenticator=self.keys))

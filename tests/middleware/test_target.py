@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from gateway.errors import ModelNotFound
 from gateway.middleware.context import open_exchange
+from gateway.middleware.offering import Offering
 from gateway.middleware.target import Target
-from gateway.model import Exchange, ModelCard
+from gateway.model import Exchange, ModelCard, ModelPolicy, Principal
 from gateway.rules.options import OptionBounds
-from tests.asgi import exchange, scope_of
+from tests.asgi import PRINCIPAL, exchange, scope_of
 
 ASKED = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -33,12 +34,15 @@ class OneModel:
 async def below(scope: Any, receive: Any, send: Any) -> None: ...
 
 
-async def targeted(catalogue: OneModel, body: dict[str, Any], path: str = "/v1/messages") -> Exchange:
-    given = exchange(path=path, body=body)
+async def targeted(
+    catalogue: OneModel, body: dict[str, Any], path: str = "/v1/messages", caller: Principal = PRINCIPAL
+) -> Exchange:
+    given = exchange(path=path, body=body, principal=caller)
     scope = scope_of("POST", path)
     open_exchange(scope, given)
     bounds = OptionBounds(max_keep_alive_s=600, max_num_ctx=4096)
-    await Target(below, catalogue=catalogue, bounds=bounds)(scope, None, None)  # type: ignore[arg-type]
+    offering = Offering(catalogue)  # type: ignore[arg-type]
+    await Target(below, offering=offering, bounds=bounds)(scope, None, None)  # type: ignore[arg-type]
     return given
 
 
@@ -46,6 +50,40 @@ async def test_a_model_that_is_not_there_is_refused():
     """Before anything is taken for it."""
     with pytest.raises(ModelNotFound):
         await targeted(OneModel(), ASKED | {"model": "other"})
+
+
+async def test_a_model_that_is_forbidden_is_refused_alike():
+    """The same sentence, with the name as the caller wrote it."""
+    caller = evolve(PRINCIPAL, key_models=ModelPolicy(("other*",)))
+
+    with pytest.raises(ModelNotFound) as forbidden:
+        await targeted(OneModel(), ASKED, caller=caller)
+    with pytest.raises(ModelNotFound) as unknown:
+        await targeted(OneModel(), ASKED | {"model": "n"})
+
+    assert str(forbidden.value) == str(unknown.value).replace("'n'", "'m'")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "key", "granted"),
+    [
+        pytest.param(None, 1024, 1024, id="the key's"),
+        pytest.param(512, 1024, 512, id="the tenant's"),
+        pytest.param(None, 8192, 4096, id="never above the operator's"),
+    ],
+)
+async def test_a_callers_caps_lower_the_operators(tenant: int | None, key: int | None, granted: int):
+    """Of the context at once; of the output where it is planned."""
+    caller = evolve(
+        PRINCIPAL,
+        tenant_models=ModelPolicy(max_num_ctx=tenant, max_output_tokens=tenant),
+        key_models=ModelPolicy(max_num_ctx=key, max_output_tokens=key),
+    )
+
+    given = await targeted(OneModel(), ASKED | {"num_ctx": 9000}, caller=caller)
+
+    assert given.call.sampling.num_ctx == granted
+    assert given.output_cap == min(cap for cap in (tenant, key) if cap is not None)
 
 
 async def test_what_is_not_granted_as_asked_is_named():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.model_names import canonical, namespace, shown, with_tag
+from gateway.rules.model_names import canonical, leaves_the_machine, namespace, shown, with_tag
 
 ALIASES_OF_TINY = [
     "tiny",
@@ -34,6 +34,10 @@ OTHER_NAMES = [
     pytest.param("models/x.gguf", "models/x.gguf:latest", id="a relative file"),
     pytest.param("m-cloud", "m-cloud:latest", id="a model, not a tag, that ends in -cloud"),
     pytest.param("m:cloudy", "m:cloudy", id="a tag that only begins with cloud"),
+    pytest.param("M:Cloud ", "m:cloud", id="cloud in other letters"),
+    pytest.param("gpt-oss:120b-cloud", "gpt-oss:120b-cloud", id="a tag that ends in -cloud"),
+    pytest.param("gpt-oss:120b:cloud", "gpt-oss:120b-cloud", id="a tag and the source cloud"),
+    pytest.param("m:latest:cloud", "m:cloud", id="the usual tag and the source cloud"),
     pytest.param("_m", "_m:latest", id="a leading underscore"),
 ]
 
@@ -41,10 +45,8 @@ NOT_SERVED = [
     pytest.param("", id="empty"),
     pytest.param("  ", id="white space"),
     pytest.param("http://registry.ollama.ai/library/tiny", id="a scheme"),
-    pytest.param("m:cloud", id="cloud"),
-    pytest.param("M:Cloud ", id="cloud in other letters"),
     pytest.param("m: cloud", id="cloud after a space"),
-    pytest.param("gpt-oss:120b-cloud", id="a tag that ends in -cloud"),
+    pytest.param("m:7b-cloud:cloud", id="cloud twice"),
     pytest.param("m:cloud:local", id="two sources"),
     pytest.param("m:local:cloud", id="two sources, other order"),
     pytest.param("m:local:local", id="local twice"),
@@ -90,7 +92,7 @@ def test_a_name_is_lower_case_and_has_its_tag(name, expected):
 
 @pytest.mark.parametrize("name", NOT_SERVED)
 def test_some_names_are_never_served(name):
-    """What leaves the machine, or could be read differently elsewhere, has no canonical form."""
+    """What could be read differently elsewhere has no canonical form."""
     assert canonical(name) is None
 
 
@@ -100,6 +102,21 @@ def test_a_canonical_name_is_its_own(name):
     once = canonical(name)
 
     assert once is None or canonical(once) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves"),
+    [
+        ("m:cloud", True),
+        ("gpt-oss:120b-cloud", True),
+        ("m:latest", False),
+        ("m-cloud:latest", False),
+        ("m:cloudy", False),
+    ],
+)
+def test_a_name_says_whether_it_leaves_the_machine(name, leaves):
+    """As Ollama reads it: by the tag alone."""
+    assert leaves_the_machine(name) is leaves
 
 
 def test_a_file_is_shown_without_its_directories():

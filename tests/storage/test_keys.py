@@ -7,7 +7,7 @@ from attrs import evolve, fields
 
 from gateway.accounting import Policy
 from gateway.errors import Unstorable
-from gateway.model import Tenant
+from gateway.model import ModelPolicy, Tenant
 from gateway.storage.keys import Keys, Revocation
 from gateway.storage.refusals import KeyNameTaken, NoSuchKey
 from gateway.storage.tenants import Tenants
@@ -153,6 +153,34 @@ async def test_a_policy_is_changed_field_by_field(keys):
     assert await keys.key_by_prefix(key(1).prefix) == changed
     with pytest.raises(NoSuchKey):
         await keys.set_policy("nz_00000000", rpm=1)
+
+
+async def test_what_a_key_may_do_with_models_is_read_with_it(keys, database):
+    """Of the key and of its tenant, in the same read; nothing is an empty list."""
+    allowed = ModelPolicy(("llama3*", "qwen3:8b"), 4096, 100), ModelPolicy(("a:b",), 1, 2)
+    tenant = Tenant("t3", "modest", 1.0, models=allowed[0], allow_cloud=True)
+    await Tenants(database).add(tenant)
+    kept = key(1, tenant=tenant, models=allowed[1])
+    await keys.add(kept)
+
+    assert await keys.key_by_prefix(kept.prefix) == kept
+    assert await Tenants(database).by_name("modest") == tenant
+
+
+async def test_what_a_key_may_do_with_models_is_changed_field_by_field(keys, database):
+    """What is not named stays; running gateways see every change, and only changes."""
+    await keys.add(key(1))
+    before = await keys.revision()
+
+    await keys.set_models(key(1).prefix, models=("a:b",), max_num_ctx=4096)
+    changed = await keys.set_models(key(1).prefix, models=None, max_output_tokens=9)
+    await keys.set_models(key(1).prefix, max_output_tokens=9)
+
+    assert changed == key(1, models=ModelPolicy(None, 4096, 9))
+    assert await keys.key_by_prefix(key(1).prefix) == changed
+    assert await keys.revision() == before + 2
+    with pytest.raises(NoSuchKey):
+        await keys.set_models("nz_00000000", models=None)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Policy)])

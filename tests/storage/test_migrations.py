@@ -26,6 +26,7 @@ ALL = [
     "0006_policies",
     "0007_ledger",
     "0008_replicas",
+    "0012_model_access",
 ]
 
 MIGRATE = """

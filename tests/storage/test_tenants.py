@@ -7,7 +7,7 @@ from attrs import evolve
 
 from gateway.accounting import MAX_TOKENS, Policy
 from gateway.errors import Unstorable
-from gateway.model import Tenant
+from gateway.model import ModelPolicy, Tenant
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 from gateway.storage.tenants import Tenants
 from tests.storage.samples import ACME
@@ -26,6 +26,18 @@ async def tenants(database):
 async def test_tenants_are_listed_by_name(tenants):
     """As they were kept, fractions of a second included."""
     assert await tenants.all() == [ACME, ZEBRA]
+
+
+async def test_what_a_tenant_may_do_with_models_is_changed_field_by_field(tenants):
+    """What is not named stays, the cloud included."""
+    await tenants.set_models("acme", models=("a:b", "c*"), allow_cloud=True)
+
+    changed = await tenants.set_models("acme", max_num_ctx=4096)
+
+    assert changed == evolve(ACME, models=ModelPolicy(("a:b", "c*"), 4096), allow_cloud=True)
+    assert await tenants.by_name("acme") == changed
+    with pytest.raises(NoSuchTenant):
+        await tenants.set_models("nobody", models=None)
 
 
 async def test_a_tenant_is_found_in_whatever_case(tenants):

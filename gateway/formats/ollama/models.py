@@ -12,7 +12,7 @@ from gateway.formats.model_cards import capabilities_of, details, newest_first, 
 from gateway.formats.ndjson import ascii_json
 from gateway.formats.times import epoch_of, rfc3339
 from gateway.model import JsonObject, ModelCard
-from gateway.rules.model_names import canonical, namespace, shown, with_tag
+from gateway.rules.model_names import canonical, leaves_the_machine, namespace, shown, with_tag
 
 _DIGEST: Final = re.compile(r"(?:sha256[:-])?([0-9a-f]{64})")
 # ollama-python takes no date but a valid one.
@@ -22,8 +22,8 @@ LONG_AGO: Final = 0.0
 def read_tags(body: bytes) -> tuple[ModelCard, ...]:
     """A backend's models. Raise BackendFailed for what is no list of models.
 
-    Left out: models that another machine answers for (cloud and remote ones), names that have no
-    canonical form, and entries that can't be read.
+    Left out: names that have no canonical form, and entries that can't be read. Models that another machine
+    answers for (cloud and remote ones) are marked.
     """
     try:
         models = orjson.loads(body)["models"]
@@ -46,7 +46,8 @@ def write_version(version: str) -> bytes:
 
 def _card(model: JsonObject) -> ModelCard | None:
     name = text_of(model.get("model")) or text_of(model.get("name"))
-    if canonical(name) is None or model.get("remote_host") or model.get("remote_model"):
+    known_as = canonical(name)
+    if known_as is None:
         return None
     digest = _DIGEST.fullmatch(text_of(model.get("digest")))
     return ModelCard(
@@ -57,6 +58,7 @@ def _card(model: JsonObject) -> ModelCard | None:
         details=details(model.get("details")),
         owned_by=namespace(name),
         capabilities=capabilities_of(model.get("capabilities")),
+        leaves=leaves_the_machine(known_as) or bool(model.get("remote_host") or model.get("remote_model")),
     )
 
 

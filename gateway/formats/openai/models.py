@@ -11,7 +11,7 @@ from gateway.errors import BackendFailed
 from gateway.formats.model_cards import context_of, details, newest_first, size_of, text_of
 from gateway.formats.times import is_moment
 from gateway.model import Engine, JsonObject, LoadedModel, ModelCard
-from gateway.rules.model_names import canonical, namespace, shown
+from gateway.rules.model_names import canonical, leaves_the_machine, namespace, shown
 
 # As they write themselves in `owned_by`.
 _ENGINES: Final = {"llamacpp": Engine.LLAMA_CPP, "vllm": Engine.VLLM}
@@ -84,7 +84,8 @@ def write_model(card: ModelCard, requested_id: str) -> bytes:
 
 def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | None:
     name = text_of(model.get("id"))
-    if canonical(name) is None:
+    known_as = canonical(name)
+    if known_as is None:
         return None
     engine = _ENGINES.get(text_of(model.get("owned_by")))
     meta = model.get("meta")
@@ -98,6 +99,7 @@ def _card(model: JsonObject, siblings: dict[str, JsonObject]) -> ModelCard | Non
         owned_by=namespace(name),
         engine=engine,
         context=_context_of(engine, model, meta),
+        leaves=leaves_the_machine(known_as),
     )
 
 

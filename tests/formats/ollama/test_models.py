@@ -26,8 +26,14 @@ TINY = ModelCard("tiny:latest", 1_795_421_763.565756, 1_234_567, DIGEST, LLAMA, 
 
 
 def test_a_backends_models_are_read():
-    """Cloud models and remote ones are left out: another machine would answer."""
-    assert read_tags(of_ollama("tags.json")) == (evolve(TINY, capabilities=frozenset({"completion"})),)
+    """Cloud models and remote ones are marked: another machine would answer."""
+    tiny, *others = read_tags(of_ollama("tags.json"))
+
+    assert tiny == evolve(TINY, capabilities=frozenset({"completion"}))
+    assert [(one.name, one.leaves) for one in others] == [
+        ("gpt-oss:120b-cloud", True),
+        ("alias:latest", True),
+    ]
 
 
 ENTRIES = [
@@ -52,8 +58,14 @@ ENTRIES = [
         (ModelCard("x", details=NO_DETAILS, capabilities=frozenset({"completion", "thinking", ""})),),
         id="capabilities",
     ),
-    pytest.param({"name": "m:cloud"}, (), id="a cloud model"),
-    pytest.param({"name": "m", "remote_model": "n"}, (), id="a remote model"),
+    pytest.param(
+        {"name": "m:cloud"}, (ModelCard("m:cloud", details=NO_DETAILS, leaves=True),), id="a cloud model"
+    ),
+    pytest.param(
+        {"name": "m", "remote_model": "n"},
+        (ModelCard("m", details=NO_DETAILS, leaves=True),),
+        id="a remote model",
+    ),
     pytest.param({"name": "m m"}, (), id="an impossible name"),
     pytest.param({}, (), id="no name"),
     pytest.param("x", (), id="no object"),

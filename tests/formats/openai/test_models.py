@@ -102,7 +102,9 @@ def test_the_list_of_vllm_and_of_others() -> None:
     [
         pytest.param(b'{"data":null}', (), id="null"),
         pytest.param(
-            b'{"data":[{"id":"a b"},{"id":1},{},7,{"id":"gpt:cloud"}]}', (), id="names that can't be served"
+            b'{"data":[{"id":"a b"},{"id":1},{},7,{"id":"gpt:cloud:cloud"}]}',
+            (),
+            id="names that can't be served",
         ),
     ],
 )
