@@ -22,12 +22,18 @@ from gateway.formats.translation import READERS, upstream_of
 from gateway.model import JsonObject, Operation
 from gateway.rules.endpoints import ROUTES
 from scripts.api_samples import DONE_HERE, LEAST, SAMPLES, Sample
+from scripts.api_sent import table
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "API.md"
 KINDS: Final = ("ollama", "openai")
 BEGIN: Final = "<!-- fields: written by `python -m scripts.api_fields` -->"
 END: Final = "<!-- end of fields -->"
+SENT_TOLD: Final = (
+    "These fields, built anew for each request, and no others: what a caller writes elsewhere reaches no\n"
+    "backend. Below `parameters`, `arguments`, `format`, `schema` and `json_schema` stands what the caller\n"
+    "wrote there; Ollama is sent the `parameters` of tools folded into those words of JSON Schema it reads."
+)
 # Fields of `thinking`, which is read as if it always stood there.
 OWN: Final = frozenset({"budget_tokens", "display", "type"})
 # A value that is longer than what the answer is asked for tells nothing.
@@ -127,7 +133,7 @@ def tables() -> str:
         written += [f"### POST {path_of(operation)}", "", "| Field | `ollama` | `openai` |", "|---|---|---|"]
         written += [f"| `{fate.name}` | {' | '.join(fate.by_kind)} |" for fate in fates(operation)]
         written.append("")
-    return "\n".join([*written, END])
+    return "\n".join([*written, "## What backends are sent", "", SENT_TOLD, "", table(), "", END])
 
 
 def page_with_tables(page: str) -> str:
