@@ -5,12 +5,13 @@ python -m scripts.openapi
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.model import JsonObject, Operation, Surface
 from gateway.rules.endpoints import ROUTES
 from scripts.api_fields import ROOT, Fate, fates
 from scripts.api_samples import LEAST, SAMPLES
+from scripts.openapi_answers import ANSWERS, ERRORS, HEADERS, STREAMS, TEXTS
 
 PAGES: Final = ROOT / "gateway" / "proxy" / "pages"
 OPENAPI: Final = PAGES / "openapi.json"
@@ -43,9 +44,14 @@ TOLD: Final = {
     "health": "Whether the process lives",
     "readiness": "Whether it can serve, or what is missing",
 }
-_STREAMS: Final = {Surface.OLLAMA: "application/x-ndjson"}
 _MODEL_PATH: Final = "/v1/models/{model}"
-_TEXTS: Final = {Operation.ROOT: "text/plain", Operation.DOCS: "text/html"}
+
+# Which headers may be on which answers, besides x-request-id.
+_OF_INFERENCE: Final = (
+    *("x-gateway-dropped-options", "x-gateway-truncated"),
+    *("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-day"),
+)
+_OF_ERRORS: Final = ("retry-after", "x-should-retry")
 
 
 def listed() -> list[tuple[str, tuple[str, ...], Operation, Surface]]:
@@ -66,16 +72,21 @@ def document() -> JsonObject:
             "title": "neuronetz-gateway",
             "version": "1",
             "description": "OpenAI's, Anthropic's and Ollama's protocols, in front of shared models.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
+        "tags": [{"name": surface.value} for surface in Surface],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "Your key, nz_…"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
-            "schemas": {surface.value.capitalize() + "Error": _error(surface) for surface in Surface},
+            "schemas": dict([*ANSWERS.values(), *ERRORS.values()]),
+            "headers": {
+                name: {"description": told, "schema": {"type": "string"}} for name, told in HEADERS.items()
+            },
         },
     }
 
@@ -86,7 +97,7 @@ def _operation(path: str, method: str, operation: Operation, surface: Surface) -
         "operationId": operation.value + suffix,
         "summary": TOLD[operation.value],
         "tags": [surface.value],
-        "responses": _responses(operation, surface),
+        "responses": _responses(operation, surface, method),
     }
     if operation.is_public:
         written["security"] = []
@@ -97,34 +108,81 @@ def _operation(path: str, method: str, operation: Operation, surface: Surface) -
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
         ]
     if method == "POST":
-        written["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _request(operation)}},
-        }
+        content = {"schema": _request(operation), "example": _example(operation)}
+        written["requestBody"] = {"required": True, "content": {"application/json": content}}
     return written
 
 
-def _responses(operation: Operation, surface: Surface) -> JsonObject:
-    content: JsonObject = {_TEXTS.get(operation, "application/json"): {}}
-    if "stream" in SAMPLES.get(operation, {}):
-        content[_STREAMS.get(surface, "text/event-stream")] = {}
-    error = {"$ref": f"#/components/schemas/{surface.value.capitalize()}Error"}
-    return {
-        "200": {"description": "Done", "content": content},
-        "default": {
-            "description": "Refused or failed; see x-request-id and, where there is one, Retry-After",
-            "content": {"application/json": {"schema": error}},
-        },
+# ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
+def _responses(operation: Operation, surface: Surface, method: str) -> JsonObject:
+    done: JsonObject = {
+        "description": "Done",
+        "headers": _headers(*(_OF_INFERENCE if operation in SAMPLES else ())),
     }
+    if operation is Operation.COUNT_TOKENS:
+        done["headers"] |= _headers("x-gateway-estimated")
+    if method != "HEAD":
+        done["content"] = _content(operation, surface)
+    error = {
+        "description": "Refused or failed",
+        "headers": _headers(*_OF_ERRORS),
+        "content": {"application/json": {"schema": _reference(ERRORS[surface][0])}},
+    }
+    return {"200": done, "default": error if method != "HEAD" else {"description": "Refused or failed"}}
+
+
+def _content(operation: Operation, surface: Surface) -> JsonObject:
+    if operation in TEXTS:
+        return {TEXTS[operation]: {"schema": {"type": "string"}}}
+    content: JsonObject = {"application/json": {"schema": _reference(ANSWERS[operation][0])}}
+    if "stream" in SAMPLES.get(operation, {}):
+        media_type, told = STREAMS[surface]
+        content[media_type] = {"schema": {"type": "string", "description": told}}
+    return content
+
+
+def _headers(*names: str) -> JsonObject:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *names)}
+
+
+def _reference(schema: str) -> JsonObject:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────
+
+# Which read the same fields as another route, but for those.
+_LIKE: Final = {Operation.COUNT_TOKENS: (Operation.MESSAGES, {"max_tokens", "stream"})}
 
 
 def _request(operation: Operation) -> JsonObject:
-    told = fates(operation) if operation in SAMPLES else []
-    properties = {fate.name: _property(fate) for fate in told if "." not in fate.name and _is_taken(fate)}
-    required = [name for name in LEAST.get(operation, {"model": ""}) if name != "stream"]
-    if not properties:
-        properties = {name: {} for name in required}
-    return {"type": "object", "required": required, "properties": properties}
+    """The fields that are not always refused, each with what becomes of it."""
+    like, without = _LIKE.get(operation, (operation, set[str]()))
+    told = [fate for fate in fates(like) if _is_taken(fate)] if like in SAMPLES else []
+    properties: JsonObject = {
+        fate.name: _property(fate) for fate in told if "." not in fate.name and fate.name not in without
+    }
+    if "options" in properties:
+        properties["options"] = {
+            "type": "object",
+            "properties": {fate.name.partition(".")[2]: _property(fate) for fate in told if "." in fate.name},
+        }
+    required = [name for name in _least(operation) if name != "stream"]
+    return {
+        "type": "object",
+        "required": required,
+        "properties": properties or {name: {"type": "string"} for name in required},
+    }
+
+
+def _least(operation: Operation) -> JsonObject:
+    return LEAST.get(operation, {"model": "m"})
+
+
+def _example(operation: Operation) -> JsonObject:
+    return _least(operation) | {"model": "MODEL"}
 
 
 def _is_taken(fate: Fate) -> bool:
@@ -139,39 +197,37 @@ def _property(fate: Fate) -> JsonObject:
     return {"description": told.replace("`", "")} | _type_of(fate)
 
 
+_TEXTS_OR_TOKENS: Final[JsonObject] = {"type": ["string", "array"]}
+_OF_SEVERAL_TYPES: Final[dict[str, JsonObject]] = {
+    "format": {"type": ["string", "object"]},
+    "function_call": {"type": ["string", "object"]},
+    "input": _TEXTS_OR_TOKENS,
+    "keep_alive": {"type": ["string", "number"]},
+    "prompt": _TEXTS_OR_TOKENS,
+    "stop": {"type": ["string", "array"]},
+    "system": {"type": ["string", "array"]},
+    "think": {"type": ["boolean", "string"]},
+    "tool_choice": {"type": ["string", "object"]},
+}
+
+
+_TYPES: Final[dict[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    dict: "object",
+}
+
+
 def _type_of(fate: Fate) -> JsonObject:
-    """Where a field takes several types, as `stop` does, none is told."""
-    several = {"stop", "input", "prompt", "system", "think", "format", "keep_alive", "tool_choice", "content"}
-    if fate.name in several:
-        return {}
-    match fate.value:
-        case bool():
-            return {"type": "boolean"}
-        case int() | float():
-            return {"type": "number"}
-        case str():
-            return {"type": "string"}
-        case list():
-            return {"type": "array", "items": {}}
-        case _:
-            return {"type": "object"}
-
-
-def _error(surface: Surface) -> JsonObject:
-    text: JsonObject = {"type": "string"}
-    match surface:
-        case Surface.OLLAMA:
-            inner: JsonObject = text
-        case Surface.OPENAI:
-            nullable = {"type": ["string", "null"]}
-            inner = _object(message=text, type=text, param=nullable, code=nullable)
-        case Surface.ANTHROPIC:
-            inner = _object(type=text, message=text)
-    return _object(error=inner)
-
-
-def _object(**properties: Any) -> JsonObject:
-    return {"type": "object", "required": list(properties), "properties": properties}
+    """By the value that was tried."""
+    if fate.name in _OF_SEVERAL_TYPES:
+        return _OF_SEVERAL_TYPES[fate.name]
+    if isinstance(fate.value, list):
+        items = {"type": _TYPES[type(fate.value[0])]} if fate.value else {}
+        return {"type": "array", "items": items}
+    return {"type": _TYPES[type(fate.value)]}
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────

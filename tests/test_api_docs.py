@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
 
-from gateway.formats.translation import SURFACES
-from gateway.model import Operation
+from gateway.formats.ollama.shown import read_show
+from gateway.formats.translation import READERS, SURFACES
+from gateway.model import JsonObject, Operation
 from gateway.rules.endpoints import ROUTES
 from scripts.api_fields import PAGE, fates, known_fields, page_with_tables
 from scripts.api_samples import SAMPLES
@@ -82,3 +85,41 @@ def test_the_openapi_document_is_whole():
         for name in reference.removeprefix("#/").split("/"):
             found = found[name]
     assert json.loads(as_text()) == written
+
+
+def test_the_openapi_document_is_what_the_standard_says():
+    validate(document())
+
+
+def test_every_answer_of_the_openapi_document_is_described():
+    """Text, or a schema that names what is always there."""
+    written = document()
+    for path, methods in written["paths"].items():
+        for method, one in methods.items():
+            content = one["responses"]["200"].get("content", {})
+            assert bool(content) == (method != "head"), path
+            for described in content.values():
+                schema = described["schema"]
+                if "$ref" in schema:
+                    schema = written["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+                assert schema["type"] == "string" or schema["required"], path
+
+
+POSTS = [(path, methods["post"]) for path, methods in document()["paths"].items() if "post" in methods]
+
+
+@pytest.mark.parametrize(("path", "told"), POSTS, ids=[path for path, _ in POSTS])
+def test_the_example_of_a_route_can_be_sent(path: str, told: JsonObject):
+    """It has what the route requires, fits what the document says of its fields, and is read by the code."""
+    (content,) = told["requestBody"]["content"].values()
+    read = {operation.value: reader for operation, reader in READERS.items()} | {"show": read_show}
+
+    Draft202012Validator(content["schema"]).validate(content["example"])
+    read[told["operationId"]](content["example"])
+
+    assert f"### POST {path}\n" in PAGE.read_text()
+
+
+def test_a_count_of_tokens_takes_the_fields_of_a_message():
+    """Which is why its table is not written out a second time."""
+    assert known_fields(Operation.COUNT_TOKENS) == known_fields(Operation.MESSAGES)

@@ -1,9 +1,15 @@
 """The pages for people, in a real browser: whole, readable, and loading nothing from anywhere."""
 
+import html
 import re
+import shutil
+import subprocess
+import sys
 
 import httpx
+import pytest
 
+from gateway.demo.scripts import GREETING
 from tests.browsers import Browser
 from tests.gateways import Gateway
 
@@ -53,3 +59,37 @@ def test_every_route_of_the_document_is_there(gateway: Gateway):
         }
 
     assert not {asked: status for asked, status in statuses.items() if status in (401, 404, 405, 500)}
+
+
+def examples(gateway: Gateway) -> dict[str, str]:
+    """By their captions, as a reader would paste them: with the gateway's address, a key and a model."""
+    page = httpx.get(f"{gateway.url}/docs").text
+    figures = re.findall(r"<figcaption>(.*?)</figcaption>\s*<pre><code>(.*?)</code></pre>", page, re.DOTALL)
+    filled = (("https://gateway.example", gateway.url), ("nz_YOUR_KEY", gateway.key), ("MODEL", "greeting"))
+    found = {}
+    for caption, code in figures:
+        text = html.unescape(re.sub(r"<[^>]*>", "", code))
+        for blank, value in filled:
+            text = text.replace(blank, value)
+        found[caption] = text
+    return found
+
+
+@pytest.mark.parametrize("caption", ["curl", "OpenAI, Python", "Anthropic, Python", "Ollama, Python"])
+def test_an_example_of_the_page_works_as_it_stands(gateway: Gateway, caption: str):
+    """Whoever pastes it gets an answer."""
+    if caption == "curl" and shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    command = ["sh", "-c"] if caption == "curl" else [sys.executable, "-c"]
+
+    done = subprocess.run(
+        [*command, examples(gateway)[caption]], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    said = "".join(re.findall(r'"content":"([^"]*)"', done.stdout)) if caption == "curl" else done.stdout
+    assert GREETING.answer in said
+
+
+def test_the_example_for_javascript_is_there(gateway: Gateway):
+    """The conformance suite runs that client; here is no Node.js for sure."""
+    assert "client.responses.create({" in examples(gateway)["OpenAI, JavaScript"]

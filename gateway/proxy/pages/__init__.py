@@ -6,6 +6,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Final
 
+import orjson
+
 from gateway.middleware.context import Header
 
 HTML: Final = b"text/html; charset=utf-8"
@@ -42,4 +44,5 @@ DOCS: Final = _page("docs.html")
 DOCS_HEADERS: Final = _headers(DOCS)
 ROOT: Final = _page("root.html")
 ROOT_HEADERS: Final = (*_headers(ROOT), (b"vary", b"accept"))
-OPENAPI: Final = _page("openapi.json")
+# Kept readable, and sent without its line ends: half the bytes.
+OPENAPI: Final = orjson.dumps(orjson.loads(_page("openapi.json")))
