@@ -50,6 +50,12 @@ class BackendConfig:
     kind: str = "ollama"
     credential: str | None = field(default=None, repr=False)
     """Sent as a Bearer token; read from the variable that `key-env` names."""
+    slots: int | None = None
+    """So many requests at the same time from this process, the others queue; None: no queue."""
+    weight: int = 1
+    """How much of the work it gets, beside other backends that have the same model loaded."""
+    is_draining: bool = False
+    """It gets no new requests; those that run finish."""
 
 
 @frozen
@@ -214,8 +220,8 @@ SETTINGS: Final = (
         "OLLAMA_BACKENDS",
         str,
         "http://127.0.0.1:11434",
-        "comma list of `[name=]URL[;kind=KIND][;key-env=VAR]`, KIND ollama or openai; "
-        "the first with a model serves it",
+        "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, KIND ollama or "
+        "openai; SIGHUP reads it again",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(
@@ -324,8 +330,11 @@ def _unknown(name: str) -> str:
     )
 
 
-_BACKEND_OPTIONS: Final = ("kind", "key-env")
+_BACKEND_OPTIONS: Final = ("kind", "slots", "weight", "key-env", "drain")
 _KINDS: Final = ("ollama", "openai")
+# Far beyond what one server answers at once; a typo of more digits is none.
+_MAX_SLOTS: Final = 100_000
+_MAX_WEIGHT: Final = 1_000
 
 
 def _backends(text: str, values: Mapping[str, str], mistakes: list[str]) -> list[BackendConfig]:
@@ -353,23 +362,44 @@ def _backend(entry: str, values: Mapping[str, str]) -> BackendConfig:
         or parts.username
     ):
         raise ValueError("expected http://host:port or https://host:port, without path or credentials")
-    chosen = dict(_option(option) for option in options)
-    kind = chosen.get("kind", "ollama")
-    if kind not in _KINDS:
-        raise ValueError(f"kind is '{kind}'; it takes ollama or openai")
+    chosen = _options(options)
     return BackendConfig(
         name=name or parts.netloc,
         url=f"{parts.scheme}://{parts.netloc}",
-        kind=kind,
+        kind=_one_of(_KINDS, chosen, "kind", "ollama"),
         credential=_credential(chosen.get("key-env"), values),
+        slots=_count(chosen, "slots", _MAX_SLOTS),
+        weight=_count(chosen, "weight", _MAX_WEIGHT) or 1,
+        is_draining=_one_of(("yes", "no"), chosen, "drain", "no") == "yes",
     )
 
 
-def _option(text: str) -> tuple[str, str]:
-    name, _, value = text.strip().partition("=")
-    if name not in _BACKEND_OPTIONS:
-        raise ValueError(f"unknown option '{name}'; it takes {' and '.join(_BACKEND_OPTIONS)}")
-    return name, value.strip()
+def _options(texts: list[str]) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.strip().partition("=")
+        if name not in _BACKEND_OPTIONS:
+            raise ValueError(f"unknown option '{name}'; it takes {', '.join(_BACKEND_OPTIONS)}")
+        if name in chosen:
+            raise ValueError(f"{name} is given twice")
+        chosen[name] = value.strip()
+    return chosen
+
+
+def _one_of(words: tuple[str, ...], chosen: Mapping[str, str], name: str, default: str) -> str:
+    value = chosen.get(name, default)
+    if value not in words:
+        raise ValueError(f"{name} is '{value}'; it takes {' or '.join(words)}")
+    return value
+
+
+def _count(chosen: Mapping[str, str], name: str, most: int) -> int | None:
+    value = chosen.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= most):
+        raise ValueError(f"{name} is '{value}'; it takes a whole number from 1 to {most}")
+    return int(value)
 
 
 def _credential(variable: str | None, values: Mapping[str, str]) -> str | None:

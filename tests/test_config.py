@@ -86,6 +86,9 @@ def test_a_sample_is_no_secret(sample: str):
         ("http://a:1/", BackendConfig("a:1", "http://a:1")),
         ("gpu=https://a;kind=openai", BackendConfig("gpu", "https://a", "openai")),
         ("gpu=http://a:1;kind=ollama;key-env=TOKEN", BackendConfig("gpu", "http://a:1", "ollama", "s3cret")),
+        ("http://a:1;slots=2;weight=3", BackendConfig("a:1", "http://a:1", slots=2, weight=3)),
+        ("http://a:1; drain=yes", BackendConfig("a:1", "http://a:1", is_draining=True)),
+        ("http://a:1;drain=no", BackendConfig("a:1", "http://a:1")),
     ],
 )
 def test_a_backend_is_read(text: str, expected: BackendConfig):
@@ -95,7 +98,9 @@ def test_a_backend_is_read(text: str, expected: BackendConfig):
 @pytest.mark.parametrize(
     "text",
     ["a:1", "ftp://a", "http://a/path", "http://user:pw@a", "http://a;kind=vllm", "http://a;slot=1",
-     "http://a;key-env=UNSET", "http://a,http://a", "http://"],
+     "http://a;key-env=UNSET", "http://a,http://a", "http://", "http://a;slots=0", "http://a;slots=-1",
+     "http://a;slots=", "http://a;weight=1.5", "http://a;weight=1001", "http://a;slots=²", "http://a;drain=maybe",
+     "http://a;slots=1;slots=2"],
 )  # fmt: skip
 def test_a_backend_that_cannot_be_meant_is_refused(text: str):
     mistakes = mistakes_of(OLLAMA_BACKENDS=text)
