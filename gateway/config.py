@@ -220,7 +220,8 @@ SETTINGS: Final = (
         "OLLAMA_BACKENDS",
         str,
         "http://127.0.0.1:11434",
-        "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, KIND ollama or "
+        "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, KIND ollama "
+        "or "
         "openai; SIGHUP reads it again",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
@@ -319,8 +320,13 @@ def parse(values: Mapping[str, str]) -> Config:
 
 def load(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = None) -> Config:
     """Read the environment over `env_file`, which need not exist. Raises ConfigError."""
+    return parse(values(env_file, environment))
+
+
+def values(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What is set, as text: the environment over `env_file`, which need not exist."""
     from_file = {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
-    return parse({**from_file, **(os.environ if environment is None else environment)})
+    return {**from_file, **(os.environ if environment is None else environment)}
 
 
 def _unknown(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 import click
 from loguru import logger
 
+from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
 from gateway.cli.explain import explain_key
 from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
@@ -35,7 +36,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         (create_tenant, list_tenants, show_tenant, create_key, list_keys, show_key, revoke_key),
     ),
     ("Limits and budgets", (set_limits, set_budgets, explain_key)),
-    ("Models and backends", (allow_models,)),
+    ("Models and backends", (allow_models, add_backend, remove_backend, list_backends)),
     ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
 )
 
