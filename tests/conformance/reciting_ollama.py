@@ -123,8 +123,7 @@ def _messages(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if last["role"] == "tool":
         text = GREETING.tool_answer
     elif body.get("tools"):
-        function = {"name": body["tools"][0]["function"]["name"], "arguments": {"city": "Paris"}}
-        yield {"content": "", "tool_calls": [{"function": function}]}
+        yield {"content": "", "tool_calls": [{"function": _call_of(body["tools"][0]["function"])}]}
         return
     elif body.get("format"):
         text = json.dumps(_fitting(body["format"]))
@@ -133,6 +132,12 @@ def _messages(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     words = [f"{word} " for word in text.split(" ")]
     for piece in [*words[:-1], words[-1].rstrip()] if body["stream"] else [text]:
         yield {"content": piece}
+
+
+def _call_of(function: dict[str, Any]) -> dict[str, Any]:
+    if function["name"] == "get_weather":
+        return {"name": "get_weather", "arguments": {"city": "Paris"}}
+    return {"name": function["name"], "arguments": _fitting(function["parameters"])}
 
 
 def _fitting(schema: Any) -> Any:

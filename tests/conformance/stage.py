@@ -24,7 +24,7 @@ MODELS = {
     "ollama": {"chat": WORDS, "endless": LOOP, "embedding": VECTORS},
 }
 # For what should take milliseconds, on a machine that has no time.
-_PATIENCE_S = 60.0
+_PATIENCE_S = 30.0
 
 
 @frozen
@@ -61,7 +61,7 @@ class Stage:
     def aborted(self, key: str, backend: str) -> list[list[Any]]:
         """Outcome, and whether tokens were counted, of all that this key asked of the endless model."""
         mine = f"key_prefix = '{key[:11]}' AND model = '{MODELS[backend]['endless']}:latest'"
-        assert wait_until(lambda: bool(self.gateway.rows(mine)), _PATIENCE_S), "no audit row"
+        wait_until(lambda: bool(self.gateway.rows(mine)), _PATIENCE_S)
         return [[row["outcome"], row["completion_tokens"] > 0] for row in self.gateway.rows(mine)]
 
 
@@ -119,7 +119,9 @@ class Cast:
 
     def _told(self, client: Client) -> dict[tuple[str, str], Any]:
         if client.name not in self.told:
-            self.told[client.name] = dict(self._perform(client))
+            told = self.told[client.name] = {}  # kept, however the program ends: it is not run again
+            for scenario, report in self._perform(client):
+                told[scenario] = report
         return self.told[client.name]
 
     def _perform(self, client: Client) -> Iterator[tuple[tuple[str, str], Any]]:
@@ -173,10 +175,10 @@ def of_this_python(module: str) -> Client:
     return Client(module.replace("_", "-"), lambda: command)
 
 
-def of_node(script: str) -> Client:
+def of_node(script: str, *arguments: str) -> Client:
     """A program for a client for Node.js."""
-    command = [str(PROGRAMS / f"{script}.mjs")]
-    return Client(script.replace("_", "-"), lambda: [_installed_node(), *command])
+    name = "-".join([script.replace("_", "-"), *arguments])
+    return Client(name, lambda: [_installed_node(), str(PROGRAMS / f"{script}.mjs"), *arguments])
 
 
 def _installed_node() -> str:

@@ -32,7 +32,8 @@ EXPECTED: dict[str, Any] = {
     "leave": {"backend is free": True, "audited": [["client_left", True]]},
 }
 
-CHAT = ("chat", "stream", "tools", "tools_streamed", "structured", "leave")
+CHAT = ("chat", "stream", "tools", "tools_streamed", "structured")
+LEAVE = ("leave",)
 COROUTINES = ("stream_in_coroutines",)
 COMPLETION = ("completion", "completion_streamed")
 RESPONSES = ("responses", "responses_streamed", "responses_tools", "responses_structured")
@@ -47,6 +48,8 @@ BY_STATUS = {
     "blocked": ("PermissionDeniedError", 403),
 }
 BY_ONE_CLASS = {refused: ("ResponseError", status) for refused, (_, status) in BY_STATUS.items()}
+BY_AI_SDK = {refused: ("APICallError", status) for refused, (_, status) in BY_STATUS.items()}
+BY_AI_SDK_OLLAMA = {refused: ("_OllamaError", status) for refused, (_, status) in BY_STATUS.items()}
 # What the gateway's own sentence has, which the exception repeats. A blocked route speaks the dialect of its
 # prefix, Ollama's, of which not every client finds the sentence.
 SAYS = {"wrong key": "key", "unknown model": "nope", "over limit": "per minute"}
@@ -64,26 +67,30 @@ class Part:
 PARTS = [
     Part(
         of_this_python("openai_python"),
-        (*CHAT, *COROUTINES, *COMPLETION, *RESPONSES, *VECTORS, *ERRORS, "listed"),
+        (*CHAT, *COROUTINES, *COMPLETION, *RESPONSES, *VECTORS, *ERRORS, *LEAVE, "listed"),
         BY_STATUS,
     ),
-    Part(of_this_python("anthropic_python"), (*CHAT, *COROUTINES, *ERRORS, "counted"), BY_STATUS),
+    Part(of_this_python("anthropic_python"), (*CHAT, *COROUTINES, *ERRORS, *LEAVE, "counted"), BY_STATUS),
     Part(
         of_this_python("ollama_python"),
-        (*CHAT, *COROUTINES, *COMPLETION, *VECTORS, *ERRORS, "embeddings_one_by_one", "listed"),
+        (*CHAT, *COROUTINES, *COMPLETION, *VECTORS, *ERRORS, *LEAVE, "embeddings_one_by_one", "listed"),
         BY_ONE_CLASS,
     ),
     Part(
         of_node("openai_node"),
-        (*CHAT, *COMPLETION, *RESPONSES, *VECTORS, *ERRORS, "listed"),
+        (*CHAT, *COMPLETION, *RESPONSES, *VECTORS, *ERRORS, *LEAVE, "listed"),
         BY_STATUS,
     ),
-    Part(of_node("anthropic_node"), (*CHAT, *ERRORS, "counted"), BY_STATUS),
+    Part(of_node("anthropic_node"), (*CHAT, *ERRORS, *LEAVE, "counted"), BY_STATUS),
     Part(
         of_node("ollama_js"),
-        (*CHAT, *COMPLETION, *VECTORS, *ERRORS, "embeddings_one_by_one", "listed"),
+        (*CHAT, *COMPLETION, *VECTORS, *ERRORS, *LEAVE, "embeddings_one_by_one", "listed"),
         BY_ONE_CLASS,
     ),
+    Part(of_node("ai_sdk", "openai"), (*CHAT, *VECTORS, *ERRORS, *LEAVE), BY_AI_SDK),
+    Part(of_node("ai_sdk", "openai-compatible"), (*CHAT, *VECTORS, *ERRORS, *LEAVE), BY_AI_SDK),
+    Part(of_node("ai_sdk", "anthropic"), (*CHAT, *ERRORS, *LEAVE), BY_AI_SDK),
+    Part(of_node("ai_sdk", "ollama"), (*CHAT, *VECTORS, *ERRORS), BY_AI_SDK_OLLAMA),
 ]
 
 

@@ -40,7 +40,7 @@ export async function refusal(ask) {
 function refusedBy(error) {
   return {
     raised: error.constructor.name,
-    status: error.status ?? error.status_code ?? error.statusCode ?? null,
+    status: error.status ?? error.statusCode ?? error.status_code ?? error.cause?.status_code ?? null,
     says: error.message,
   };
 }
