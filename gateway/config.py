@@ -68,6 +68,8 @@ class Config:
     redis_timeout_s: float
     backends: tuple[BackendConfig, ...]
     bind: Address
+    ops_bind: Address | None
+    """Where metrics and probes are for operators; None: nowhere."""
     secret: str | None = field(repr=False)
     data_dir: Path
     spool_max_bytes: int
@@ -111,6 +113,10 @@ def _address(text: str) -> Address:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError("an address and a port, such as 127.0.0.1:8080")
     return Address(host, int(port))
+
+
+def _ops_address(text: str) -> Address | None:
+    return None if text.lower() == "off" else _address(text)
 
 
 def _database(text: str) -> str:
@@ -226,6 +232,13 @@ SETTINGS: Final = (
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(
+        "GATEWAY_OPS_BIND",
+        _ops_address,
+        "127.0.0.1:9090",
+        "where `/metrics`, `/healthz` and `/readyz` are for operators: an address that callers do not reach; "
+        "`off`: nowhere",
+    ),
+    Setting(
         "GATEWAY_DATA_DIR",
         Path,
         "data",
@@ -297,6 +310,12 @@ _FLEET_WITHOUT_ONE: Final = (
 )
 
 
+_OPS_IN_PUBLIC: Final = (
+    "GATEWAY_OPS_BIND is the same as GATEWAY_BIND: metrics are not for callers, and need an address of "
+    "their own."
+)
+
+
 def parse(values: Mapping[str, str]) -> Config:
     """Turn environment-like text into a Config. Raises ConfigError with every mistake at once."""
     mistakes = [_unknown(name) for name in values if name.startswith("GATEWAY_") and name not in _BY_NAME]
@@ -312,6 +331,9 @@ def parse(values: Mapping[str, str]) -> Config:
     is_shared = read["redis"] is not None or is_postgres(read.get("database_url", ""))
     if is_shared and not read.get("secret"):
         mistakes.append(_FLEET_WITHOUT_ONE)
+    bind = read.get("bind")
+    if bind is not None and bind.port and bind == read.get("ops_bind"):
+        mistakes.append(_OPS_IN_PUBLIC)
     read["backends"] = tuple(_backends(read.pop("ollama_backends", ""), values, mistakes))
     if mistakes:
         raise ConfigError(mistakes)

@@ -278,6 +278,17 @@ class LoadedModel:
     context: int | None = None
 
 
+@frozen
+class BackendState:
+    """A backend as operators see it: how many models it lists, and how many of them it has in memory."""
+
+    name: str
+    kind: str
+    is_up: bool
+    models: int
+    loaded: int
+
+
 class Outcome(StrEnum):
     """How a request ended, in the audit log's words."""
 

@@ -256,7 +256,10 @@ class Lifecycle(Protocol):
 
 class Readiness(Protocol):
     def missing(self) -> Sequence[str]:
-        """What it lacks to serve: of `draining`, `database`, `redis`, `backend`, `spool`; none when ready."""
+        """What it lacks to serve; none when ready.
+
+        Of `starting`, `draining`, `database`, `redis`, `backend` and `spool`.
+        """
 
 
 class Answer(Protocol):

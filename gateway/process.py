@@ -7,17 +7,21 @@ from loguru import logger
 
 from gateway.app import build
 from gateway.config import Config
+from gateway.ops.app import build as build_ops
+from gateway.ops.standing import ProcessStanding
 from gateway.resources import Resources
 from gateway.rules.audit import row_of_refused
 from gateway.server.configuration import configuration
 from gateway.server.service import Bounds, RefusedRequest
-from gateway.server.worker import run, serve
+from gateway.server.worker import Beside, run, serve
 
 OnListening = Callable[[list[tuple[str, int]]], None]
 
 
-def serve_until_stopped(config: Config, on_listening: OnListening) -> None:
+def serve_until_stopped(config: Config, on_listening: OnListening, on_ops_listening: OnListening) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The database is up to date before.
+
+    `on_ops_listening` is told where the metrics are, if anywhere, before the start begins.
 
     Raises SecretUnusable, StartFailed with the reason as its cause, CannotListen.
     """
@@ -33,8 +37,17 @@ def serve_until_stopped(config: Config, on_listening: OnListening) -> None:
             bounds=Bounds(write_stall_s=config.write_stall_s),
             on_listening=on_listening,
             on_refused=partial(_record_refused, resources),
+            beside=_ops(resources, on_ops_listening),
         )
     )
+
+
+def _ops(resources: Resources, on_listening: OnListening) -> Beside | None:
+    bind = resources.config.ops_bind
+    if bind is None:
+        return None
+    app = build_ops(resources.metrics.registry, ProcessStanding(resources))
+    return Beside(app, configuration(str(bind)), on_listening)
 
 
 def _record_refused(resources: Resources, refused: RefusedRequest) -> None:

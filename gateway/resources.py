@@ -16,9 +16,11 @@ from gateway.config import Config
 from gateway.errors import StoreUnavailable
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.tokenizers import Tokenizers
-from gateway.ports import Counters
+from gateway.ports import Counters, Sink
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
+from gateway.sinks.loop_lag import LoopLag
+from gateway.sinks.metrics import Metrics, Observe
 from gateway.sinks.recent_refusals import RecentRefusals
 from gateway.spool.fleet import FleetSpools
 from gateway.spool.spool import Spool, SpoolUnusable
@@ -39,6 +41,8 @@ from gateway.storage.meta import Meta
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
+from gateway.storage.tenants import Tenants
+from gateway.storage.timed import TimedDatabase
 
 
 class SystemClock:
@@ -58,10 +62,11 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _redis_counters(config: Config, clock: SystemClock) -> RedisCounters | None:
+def _redis_counters(config: Config, clock: SystemClock, observe: Observe) -> RedisCounters | None:
     if config.redis is None:
         return None
-    return RedisCounters(RedisClient(config.redis, deadline_s=config.redis_timeout_s), clock)
+    client = RedisClient(config.redis, deadline_s=config.redis_timeout_s, observe=observe)
+    return RedisCounters(client, clock)
 
 
 class Resources:
@@ -72,7 +77,13 @@ class Resources:
         self.clock = SystemClock()
         self.new_id = new_request_id
         self.lifecycle = Lifecycle()
-        self.database = database_at(config.database_url)
+        self.metrics = Metrics(self._tenant_of)
+        self.loop_lag = LoopLag(self.metrics.observe_lag)
+        self.database = TimedDatabase(
+            database_at(config.database_url),
+            of_reads=self.metrics.store("database", "read"),
+            of_writes=self.metrics.store("database", "write"),
+        )
         self.hasher = Hasher()
         self._secret = load_secret(config)
         store = Keys(self.database)
@@ -86,6 +97,7 @@ class Resources:
         self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
         self.catalogue = Discovery(self.backends, self.clock)
         self.ledger = Ledger(self.database)
+        self.tenants = Tenants(self.database)
         self.spool = Spool(
             config.data_dir / "spool",
             self.ledger,
@@ -94,7 +106,7 @@ class Resources:
             max_bytes=config.spool_max_bytes,
         )
         self._fleet = FleetSpools(Replicas(self.database), self.spool.flush)
-        self._redis = _redis_counters(config, self.clock)
+        self._redis = _redis_counters(config, self.clock, self.metrics.store("redis", "command"))
         self.counters: Counters = self._redis or LocalCounters(self.clock)
         self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)
@@ -105,7 +117,10 @@ class Resources:
         self.refusals = RecentRefusals()
         self.lore = PromptLore()
         self.tokenizers = Tokenizers(self.clock)
-        self.sinks = (self.spool, RequestLog(), self.refusals)
+        self.sinks: tuple[Sink, ...] = (self.spool, RequestLog(), self.refusals)
+        if config.ops_bind is not None:  # nobody could ask for them otherwise
+            self.sinks += (self.metrics,)
+        self._is_open = False
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
@@ -136,11 +151,16 @@ class Resources:
             opened.push_async_callback(self.settler.stop)
             await self.upkeep.start()
             opened.push_async_callback(self.upkeep.stop)
+            await self.loop_lag.start()
+            opened.push_async_callback(self.loop_lag.stop)
+            self._is_open = True
+            opened.callback(self._note_closing)
             yield
 
     def missing(self) -> list[str]:
         """What this process lacks to serve, for /readyz."""
         lacks = {
+            "starting": not self._is_open,
             "draining": self.lifecycle.draining,
             "database": self.keys.watch.is_down or self.spool.is_cut_off,
             "redis": self._redis is not None and self._redis.is_down,
@@ -148,6 +168,12 @@ class Resources:
             "spool": self.spool.is_full,
         }
         return [name for name, is_lacking in lacks.items() if is_lacking]
+
+    def _note_closing(self) -> None:
+        self._is_open = False
+
+    def _tenant_of(self, prefix: str) -> str | None:
+        return self.keys.tenant_of(prefix)
 
     async def _open_spool(self) -> None:
         try:

@@ -33,11 +33,17 @@ class Gateway:
         }
         kept.pop("DATABASE_URL", None)
         kept.pop("REDIS_URL", None)
-        self.environment = {**kept, "GATEWAY_BIND": "127.0.0.1:0", **settings}
+        self.environment = {
+            **kept,
+            "GATEWAY_BIND": "127.0.0.1:0",
+            "GATEWAY_OPS_BIND": "127.0.0.1:0",
+            **settings,
+        }
         directory.mkdir(exist_ok=True)
         self.log = directory / "gateway.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.ops_url = ""
         self.key = ""
         self._log_from = 0
 
@@ -78,7 +84,8 @@ class Gateway:
     def _is_listening(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        self.url = listening_url(self.log.read_text()[self._log_from :])
+        log = self.log.read_text()[self._log_from :]
+        self.url, self.ops_url = listening_url(log), listening_url(log, "listening for operators")
         return bool(self.url)
 
     def make_first_key(self) -> str:
@@ -136,9 +143,9 @@ class Gateway:
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=30, trust_env=False)
 
 
-def listening_url(log: str) -> str:
+def listening_url(log: str, message: str = "listening") -> str:
     """Where the gateway that wrote this log listens; nothing as long as it does not."""
-    found = re.findall(r'"message":"listening","addresses":\["([^"]+)"\]', log)
+    found = re.findall(rf'"message":"{message}","addresses":\["([^"]+)"\]', log)
     return f"http://{found[-1]}" if found else ""
 
 

@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"rules", "formats", "config", "postgres_address", "redis_address", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
-    {"app", "resources", "process"},
+    {"app", "resources", "process", "ops"},
     {"cli"},
     {"__main__"},
 ]
@@ -32,7 +32,8 @@ NEIGHBOURS: dict[str, set[str]] = {
     "state": {"storage"},
     "proxy": {"middleware"},
     "app": {"resources"},
-    "process": {"app", "resources"},
+    "process": {"app", "resources", "ops"},
+    "ops": {"resources"},
 }
 PURE_ROOMS = {
     "errors",
@@ -50,7 +51,8 @@ IMPURE = {
     "loguru",
 }  # fmt: skip
 ONLY_IN = {
-    "starlette": {"middleware", "proxy", "app"},
+    "starlette": {"middleware", "proxy", "app", "ops"},
+    "prometheus_client": {"sinks", "ops"},
     "hypercorn": {"server"},
     "click": {"cli"},
     "databases": {"storage"},

@@ -41,6 +41,14 @@ def test_all_mistakes_are_told_at_once():
     )
 
 
+def test_the_address_for_operators_can_be_off_and_is_never_that_of_callers():
+    assert parse({}).ops_bind == Address("127.0.0.1", 9090)
+    assert parse({"GATEWAY_OPS_BIND": "off"}).ops_bind is None
+    (mistake,) = mistakes_of(GATEWAY_OPS_BIND="127.0.0.1:8080")
+
+    assert mistake.startswith("GATEWAY_OPS_BIND is the same as GATEWAY_BIND")
+
+
 def test_redis_is_read_strictly_and_its_password_never_printed():
     config = parse({"REDIS_URL": "redis://:hunter2@cache:7000", "GATEWAY_SECRET": SECRET})
     (mistake,) = mistakes_of(REDIS_URL="redis://:hunter2@a,b", GATEWAY_SECRET=SECRET)

@@ -9,7 +9,7 @@ from loguru import logger
 
 from gateway.backends.details import Details
 from gateway.errors import BackendFailed, GatewayError
-from gateway.model import LoadedModel, ModelCard
+from gateway.model import BackendState, LoadedModel, ModelCard
 from gateway.ports import Backend, Clock
 from gateway.rules.model_names import canonical
 
@@ -61,6 +61,19 @@ class Discovery:
             if name in self._owners and (name not in longest or _stays_longer(model, longest[name])):
                 longest[name] = model
         return tuple((self._owners[name][1], model) for name, model in longest.items())
+
+    def states(self) -> tuple[BackendState, ...]:
+        """Each backend, as it was when it was asked last."""
+        return tuple(
+            BackendState(
+                backend.name,
+                backend.kind,
+                is_up=backend.name in self._up,
+                models=len(self._cards.get(backend.name, ())),
+                loaded=len(self._loaded.get(backend.name, ())),
+            )
+            for backend in self._backends
+        )
 
     async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
         """Who serves this name. Raises BackendFailed when no backend answers, so that it can't be known."""

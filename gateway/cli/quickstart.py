@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from gateway.cli.keys import make_key
 from gateway.cli.serve import serve_with
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import make_tenant
-from gateway.config import BackendConfig, Config
+from gateway.config import Address, BackendConfig, Config
 from gateway.demo import engine
 from gateway.demo.engine import Engine, EngineFailed
 from gateway.demo.scripts import GREETING
@@ -61,10 +62,29 @@ def quickstart(gguf: Path | None) -> None:
     migrate(settings.database_url)
     with _source(settings, gguf) as source:
         key = with_stores(_first_key)
+        ops_bind = _free(settings.ops_bind)
         serve_with(
-            evolve(settings, backends=source.backends),
-            lambda addresses: click.echo(_welcome(source, key, addresses[0])),
+            evolve(settings, backends=source.backends, ops_bind=ops_bind),
+            lambda addresses: click.echo(_welcome(source, key, addresses[0], ops_bind)),
         )
+
+
+def _free(wanted: Address | None) -> Address | None:
+    """The address, or a free port of its host where somebody is there already, such as a Prometheus."""
+    if wanted is None or wanted.port == 0:
+        return wanted
+    with suppress(OSError), socket.socket(_family(wanted)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((wanted.host, wanted.port))
+        return wanted
+    with suppress(OSError), socket.socket(_family(wanted)) as probe:
+        probe.bind((wanted.host, 0))
+        return Address(wanted.host, probe.getsockname()[1])
+    return wanted  # serving on it tells what is wrong with it
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 @contextmanager
@@ -145,7 +165,7 @@ async def _first_key(stores: Stores) -> str | None:
     return token
 
 
-def _welcome(source: Source, key: str | None, address: tuple[str, int]) -> str:
+def _welcome(source: Source, key: str | None, address: tuple[str, int], ops: Address | None) -> str:
     host, port = address
     url = f"http://{host}:{port}"
     told = ["", source.told, ""]
@@ -162,6 +182,7 @@ def _welcome(source: Source, key: str | None, address: tuple[str, int]) -> str:
         _curl(url, key or "nz_YOUR_KEY", source.model or "MODEL"),
         "",
         f"Serving on {url}",
+        *([] if ops is None or ops.port == 0 else [f"Metrics for Prometheus: http://{ops}/metrics"]),
         "",
     ]
     return "\n".join(told)

@@ -33,15 +33,27 @@ def serve_with(settings: Config, on_listening: OnListening) -> None:
     """Serve, with our log on standard error. Raises ClickException with the reason why it can't."""
     logs.configure(settings.log_level)
     try:
-        serve_until_stopped(settings, on_listening)
+        serve_until_stopped(settings, on_listening, _log_ops_addresses)
     except CannotListen as error:
-        raise click.ClickException(
-            f"cannot listen on {error}; GATEWAY_BIND names another address."
-        ) from error
+        raise click.ClickException(f"cannot listen on {error}; {_remedy(error.bind, settings)}") from error
     except StartFailed as error:
         reason = error.__cause__ if isinstance(error.__cause__, Refused) else error
         raise click.ClickException(str(reason)) from error
 
 
+def _remedy(bind: str, settings: Config) -> str:
+    if bind == str(settings.ops_bind):
+        return "GATEWAY_OPS_BIND names another address for metrics, `off` none."
+    return "GATEWAY_BIND names another address."
+
+
 def _log_addresses(addresses: list[tuple[str, int]]) -> None:
-    logger.bind(addresses=[f"{host}:{port}" for host, port in addresses]).info("listening")
+    logger.bind(addresses=_written(addresses)).info("listening")
+
+
+def _log_ops_addresses(addresses: list[tuple[str, int]]) -> None:
+    logger.bind(addresses=_written(addresses)).info("listening for operators")
+
+
+def _written(addresses: list[tuple[str, int]]) -> list[str]:
+    return [f"{host}:{port}" for host, port in addresses]

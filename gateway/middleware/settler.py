@@ -59,6 +59,15 @@ class Settler:
             raise
         self._running[intent.reservation_id] = intent
 
+    def running(self) -> Iterable[LedgerEntry]:
+        """What is reserved by requests that run."""
+        return self._running.values()
+
+    @property
+    def settling(self) -> int:
+        """How many ended requests the counters do not know of yet."""
+        return len(self._settling)
+
     def end(self, intent: LedgerEntry, settlement: Settlement) -> asyncio.Task[None]:
         """Write down what it cost, and tell the counters in a task of our own. Never awaits, never raises.
 

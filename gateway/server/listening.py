@@ -28,6 +28,7 @@ class CannotListen(Exception):
 
     def __init__(self, bind: str, reason: str) -> None:
         super().__init__(f"{bind}: {reason}")
+        self.bind = bind
 
 
 @frozen

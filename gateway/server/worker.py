@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from attrs import frozen
 from hypercorn.config import Config
 
 from gateway.server.asgi import ASGIApp
@@ -28,6 +29,9 @@ ACCEPTED_GRACE_S = 0.05  # for connections that the loop has accepted and not ha
 FINAL_GRACE_S = 5.0  # for a cancelled request to write its last frame, and for that to be flushed
 
 DEFAULT_BOUNDS = Bounds()
+# Of those who look after the process: a few probes and scrapers, and nobody whose connection has to be kept.
+_BESIDE_BOUNDS = Bounds(max_connections=64, write_stall_s=10.0)
+_BESIDE_GRACE_S = 1.0
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -38,6 +42,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def _ignore(_: object) -> None:
     return None
+
+
+@frozen
+class Beside:
+    """A second app on addresses of its own, served for as long as the process lives.
+
+    From before the first app starts until it has stopped, its drain included: whoever looks after the process
+    can always ask. It has no lifespan. Of `config` count bind and backlog; `on_listening` is as for `serve`.
+    """
+
+    app: ASGIApp
+    config: Config
+    on_listening: Callable[[list[BoundAddress]], None] = _ignore
 
 
 async def serve(
@@ -52,6 +69,7 @@ async def serve(
     on_listening: Callable[[list[BoundAddress]], None] = _ignore,
     on_refused: Callable[[RefusedRequest], None] | None = None,
     shutdown: Shutdown | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Start the app, serve it, and stop it; returns after a drain.
 
@@ -62,7 +80,11 @@ async def serve(
     StartFailed, CannotListen (after the app has stopped again) or StopFailed.
     """
     stop = shutdown or Shutdown()
-    with on_signals(stop) if shutdown is None else nullcontext():
+    async with AsyncExitStack() as around:
+        if shutdown is None:
+            around.enter_context(on_signals(stop))
+        if beside is not None:
+            await around.enter_async_context(_served_beside(beside, new_id, on_error))
         lifespan = AppLifespan(app, config)
         if not await _started(lifespan, stop):
             return
@@ -80,6 +102,23 @@ async def serve(
             await _serve_until_drained(service, config, stop, drain_s, on_listening)
         finally:
             await lifespan.stop()
+
+
+@asynccontextmanager
+async def _served_beside(
+    beside: Beside, new_id: Callable[[], str], on_error: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Raises CannotListen."""
+    service = Service(beside.app, Lifecycle(), new_id, on_error, _BESIDE_BOUNDS)
+    listeners = await listen(service, beside.config)
+    service.sweep()
+    try:
+        beside.on_listening(bound_addresses(listeners))
+        yield
+    finally:
+        stop_listening(listeners)
+        await service.close_all(_BESIDE_GRACE_S)
+        service.stop_sweeping()
 
 
 async def _started(lifespan: AppLifespan, stop: Shutdown) -> bool:

@@ -59,6 +59,8 @@ class Backlog:
     _held: deque[Item] = field(factory=deque)
     """What the disk did not take."""
     _was_full: bool = False
+    _written: int = 0
+    """Records on the disk that were not stored yet. Those of damaged places are in it until it is empty."""
 
     @property
     def is_full(self) -> bool:
@@ -74,6 +76,10 @@ class Backlog:
         """How much of the files waits."""
         return sum(segment.written - segment.drained for segment in self._journal.segments)
 
+    @property
+    def waiting_records(self) -> int:
+        return len(self._held) + (self._written if self.waiting_bytes else 0)
+
     def append(self, record: Record, payload: bytes, room: Room) -> Segment:
         """Write one record, and return where. Raises JournalFull."""
         try:
@@ -83,6 +89,7 @@ class Backlog:
         except JournalFull:
             self.tell_fullness()
             raise
+        self._written += 1
         self._is_behind = self._is_behind or len(self._fresh) >= MAX_FRESH
         if not self._is_behind:
             self._fresh.append(_Fresh(segment, segment.written, Item(payload, record)))
@@ -113,6 +120,7 @@ class Backlog:
     def committed(self, piece: Piece) -> None:
         if piece.segment is not None:
             piece.segment.drained += piece.batch.used_bytes
+            self._written = max(0, self._written - len(piece.batch.items)) if self.waiting_bytes else 0
         if piece._queue is not None:
             for _ in piece.batch.items:
                 piece._queue.popleft()

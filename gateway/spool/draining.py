@@ -1,6 +1,7 @@
 """The way of the backlog into the database, and off the disk once it is there."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
@@ -30,8 +31,11 @@ class Draining:
     _open: OpenIntents
     _drainer: Drainer
     _in_thread: InThread
+    _elapsed: Callable[[], float]
     is_cut_off: bool = False
     """The database did not take the last batch."""
+    drained_at: float = 0.0
+    """All that was noted before then, by `_elapsed`, is in the database."""
     _new: asyncio.Event = field(factory=asyncio.Event)
     _draining: asyncio.Lock = field(factory=asyncio.Lock)
 
@@ -41,8 +45,10 @@ class Draining:
     async def flush(self) -> None:
         """Drain what was noted before now. Raises StoreUnavailable."""
         async with self._draining:
+            began = self._elapsed()
             while await self._drain_some():
                 pass
+            self.drained_at = began
 
     async def for_ever(self) -> None:
         """The task of it."""

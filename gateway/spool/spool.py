@@ -52,13 +52,16 @@ class Spool:
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root = root
+        self._elapsed = elapsed
         self.drainer = Drainer(ledger, audit, quarantine)
         self._journal = Journal(root, max_bytes, segment_bytes, elapsed)
         self._backlog = Backlog(self._journal)
         self._open = OpenIntents(self._backlog)
         self._executor = ThreadPoolExecutor(3, thread_name_prefix="spool")
         self._disk = DiskSync(self._journal, self._in_thread, elapsed)
-        self._draining = Draining(self._journal, self._backlog, self._open, self.drainer, self._in_thread)
+        self._draining = Draining(
+            self._journal, self._backlog, self._open, self.drainer, self._in_thread, elapsed
+        )
         self._adoption = Adoption(root, self._journal, self.drainer, self._in_thread)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,9 +83,19 @@ class Spool:
         return self._backlog.waiting_bytes
 
     @property
+    def waiting_records(self) -> int:
+        """How many intents, settlements and audit rows that is."""
+        return self._backlog.waiting_records
+
+    @property
     def lag_s(self) -> float:
         """The longest time that a record has waited until the disk had it."""
         return self._disk.lag_s
+
+    @property
+    def ledger_lag_s(self) -> float:
+        """For how long the database has not had all of what was noted; 0 when it has all."""
+        return 0.0 if self._backlog.is_empty else max(0.0, self._elapsed() - self._draining.drained_at)
 
     @property
     def dropped(self) -> int:
@@ -136,6 +149,7 @@ class Spool:
         except BaseException:
             self._close()
             raise
+        self._draining.drained_at = self._elapsed()
         loops = self._draining.for_ever(), self._disk.for_ever(), self._adoption.for_ever()
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 

@@ -10,7 +10,7 @@ Nothing here holds a key: what is remembered goes by its keyed hash, whole, or b
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Collection, Hashable
 from functools import partial
 from typing import Final, TypeVar
 
@@ -123,6 +123,16 @@ class VerifiedKeys:
             return None
         checked = await self._checked(mac, token)
         return None if checked is None else self._admitted(checked)
+
+    def tenant_of(self, prefix: str) -> str | None:
+        """The name of the tenant that has the key of this prefix, as far as it is remembered."""
+        seen = self._seen.get(prefix)
+        return None if seen is None or seen.key is None else seen.key.tenant.name
+
+    def holders_of(self, key_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+        """By id, the tenant's name and the public prefix of those keys that are remembered."""
+        keys_of_them = (one.key for one in self._verified.values() if one.key.id in key_ids)
+        return {key.id: (key.tenant.name, key.prefix) for key in keys_of_them}
 
     def _admitted(self, verified: _Verified) -> Principal | None:
         now = self._clock.now()

@@ -68,11 +68,20 @@ class Call(Generic[_T]):
 class RedisClient:
     """One client, kept alive. Every call raises LimitsUnavailable when Redis does not answer in time."""
 
-    def __init__(self, address: RedisAddress, *, deadline_s: float, opening_s: float = OPENING_S) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        deadline_s: float,
+        opening_s: float = OPENING_S,
+        observe: Callable[[float], None] | None = None,
+    ) -> None:
         self.address = address
         self._deadline_s = deadline_s
         self._opening_s = opening_s
         self._io_timeout_s = max(IO_TIMEOUT_S, _PATIENCES * deadline_s)
+        # Is given the seconds that each answer was waited for, also those that did not come in time.
+        self._observe = observe
         self._client: Client | None = None
         self._failures = 0
         self._lost = asyncio.Event()
@@ -127,7 +136,10 @@ class RedisClient:
 
     async def answer(self, call: "Call[_T]") -> _T:
         """The answer to a command that began just now; one that is not in time goes on without its caller."""
+        began_s = asyncio.get_running_loop().time()
         await self._wait_for(call.task)
+        if self._observe is not None:
+            self._observe(asyncio.get_running_loop().time() - began_s)
         if not call.task.done():
             self._failed(call, "no answer within the deadline")
             raise LimitsUnavailable

@@ -45,6 +45,12 @@ _SUMS: Final = """
     WHERE tenant_id = :tenant_id AND period IN EACH(:periods)
     ORDER BY period, scope, owner
 """
+_OF_TENANTS: Final = """
+    SELECT scope, owner, period, spent, reserved FROM sums
+    WHERE tenant_id IN EACH(:tenant_ids) AND period IN EACH(:periods)
+        AND scope = 'tenant' AND owner = tenant_id
+    ORDER BY owner, period
+"""
 # One statement, so that it sees one moment. The ledger is read once; what it adds up to is small.
 _VERIFY: Final = """
     WITH added (tenant_id, key_id, day, month, spent, reserved) AS (
@@ -111,6 +117,11 @@ class Ledger:
     async def sums(self, tenant_id: str, periods: Sequence[str]) -> list[Sum]:
         """What the tenant and its keys have spent and reserved; owners without any are not in it."""
         return [_sum(row) for row in await self._fetch(_SUMS, _periods_of(tenant_id, periods))]
+
+    async def sums_of(self, tenant_ids: Sequence[str], periods: Sequence[str]) -> list[Sum]:
+        """What these tenants as a whole have spent and reserved; those without any are not in it."""
+        asked = {"tenant_ids": list(tenant_ids), "periods": list(periods)}
+        return [_sum(row) for row in await self._fetch(_OF_TENANTS, asked)]
 
     async def open_intents(self, tenant_id: str) -> list[LedgerEntry]:
         """Reservations of which nothing better is known than that they were made, the oldest first."""

@@ -1,7 +1,7 @@
 """Tenants as they are kept."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import asdict, evolve, fields
@@ -21,6 +21,7 @@ _SELECT: Final = """
 """
 _BY_NAME: Final = _SELECT + "WHERE folded = :folded"
 _ALL: Final = _SELECT + "ORDER BY folded"
+_BY_ID: Final = _SELECT + "WHERE id IN EACH(:ids) ORDER BY folded"
 _ADD: Final = """
     INSERT INTO tenants (id, name, folded, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
@@ -57,6 +58,11 @@ class Tenants:
         """All tenants, by name."""
         async with self._database.session() as connection:
             return [_tenant(row) for row in await connection.fetch_all(_ALL)]
+
+    async def by_ids(self, ids: Sequence[str]) -> list[Tenant]:
+        """Those tenants that exist, by name."""
+        async with self._database.session() as connection:
+            return [_tenant(row) for row in await connection.fetch_all(_BY_ID, {"ids": list(ids)})]
 
     async def by_name(self, name: str) -> Tenant:
         """The tenant of this name, in whatever case. Raises NoSuchTenant, which knows the nearest name."""

@@ -35,6 +35,7 @@ class Quickstart:
         environment = {
             **KEPT,
             "GATEWAY_BIND": "127.0.0.1:0",
+            "GATEWAY_OPS_BIND": "127.0.0.1:0",
             "OLLAMA_BACKENDS": "http://127.0.0.1:1",
             **settings,
         }

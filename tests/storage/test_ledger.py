@@ -47,6 +47,16 @@ async def test_an_intent_is_reserved_until_it_is_settled(ledger):
     assert await of_tenant(ledger) == sums(30, 0)
 
 
+async def test_sums_of_tenants_are_told_together(ledger):
+    """Of each as a whole, in the periods that are asked for."""
+    await ledger.write([intent("r1", reserved=100), settled("r2", tokens=30)])
+
+    told = await ledger.sums_of(["t1", "gone"], ["total", "2026-11-23"])
+
+    assert told == [Sum(Scope.TENANT, "t1", period, 30, 100) for period in ("2026-11-23", "total")]
+    assert await ledger.sums_of([], ["total"]) == []
+
+
 async def test_an_entry_is_kept_whole(ledger):
     """Every field under its own name."""
     entry = LedgerEntry("r1", "t1", "k1", "m", 1.5, "d", "mo", 9, 8, 7, 6, True, Evidence.EXPIRED)

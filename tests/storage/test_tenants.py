@@ -40,6 +40,12 @@ async def test_what_a_tenant_may_do_with_models_is_changed_field_by_field(tenant
         await tenants.set_models("nobody", models=None)
 
 
+async def test_tenants_are_found_by_id(tenants):
+    """Those that exist."""
+    assert await tenants.by_ids(["t2", "gone"]) == [ZEBRA]
+    assert await tenants.by_ids([]) == []
+
+
 async def test_a_tenant_is_found_in_whatever_case(tenants):
     """Nobody remembers how a name was written."""
     assert await tenants.by_name("zEBRA") == ZEBRA
