@@ -41,6 +41,7 @@ _OPENAI_COMMON: Final = {
     "response_format": {"type": PLAIN, "json_schema": {"name": PLAIN, "schema": FREE, "strict": PLAIN}},
 }
 _IMAGE: Final = {"url": PLAIN}
+_SOUND: Final = {"data": PLAIN, "format": PLAIN}
 
 
 @frozen
@@ -103,7 +104,7 @@ SENT: Final = (
                     **dict.fromkeys(
                         ("role", "name", "reasoning", "reasoning_content", "tool_call_id"), PLAIN
                     ),
-                    "content": [{"type": PLAIN, "text": PLAIN, "image_url": _IMAGE}],
+                    "content": [{"type": PLAIN, "text": PLAIN, "image_url": _IMAGE, "input_audio": _SOUND}],
                     "tool_calls": [
                         {"id": PLAIN, "type": PLAIN, "function": {"name": PLAIN, "arguments": PLAIN}}
                     ],

@@ -21,7 +21,10 @@ from gateway.model import JsonObject, Timings, Usage
 
 @frozen
 class Image:
-    """An image of a message: standard base64 without white space, and its media type (`image/png`)."""
+    """An image of a message: standard base64 without white space, and its media type (`image/png`).
+
+    For models that hear it may be a sound (`audio/wav`): Ollama's field for images carries both.
+    """
 
     base64: str
     media_type: str

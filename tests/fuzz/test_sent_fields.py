@@ -100,6 +100,20 @@ OTHERS: list[tuple[Operation, JsonObject]] = [
             "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}},
         },
     ),
+    (
+        Operation.CHAT_COMPLETIONS,
+        {
+            "model": "m",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "input_audio", "input_audio": {"data": "SUQzBA==", "format": "mp3"}}
+                    ],
+                }
+            ],
+        },
+    ),
     (Operation.MESSAGES, BODIES[Operation.MESSAGES] | {"tool_choice": {"type": "auto"}, "think": None}),
     (
         Operation.MESSAGES,

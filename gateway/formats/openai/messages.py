@@ -7,6 +7,7 @@ from gateway.formats.chat import Image, Message, with_tool_ids
 from gateway.formats.fields import Fields
 from gateway.formats.images import MAX_IMAGES
 from gateway.formats.openai.images import data_url, image_of
+from gateway.formats.openai.sounds import is_sound, sound_of, sound_part
 from gateway.formats.openai.tools import read_tool_calls, write_call
 from gateway.model import JsonObject
 
@@ -31,9 +32,9 @@ _FIELDS: Final = frozenset(
 
 
 def read_messages(body: Fields) -> tuple[Message, ...]:
-    """`messages`, at least one. Text parts are joined by newlines, images collected, refusals taken as text.
+    """`messages`, at least one. Text parts are joined by newlines, images and sounds collected.
 
-    `name` counts only where it names a tool; fields that are not known are left out.
+    A refusal is taken as text. `name` counts only where it names a tool; unknown fields are left out.
     """
     messages = tuple(_read_message(message) for message in body.objects("messages", MAX_MESSAGES))
     if not messages:
@@ -106,6 +107,8 @@ def _read_part(part: Fields) -> str | Image:
         return text
     if kind == "image_url":
         return _read_image(part)
+    if kind == "input_audio":
+        return sound_of(part)
     raise _unsupported(part.path("type"), kind)
 
 
@@ -119,8 +122,9 @@ def _read_image(part: Fields) -> Image:
 
 
 def _unsupported(param: str, kind: str = "audio") -> UnsupportedField:
+    taken = "text, image_url and input_audio"
     return UnsupportedField(
-        f"'{param}': content of type '{kind[:40]}' is not taken here, only text and image_url.", param=param
+        f"'{param}': content of type '{kind[:40]}' is not taken here, only {taken}.", param=param
     )
 
 
@@ -155,5 +159,10 @@ def _write_content(message: Message) -> str | list[JsonObject]:
     parts: list[JsonObject] = []
     if message.content:
         parts.append({"type": "text", "text": message.content})
-    parts += ({"type": "image_url", "image_url": {"url": data_url(image)}} for image in message.images)
-    return parts
+    return parts + [_write_image(image) for image in message.images]
+
+
+def _write_image(image: Image) -> JsonObject:
+    if is_sound(image):
+        return sound_part(image)
+    return {"type": "image_url", "image_url": {"url": data_url(image)}}

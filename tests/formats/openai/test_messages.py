@@ -1,5 +1,6 @@
 """gateway.formats.openai.messages: the turns of a conversation, read and written."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gateway.errors import GatewayError, InvalidRequest, UnsupportedField
 from gateway.formats.chat import Image, Message, ToolCall
 from gateway.formats.fields import Fields
+from gateway.formats.images import read_images
 from gateway.formats.openai.messages import MAX_MESSAGES, read_messages, write_messages
 from tests.formats.samples import PNG
 
@@ -22,6 +24,13 @@ def read(*messages: Any) -> tuple[Message, ...]:
 
 def text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
+
+
+WAV, MP3 = b64encode(b"RIFF\x24\0\0\0WAVEfmt ").decode(), b64encode(b"ID3\x04").decode()
+
+
+def sound_part(data: str, format: str) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": data, "format": format}}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,11 @@ def text(text: str) -> dict[str, str]:
             {"role": "user", "content": [{"type": "image_url", "image_url": URL}]},
             Message("user", images=(IMAGE,)),
             id="an image as a plain string",
+        ),
+        pytest.param(
+            {"role": "user", "content": [text("a"), sound_part(WAV, "wav"), sound_part(MP3, "mp3")]},
+            Message("user", "a", images=(Image(WAV, "audio/wav"), Image(MP3, "audio/mpeg"))),
+            id="sounds",
         ),
         pytest.param(
             {"role": "user", "content": "Hi", "name": "bob"}, Message("user", "Hi"), id="a user's name"
@@ -150,10 +164,16 @@ def test_a_message_is_read(wire: dict[str, Any], message: Message) -> None:
             id="an image to fetch",
         ),
         pytest.param(
-            {"role": "user", "content": [text("a"), {"type": "input_audio", "input_audio": {}}]},
-            UnsupportedField,
-            "messages[0].content[1].type",
-            id="audio",
+            {"role": "user", "content": [text("a"), {"type": "input_audio", "input_audio": {"data": WAV}}]},
+            InvalidRequest,
+            "messages[0].content[1].input_audio.format",
+            id="a sound of no format",
+        ),
+        pytest.param(
+            {"role": "user", "content": [sound_part("http://10.0.0.1/a.wav", "wav")]},
+            InvalidRequest,
+            "messages[0].content[0].input_audio.data",
+            id="a sound to fetch",
         ),
         pytest.param(
             {"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]},
@@ -252,3 +272,19 @@ def test_thinking_is_written_by_both_names() -> None:
 def test_images_are_written_as_data_urls(message: Message, content: Any) -> None:
     """The backend has nothing to fetch either."""
     assert write_messages((message,)) == [{"role": "user", "content": content}]
+
+
+def test_sounds_are_written_as_sounds() -> None:
+    """Ollama's clients send them among the images; a server would try to look at what is to be heard."""
+    (sound,) = read_images([WAV], "images")
+
+    assert write_messages((Message("user", "What?", images=(sound, IMAGE)),)) == [
+        {"role": "user", "content": [text("What?"), sound_part(WAV, "wav"), IMAGE_PART]}
+    ]
+
+
+def test_a_sound_that_no_server_hears_is_refused() -> None:
+    (sound,) = read_images([b64encode(b"OggS").decode()], "images")
+
+    with pytest.raises(UnsupportedField, match="WAV or MP3"):
+        write_messages((Message("user", images=(sound,)),))
