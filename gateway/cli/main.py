@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage, which includes mistakes 
 tried yet. No traceback, ever.
 """
 
+import os
 import sys
 import traceback
 from importlib import metadata
@@ -109,6 +110,7 @@ for _, _commands in SECTIONS:
 
 def main() -> None:
     """What `neuronetz-gateway` and `python -m gateway` run. Does not return."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown escaped, not answered with a failure.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
@@ -117,6 +119,19 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, and no traceback
         click.echo(f"Error: this is a defect, please report it: {_origin_of(error)}.", err=True)
         sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Where one of them was closed (`2>&-`), the next file or socket would take its number.
+
+    It would be written to as if it were standard error, and libuv aborts the process over it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as we live
 
 
 def _origin_of(error: BaseException) -> str:

@@ -1,14 +1,16 @@
 """Our log: one JSON object a line on standard error, allowed fields only, nothing of the payload."""
 
-import sys
-from datetime import UTC
-from typing import TYPE_CHECKING, Final, TextIO
+import atexit
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import orjson
 from attrs import asdict
 from loguru import logger
 
 from gateway.model import AuditRow
+from gateway.sinks.line_writer import LineWriter
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 _EXTRA: Final = frozenset({"request_id", "backend", "models", "addresses", "rows", "in_flight", "request"})
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send all of our log to `stream` (standard error) as JSON lines. Levels: DEBUG, INFO, WARNING, ERROR."""
-    target = stream or sys.stderr
+_STANDARD_ERROR: Final = 2
+
+
+def configure(level: str, stream: BinaryIO | None = None) -> None:
+    """Send all of our log to `stream` as JSON lines. Levels: DEBUG, INFO, WARNING, ERROR.
+
+    Without a stream to standard error, by a thread of its own: whoever logs never waits for whoever reads.
+    """
+    put = stream.write if stream is not None else _standard_error()
 
     def write(message: "Message") -> None:
         record = message.record
@@ -31,12 +39,27 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         }
         if record["exception"] is not None:
             line["exception"] = _trace(record["exception"].type, record["exception"].traceback)
-        target.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str).decode())
-        target.flush()
+        put(_encoded(line))
 
     logger.remove()
     # diagnose would print the values of local variables: keys and prompts among them.
     logger.add(write, level=level, format="{message}", diagnose=False, backtrace=False)
+
+
+def _standard_error() -> Callable[[bytes], None]:
+    writer = LineWriter(_STANDARD_ERROR, _lost)
+    atexit.register(writer.close)
+    return writer.put
+
+
+def _lost(lines: int) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    told = "lines of this log are lost: nobody read them in time"
+    return _encoded({"time": now, "level": "WARNING", "message": told, "rows": lines})
+
+
+def _encoded(line: Mapping[str, object]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str)
 
 
 class RequestLog:

@@ -1,6 +1,12 @@
 """The address for operators, of a gateway that runs: what its metrics say after some traffic."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config import Address
@@ -102,3 +108,58 @@ def test_quickstart_takes_a_free_port_where_the_usual_one_is_taken(own_gateway: 
     assert found.port not in (0, int(port))
     assert _free(found) == found
     assert _free(None) is None
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_it_serves_without_standard_streams(own_gateway: Gateway, closed: str):
+    """Their numbers are nobody else's: a socket that had one would be logged into, and end in SIGABRT."""
+    own_gateway.stop()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**own_gateway.environment, "GATEWAY_BIND": f"127.0.0.1:{port}"}
+    command = f"exec {sys.executable} -m gateway serve {closed}"
+    process = subprocess.Popen(["sh", "-c", command], cwd=own_gateway.directory, env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert wait_until(lambda: is_ready(client), 60)
+            answered = client.post(
+                "/v1/chat/completions", json={"model": "greeting", **HELLO}, headers=own_gateway.headers
+            )
+        process.terminate()
+        assert (answered.status_code, process.wait(30)) == (200, 0)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody(own_gateway: Gateway):
+    """More of it than a pipe takes; and the gateway still ends."""
+    own_gateway.stop()
+    read_end, write_end = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**own_gateway.environment, "GATEWAY_BIND": f"127.0.0.1:{port}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        cwd=own_gateway.directory,
+        env=environment,
+        stderr=write_end,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
+            assert wait_until(lambda: is_ready(client), 60)
+            answers = {client.get("/healthz").status_code for _ in range(400)}
+        process.terminate()
+        assert (answers, process.wait(60)) == ({200}, 0)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read_end)
+        os.close(write_end)
