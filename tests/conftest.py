@@ -1,5 +1,11 @@
 """Fixtures of the whole suite: real engines and servers, and the gateway as a process of its own."""
 
+from hypothesis import HealthCheck, settings
+
+# How fast this machine is, and what else it does, decides no test.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
 pytest_plugins = [
     "tests.browsers",
     "tests.engines",
