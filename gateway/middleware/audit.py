@@ -52,7 +52,8 @@ class Audit:
         try:
             await self.app(scope, receive, _Watched(send, exchange))
         except ClientLeft:
-            exchange.outcome = Outcome.CLIENT_LEFT
+            # Who leaves at the frame that tells of a failure has seen it fail.
+            exchange.outcome = exchange.outcome or Outcome.CLIENT_LEFT
         finally:
             # No await in here: a cancellation must not lose the row.
             self._record(exchange, extensions)

@@ -124,6 +124,21 @@ async def test_a_client_that_left_is_recorded_as_such():
     assert (sink.rows[0].status, sink.rows[0].outcome) == (499, Outcome.CLIENT_LEFT)
 
 
+async def test_a_client_that_leaves_at_the_frame_of_a_failure_did_not_end_the_request():
+    """As official clients do, who raise at it and close the connection."""
+    sink = Rows()
+
+    async def app(scope, receive, send):
+        exchange = exchange_of(scope)
+        exchange.status, exchange.outcome = 200, Outcome.BACKEND_FAILED
+        raise ClientLeft
+
+    await call(audited(app, sink))
+
+    (row,) = sink.rows
+    assert (row.status, row.outcome) == (200, "backend_failed")
+
+
 async def test_a_send_that_fails_means_the_client_left():
     """ASGI 2.4: send raises OSError after a disconnect; the layers below see ClientLeft."""
     sink = Rows()
