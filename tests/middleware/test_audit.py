@@ -133,7 +133,10 @@ async def test_a_client_that_leaves_at_the_frame_of_a_failure_did_not_end_the_re
         exchange.status, exchange.outcome = 200, Outcome.BACKEND_FAILED
         raise ClientLeft
 
-    await call(audited(app, sink))
+    async def nothing(message):
+        raise AssertionError("nothing is sent any more")
+
+    await audited(app, sink)(scope_of(), nobody, nothing)
 
     (row,) = sink.rows
     assert (row.status, row.outcome) == (200, "backend_failed")
