@@ -27,7 +27,7 @@ from gateway.rules.plans import OutputBounds
 
 def build(resources: Resources) -> Starlette:
     """The ASGI app. Its lifespan opens and closes the resources."""
-    offering = Offering(resources.catalogue)
+    offering = Offering(resources.catalogue, resources.router)
     endpoint = Endpoint(
         offering=offering,
         clock=resources.clock,
@@ -36,6 +36,7 @@ def build(resources: Resources) -> Starlette:
         allowances=resources.allowances,
         refusals=resources.refusals,
         tokenizers=resources.tokenizers,
+        router=resources.router,
     )
     app = Starlette(
         # One route for every path: the route table in rules/endpoints has decided long before.

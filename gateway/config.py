@@ -82,6 +82,9 @@ class Config:
     first_byte_timeout_s: float
     chunk_gap_timeout_s: float
     answer_timeout_s: float
+    queue_length: int
+    queue_wait_s: float
+    model_turn_s: float
     write_stall_s: float
     drain_s: float
     max_keep_alive_s: float
@@ -160,6 +163,7 @@ def _spool_bytes(text: str) -> int:
     return int(text)
 
 
+_requests = _positive(int, "a whole number of requests above 0")
 _tokens = _positive(int, "a whole number of tokens above 0")
 
 
@@ -226,9 +230,8 @@ SETTINGS: Final = (
         "OLLAMA_BACKENDS",
         str,
         "http://127.0.0.1:11434",
-        "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, KIND ollama "
-        "or "
-        "openai; SIGHUP reads it again",
+        "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, "
+        "KIND ollama or openai; SIGHUP reads it again",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(
@@ -277,6 +280,27 @@ SETTINGS: Final = (
     ),
     Setting("GATEWAY_CHUNK_GAP_TIMEOUT_S", _seconds, "90", "silence between two pieces of an answer"),
     Setting("GATEWAY_ANSWER_TIMEOUT_S", _seconds, "3600", "a whole answer that Ollama does not stream"),
+    Setting(
+        "GATEWAY_QUEUE_LENGTH",
+        _requests,
+        "256",
+        "how many requests may wait for the slots of each backend, in each process; beyond: 503",
+    ),
+    Setting(
+        "GATEWAY_QUEUE_WAIT_S",
+        _seconds,
+        "30",
+        "how long a request may wait for a slot; one that would have to wait longer is refused at once, "
+        "with 503",
+    ),
+    Setting(
+        "GATEWAY_MODEL_TURN_S",
+        _seconds,
+        "10",
+        "how long a backend with slots keeps a model for those who wait for it, while others wait for "
+        "another "
+        "one; none is loaded twice within this time",
+    ),
     Setting("GATEWAY_WRITE_STALL_S", _seconds, "30", "a client that reads nothing for so long is cut"),
     Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
     Setting(

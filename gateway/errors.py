@@ -230,15 +230,34 @@ class BackendFailed(GatewayError):
     code = "backend_failed"
 
 
+class BackendUnreachable(BackendFailed):
+    """No connection came about, so nothing was sent: another backend may be asked instead."""
+
+
 class BackendTimeout(GatewayError):
     status = 504
     code = "backend_timeout"
+
+
+class ConnectTimeout(BackendTimeout):
+    """No connection came about in time, so nothing was sent: another backend may be asked instead."""
 
 
 class BackendBusy(GatewayError):
     status = 503
     code = "backend_busy"
     retry_after_s = 5
+
+
+class QueueFull(GatewayError):
+    """All slots of the backend are busy, and one can't be had in time."""
+
+    status = 503
+    code = "queue_full"
+
+    def __init__(self, sentence: str, retry_after_s: int) -> None:
+        super().__init__(f"{sentence} Try again in about {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
 
 
 class Overloaded(GatewayError):

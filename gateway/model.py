@@ -370,6 +370,8 @@ class Exchange:
     """Tokens of output that were granted: what is sent upstream, and cut at."""
     # The endpoint and its relay
     backend: str | None = None
+    queued_s: float | None = None
+    """How long it waited for a slot of the backend; None when it had not to."""
     is_dispatched: bool = False
     """The backend has, or may have, begun to work: from here on it costs."""
     pieces: int = 0

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from attrs import frozen
+
 from gateway.accounting import (
     Cold,
     Expired,
@@ -302,11 +304,26 @@ class Backend(Protocol):
         """
 
 
+@frozen
+class Offer:
+    """A backend that has a model, and how it describes it, as of the last time that it was asked."""
+
+    backend: Backend
+    card: ModelCard
+    is_up: bool
+    """It answered then."""
+    is_warm: bool
+    """It had the model in memory then."""
+
+
 class Catalogue(Protocol):
     """Which backend has which model, learned in the background."""
 
-    async def find(self, model: str) -> "tuple[Backend, ModelCard] | None":
-        """Who serves the model of this (caller's) name, and how that backend writes it."""
+    async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
+        """A backend that has the model of this (caller's) name, and how that writes it.
+
+        Raises BackendFailed when no backend answers, so that it can't be known.
+        """
 
     def cards(self) -> tuple[ModelCard, ...]:
         """All models, merged over the backends by canonical name."""
@@ -317,3 +334,20 @@ class Catalogue(Protocol):
     @property
     def is_ready(self) -> bool:
         """True when at least one backend answers."""
+
+
+class Offers(Protocol):
+    """All that have a model, and not just the first."""
+
+    async def offers(self, model: str) -> Sequence[Offer]:
+        """In the operator's order. Raises as `Catalogue.find` does."""
+
+    def ask_loaded(self, backend: Backend) -> None:
+        """Ask this one soon what it has in memory: it has loaded a model."""
+
+
+class Targets(Protocol):
+    """Where requests go."""
+
+    async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
+        """The backend that is best for a request that comes now. Raises as `Catalogue.find` does."""

@@ -9,6 +9,7 @@ from gateway.app import build
 from gateway.config import Config
 from gateway.ops.app import build as build_ops
 from gateway.ops.standing import ProcessStanding
+from gateway.reloading import Reloading
 from gateway.resources import Resources
 from gateway.rules.audit import row_of_refused
 from gateway.server.configuration import configuration
@@ -18,14 +19,21 @@ from gateway.server.worker import Beside, run, serve
 OnListening = Callable[[list[tuple[str, int]]], None]
 
 
-def serve_until_stopped(config: Config, on_listening: OnListening, on_ops_listening: OnListening) -> None:
+def serve_until_stopped(
+    config: Config,
+    on_listening: OnListening,
+    on_ops_listening: OnListening,
+    read_again: Callable[[], Config] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain. The database is up to date before.
 
     `on_ops_listening` is told where the metrics are, if anywhere, before the start begins.
+    With `read_again`, SIGHUP reads the settings by it and takes over the backends.
 
     Raises SecretUnusable, StartFailed with the reason as its cause, CannotListen.
     """
     resources = Resources(config)
+    reloading = Reloading(config, read_again, resources.set_backends) if read_again else None
     run(
         serve(
             build(resources),
@@ -38,6 +46,7 @@ def serve_until_stopped(config: Config, on_listening: OnListening, on_ops_listen
             on_listening=on_listening,
             on_refused=partial(_record_refused, resources),
             beside=_ops(resources, on_ops_listening),
+            on_hangup=reloading.ask if reloading else None,
         )
     )
 

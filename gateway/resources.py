@@ -11,12 +11,15 @@ from typing import Any
 from loguru import logger
 
 from gateway.backends.discovery import Discovery
-from gateway.backends.http import BackendTimeouts, HttpBackend
-from gateway.config import Config
+from gateway.backends.http import BackendTimeouts
+from gateway.backends.pool import Pool
+from gateway.config import BackendConfig, Config
 from gateway.errors import StoreUnavailable
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.tokenizers import Tokenizers
-from gateway.ports import Counters, Sink
+from gateway.ports import Backend, Counters, Sink
+from gateway.proxy.queue import QueueBounds
+from gateway.proxy.router import Router
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
 from gateway.sinks.loop_lag import LoopLag
@@ -94,8 +97,10 @@ class Resources:
             chunk_gap_s=config.chunk_gap_timeout_s,
             answer_s=config.answer_timeout_s,
         )
-        self.backends = tuple(HttpBackend(backend, timeouts) for backend in config.backends)
-        self.catalogue = Discovery(self.backends, self.clock)
+        self._pool = Pool(config.backends, timeouts)
+        self.catalogue = Discovery(self._pool.backends, self.clock, self._seen)
+        bounds = QueueBounds(config.queue_length, config.queue_wait_s, config.model_turn_s)
+        self.router = Router(self.catalogue, self.clock, self._pool.pairs, bounds)
         self.ledger = Ledger(self.database)
         self.tenants = Tenants(self.database)
         self.spool = Spool(
@@ -142,9 +147,8 @@ class Resources:
                 await self._fleet.start()
                 opened.push_async_callback(self._fleet.stop)
                 await opened.enter_async_context(self._redis.opened())
-            for backend in self.backends:
-                await backend.open()
-                opened.push_async_callback(backend.close)
+            await self._pool.start()
+            opened.push_async_callback(self._pool.stop)
             await self.catalogue.start()
             opened.push_async_callback(self.catalogue.stop)
             await self.settler.start()
@@ -156,6 +160,22 @@ class Resources:
             self._is_open = True
             opened.callback(self._note_closing)
             yield
+
+    async def set_backends(self, configs: tuple[BackendConfig, ...]) -> None:
+        """Take over the operator's new list, and return when each of it was asked for its models.
+
+        Nothing that runs is cut.
+        """
+        await self._pool.set(configs, self._adopt)
+        while not self.catalogue.has_asked_all:
+            await self.catalogue.refresh()
+
+    def _adopt(self) -> None:
+        self.catalogue.set_backends(self._pool.backends)
+        self.router.set_backends(self._pool.pairs)
+
+    def _seen(self, backend: Backend, loaded: frozenset[str] | None) -> None:
+        self.router.seen(backend, loaded)
 
     def missing(self) -> list[str]:
         """What this process lacks to serve, for /readyz."""

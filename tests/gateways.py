@@ -15,7 +15,7 @@ import pytest
 
 from gateway.demo.engine import Engine
 from tests.databases import ask
-from tests.doubles import Double
+from tests.doubles import Double, answer, chat_frame
 from tests.engines import wait_until
 from tests.servers import RedisServer
 
@@ -141,6 +141,14 @@ class Gateway:
     def client(self) -> httpx.Client:
         """A plain HTTP client with the key."""
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=30, trust_env=False)
+
+
+def heal(url: str, key: str, backend: Double, model: str = "double") -> None:
+    """Let the backend work again, and the gateway know of it: its breaker may have opened."""
+    backend.scripts["/api/chat"] = answer(200, chat_frame(done=True))
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+    with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False) as client:
+        assert wait_until(lambda: client.post(f"{url}/api/chat", json=body).status_code == 200, 90)
 
 
 def listening_url(log: str, message: str = "listening") -> str:

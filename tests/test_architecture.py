@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"rules", "formats", "config", "postgres_address", "redis_address", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
-    {"app", "resources", "process", "ops"},
+    {"app", "resources", "reloading", "process", "ops"},
     {"cli"},
     {"__main__"},
 ]
@@ -32,7 +32,7 @@ NEIGHBOURS: dict[str, set[str]] = {
     "state": {"storage"},
     "proxy": {"middleware"},
     "app": {"resources"},
-    "process": {"app", "resources", "ops"},
+    "process": {"app", "resources", "ops", "reloading"},
     "ops": {"resources"},
 }
 PURE_ROOMS = {

@@ -1,16 +1,17 @@
 """Which backend has which model: asked in the background, and once more when a name is unknown."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from attrs import define
 from loguru import logger
 
 from gateway.backends.details import Details
 from gateway.errors import BackendFailed, GatewayError
 from gateway.model import BackendState, LoadedModel, ModelCard
-from gateway.ports import Backend, Clock
+from gateway.ports import Backend, Clock, Offer
 from gateway.rules.model_names import canonical
 
 REFRESH_S: Final = 10.0
@@ -18,75 +19,123 @@ REFRESH_S: Final = 10.0
 UNKNOWN_NAME_REFRESH_S: Final = 1.0
 
 
-class Discovery:
-    """The models of all backends by canonical name. Where several have one, the first listed serves it."""
+@define(eq=False)
+class Known:
+    """What is known of one backend, as of the last time that it was asked."""
 
-    def __init__(self, backends: Sequence[Backend], clock: Clock) -> None:
-        self._backends = backends
+    backend: Backend
+    details: Details
+    cards: tuple[ModelCard, ...] = ()
+    loaded: tuple[LoadedModel, ...] = ()
+    is_up: bool = False
+    was_asked: bool = False
+
+    def warm(self) -> frozenset[str]:
+        """The canonical names of what it has in memory."""
+        return frozenset(name for model in self.loaded if (name := canonical(model.name)) is not None)
+
+
+class Discovery:
+    """The models of all backends by canonical name; of their order here the first is shown in lists.
+
+    `on_asked` is told of each backend that was asked, with the canonical names of what it has in memory, or
+    None where it does not say.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        clock: Clock,
+        on_asked: Callable[[Backend, frozenset[str] | None], None] | None = None,
+    ) -> None:
         self._clock = clock
-        self._cards: dict[str, tuple[ModelCard, ...]] = {}
-        self._details = {backend.name: Details(backend, self._own) for backend in backends}
-        self._owners: dict[str, tuple[Backend, ModelCard]] = {}
-        self._loaded: dict[str, tuple[LoadedModel, ...]] = {}
-        self._up: set[str] = set()
+        self._on_asked = on_asked
+        self._known: list[Known] = []
+        self._gone: list[Known] = []
+        self._offers: dict[str, tuple[Offer, ...]] = {}
         self._refreshed = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
+        self._asking_loaded: dict[str, asyncio.Task[None]] = {}
         self._background: asyncio.Task[None] | None = None
+        self.set_backends(backends)
+
+    def set_backends(self, backends: Sequence[Backend]) -> None:
+        """From now on these; of those that stay, all that is known stays. Ask the new ones by `refresh`."""
+        before = {id(known.backend): known for known in self._known}
+        self._known = [before.get(id(backend)) or self._unknown(backend) for backend in backends]
+        self._gone += [known for known in before.values() if known not in self._known]
+        self._own()
 
     async def start(self) -> None:
         await self.refresh()
         self._background = asyncio.create_task(self._keep_fresh())
 
     async def stop(self) -> None:
-        for task in (self._background, self._refreshing):
+        for task in (self._background, self._refreshing, *self._asking_loaded.values()):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        for details in self._details.values():
-            await details.stop()
+        for known in (*self._known, *self._gone):
+            await known.details.stop()
 
     @property
     def is_ready(self) -> bool:
-        return bool(self._up)
+        return any(known.is_up for known in self._known)
+
+    @property
+    def has_asked_all(self) -> bool:
+        """False after new ones came: a round that is under way does not ask them."""
+        return all(known.was_asked for known in self._known)
+
+    def known(self) -> Sequence[Known]:
+        """What is known of each backend, in their order."""
+        return tuple(self._known)
 
     def cards(self) -> tuple[ModelCard, ...]:
-        return tuple(card for _, card in self._owners.values())
+        return tuple(offers[0].card for offers in self._offers.values())
 
     def loaded(self) -> tuple[tuple[ModelCard, LoadedModel], ...]:
         """Of a model that several backends have in memory, the one that stays longest."""
         longest: dict[str, LoadedModel] = {}
-        for model in (one for backend in self._backends for one in self._loaded.get(backend.name, ())):
+        for model in (one for known in self._known for one in known.loaded):
             name = canonical(model.name)
-            if name in self._owners and (name not in longest or _stays_longer(model, longest[name])):
+            if name in self._offers and (name not in longest or _stays_longer(model, longest[name])):
                 longest[name] = model
-        return tuple((self._owners[name][1], model) for name, model in longest.items())
+        return tuple((self._offers[name][0].card, model) for name, model in longest.items())
 
     def states(self) -> tuple[BackendState, ...]:
         """Each backend, as it was when it was asked last."""
         return tuple(
             BackendState(
-                backend.name,
-                backend.kind,
-                is_up=backend.name in self._up,
-                models=len(self._cards.get(backend.name, ())),
-                loaded=len(self._loaded.get(backend.name, ())),
+                known.backend.name,
+                known.backend.kind,
+                is_up=known.is_up,
+                models=len(known.cards),
+                loaded=len(known.loaded),
             )
-            for backend in self._backends
+            for known in self._known
         )
 
     async def find(self, model: str) -> tuple[Backend, ModelCard] | None:
-        """Who serves this name. Raises BackendFailed when no backend answers, so that it can't be known."""
+        """The first backend that has a model of this name. Raises as `offers` does."""
+        offers = await self.offers(model)
+        return (offers[0].backend, offers[0].card) if offers else None
+
+    async def offers(self, model: str) -> tuple[Offer, ...]:
+        """Who has this name, in their order. Raises BackendFailed when no backend answers, so that it can't
+        be known.
+        """
         name = canonical(model)
         if name is None:
-            return None
-        found = self._owners.get(name)
-        if found is None and self._clock.elapsed() - self._refreshed >= UNKNOWN_NAME_REFRESH_S:
+            return ()
+        offers = self._offers.get(name, ())
+        if not offers and self._clock.elapsed() - self._refreshed >= UNKNOWN_NAME_REFRESH_S:
             await self.refresh()
-            found = self._owners.get(name)
-        if found is None and not self._up:
+            offers = self._offers.get(name, ())
+        if not offers and not self.is_ready:
             raise BackendFailed("No model backend can be reached at the moment.")
-        return found
+        return offers
 
     async def refresh(self) -> None:
         """Ask every backend; callers that come meanwhile share the one round."""
@@ -94,54 +143,81 @@ class Discovery:
             self._refreshing = asyncio.create_task(self._ask_all())
         await asyncio.shield(self._refreshing)
 
+    def ask_loaded(self, backend: Backend) -> None:
+        """Ask this one in the background what it has in memory now: it has loaded something."""
+        known = next((one for one in self._known if one.backend is backend), None)
+        if known is not None and backend.name not in self._asking_loaded:
+            task = asyncio.get_running_loop().create_task(self._ask_loaded_again(known))
+            self._asking_loaded[backend.name] = task
+            task.add_done_callback(lambda _: self._asking_loaded.pop(backend.name, None))
+
+    async def _ask_loaded_again(self, known: Known) -> None:
+        await self._ask_loaded(known)
+        self._own()
+
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
             await self.refresh()
 
     async def _ask_all(self) -> None:
-        await asyncio.gather(
-            *(self._ask(backend) for backend in self._backends),
-            *(self._ask_loaded(backend) for backend in self._backends),
-        )
+        asked = tuple(self._known)
+        await asyncio.gather(*map(self._ask, asked), *map(self._ask_loaded, asked))
         self._own()
         self._refreshed = self._clock.elapsed()
+        gone, self._gone = self._gone, []
+        for known in gone:
+            await known.details.stop()
+
+    def _unknown(self, backend: Backend) -> Known:
+        return Known(backend, Details(backend, self._own))
 
     def _own(self) -> None:
         """Say who has what, by all that is known now."""
-        owners: dict[str, tuple[Backend, ModelCard]] = {}
-        for backend in self._backends:
-            details = self._details[backend.name]
-            for card in self._cards.get(backend.name, ()):
+        offers: dict[str, list[Offer]] = {}
+        for known in self._known:
+            warm, seen = known.warm(), set()
+            for card in known.cards:
                 name = canonical(card.name)
-                # Where one backend has it and another has it answered elsewhere, it stays in the box.
-                if name is not None and (name not in owners or (owners[name][1].leaves and not card.leaves)):
-                    owners[name] = backend, details.of(card)
-        self._owners = owners
+                if name is None or name in seen:
+                    continue
+                seen.add(name)
+                offer = Offer(known.backend, known.details.of(card), known.is_up, name in warm)
+                offers.setdefault(name, []).append(offer)
+        self._offers = {name: _in_the_box(found) for name, found in offers.items()}
 
-    async def _ask(self, backend: Backend) -> None:
+    async def _ask(self, known: Known) -> None:
+        name = known.backend.name
         try:
-            self._cards[backend.name] = await backend.models()
+            known.cards = await known.backend.models()
         except GatewayError as error:
             # What it had stays known: a request for it is told 502, which is true, not 404.
-            if backend.name in self._up or backend.name not in self._cards:
-                logger.bind(backend=backend.name).warning("backend does not answer: {}", error.sentence)
-            self._up.discard(backend.name)
-            self._cards.setdefault(backend.name, ())
+            if known.is_up or not known.was_asked:
+                logger.bind(backend=name).warning("backend does not answer: {}", error.sentence)
+            known.is_up = False
         else:
-            if backend.name not in self._up:
-                logger.bind(backend=backend.name, models=len(self._cards[backend.name])).info(
-                    "backend answers"
-                )
-            self._up.add(backend.name)
-            self._details[backend.name].learn(self._cards[backend.name])
+            if not known.is_up:
+                logger.bind(backend=name, models=len(known.cards)).info("backend answers")
+            known.is_up = True
+            known.details.learn(known.cards)
+        known.was_asked = True
 
-    async def _ask_loaded(self, backend: Backend) -> None:
+    async def _ask_loaded(self, known: Known) -> None:
         try:
-            self._loaded[backend.name] = await backend.loaded()
+            known.loaded = await known.backend.loaded()
         except GatewayError:
             # Why is told where its models are asked for.
-            self._loaded[backend.name] = ()
+            known.loaded = ()
+            warm = None
+        else:
+            warm = known.warm()
+        if self._on_asked is not None:
+            self._on_asked(known.backend, warm)
+
+
+def _in_the_box(offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    """Where one backend has a model and another has it answered elsewhere, it stays in the box."""
+    return tuple(offer for offer in offers if not offer.card.leaves) or tuple(offers)
 
 
 def _stays_longer(one: LoadedModel, other: LoadedModel) -> bool:

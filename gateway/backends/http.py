@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from yarl import URL
 
 from gateway.config import MIB, BackendConfig
-from gateway.errors import BackendFailed, BackendTimeout
+from gateway.errors import BackendFailed, BackendTimeout, BackendUnreachable, ConnectTimeout
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.ollama.loaded import read_ps
 from gateway.formats.ollama.models import read_tags
@@ -79,6 +79,9 @@ class HttpBackend:
             self._headers["Authorization"] = f"Bearer {config.credential}"
         self._is_llama_cpp = False
         self._session: aiohttp.ClientSession | None = None
+        self._in_use = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -96,6 +99,18 @@ class HttpBackend:
             await self._session.close()
             self._session = None
 
+    async def idle(self) -> None:
+        """Return when no answer is under way."""
+        await self._is_idle.wait()
+
+    def _use(self, answers: int) -> None:
+        """So many more answers are under way, or fewer."""
+        self._in_use += answers
+        if self._in_use:
+            self._is_idle.clear()
+        else:
+            self._is_idle.set()
+
     def send(self, request: UpstreamRequest, *, request_id: str) -> "HttpAnswer":
         body = orjson.dumps(request.body)
         # A plain answer has its first byte when the last token is there.
@@ -106,7 +121,7 @@ class HttpBackend:
             # It closes the connection behind a stream, though it promises to keep it: a request that came
             # on it before the close did would be lost (measured: every one that came at once).
             headers["Connection"] = "close"
-        return HttpAnswer(self._post(request.path, body, headers), self.name, timeouts)
+        return HttpAnswer(self._post(request.path, body, headers), self._use, timeouts)
 
     async def models(self) -> tuple[ModelCard, ...]:
         path, read = _LISTS[self.kind]
@@ -140,7 +155,7 @@ class HttpBackend:
         """All of an answer, within this time."""
         timeouts = BackendTimeouts(self._timeouts.connect_s, timeout_s, timeout_s, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s), HttpAnswer(call, self.name, timeouts) as answer:
+            async with asyncio.timeout(timeout_s), HttpAnswer(call, self._use, timeouts) as answer:
                 return answer.status, await answer.body(max_bytes)
         except TimeoutError:
             raise BackendTimeout("The model backend did not answer in time.") from None
@@ -157,7 +172,7 @@ class HttpBackend:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            raise BackendFailed("The connection to the model backend is closed.")
+            raise BackendUnreachable("The connection to the model backend is closed.")
         return self._session
 
 
@@ -171,30 +186,38 @@ class HttpAnswer:
     come, so that the connection can be used again.
     """
 
-    def __init__(self, call: Call, backend: str, timeouts: BackendTimeouts) -> None:
+    def __init__(self, call: Call, use: Callable[[int], None], timeouts: BackendTimeouts) -> None:
         self._call = call
-        self._backend = backend
+        self._use = use
         self._timeouts = timeouts
         self._response: aiohttp.ClientResponse | None = None
         self.status = 0
 
     async def __aenter__(self) -> Self:
+        self._use(1)
+        try:
+            await self._open()
+        except BaseException:
+            self._use(-1)
+            raise
+        return self
+
+    async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._timeouts.first_byte_s):
                 response = self._response = await self._call()
         except aiohttp.ConnectionTimeoutError:
-            raise BackendTimeout("The model backend could not be reached in time.") from None
+            raise ConnectTimeout("The model backend could not be reached in time.") from None
         except TimeoutError:
             raise BackendTimeout("The model backend did not answer in time.") from None
         except aiohttp.ClientConnectorError:
-            raise BackendFailed("The model backend could not be reached.") from None
+            raise BackendUnreachable("The model backend could not be reached.") from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise BackendFailed("The model backend broke the connection.") from None
         self.status = response.status
         if 300 <= response.status < 400 or response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             raise BackendFailed("The model backend sent an answer that this gateway does not read.")
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -202,10 +225,15 @@ class HttpAnswer:
         # close, not release: an answer that was not read to its end must stop the backend's work. One that
         # was read to its end is already released, and its connection is back in the pool.
         response = self._response
-        if response is None:
-            return
         try:
-            if kind is None and not response.content.at_eof():
+            if response is not None:
+                await self._let_go(response, is_read=kind is None)
+        finally:
+            self._use(-1)
+
+    async def _let_go(self, response: aiohttp.ClientResponse, *, is_read: bool) -> None:
+        try:
+            if is_read and not response.content.at_eof():
                 await _end_of(response)
         finally:
             response.close()

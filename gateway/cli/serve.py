@@ -1,5 +1,7 @@
 """The command that serves."""
 
+from collections.abc import Callable
+
 import click
 from loguru import logger
 
@@ -17,7 +19,9 @@ from gateway.storage.refusals import Refused
 def serve() -> None:
     """Serve until SIGTERM, then let running requests finish.
 
-    The database is brought up to date first. The log, one JSON object a line, goes to standard error.
+    The database is brought up to date first. SIGHUP reads OLLAMA_BACKENDS again, from the .env file where the
+    environment does not have it; running requests go on. The log, one JSON object a line, goes to
+    standard error.
 
     \b
     Examples:
@@ -26,14 +30,16 @@ def serve() -> None:
     """
     settings = config.load()
     migrate(settings.database_url)
-    serve_with(settings, _log_addresses)
+    serve_with(settings, _log_addresses, config.load)
 
 
-def serve_with(settings: Config, on_listening: OnListening) -> None:
+def serve_with(
+    settings: Config, on_listening: OnListening, read_again: Callable[[], Config] | None = None
+) -> None:
     """Serve, with our log on standard error. Raises ClickException with the reason why it can't."""
     logs.configure(settings.log_level)
     try:
-        serve_until_stopped(settings, on_listening, _log_ops_addresses)
+        serve_until_stopped(settings, on_listening, _log_ops_addresses, read_again)
     except CannotListen as error:
         raise click.ClickException(f"cannot listen on {error}; {_remedy(error.bind, settings)}") from error
     except StartFailed as error:

@@ -16,6 +16,13 @@ MAX_EVENT_BYTES: Final = 8 * MIB
 CONTENT_TYPE: Final = b"text/event-stream"
 # Clients skip comments; sent while the backend is silent, so that proxies and clients do not give up.
 COMMENT: Final = b": waiting for the model\n\n"
+
+
+def queued(position: int) -> bytes:
+    """The same, for who waits in line; 1 is next."""
+    return b": waiting in the queue at position %d\n\n" % position
+
+
 DONE_DATA: Final = b"[DONE]"
 DONE: Final = b"data: [DONE]\n\n"
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.model import LoadedModel, ModelCard, Principal
-from gateway.ports import Backend, Catalogue
+from gateway.ports import Backend, Catalogue, Targets
 from gateway.rules.access import may_use
 from gateway.rules.model_names import canonical, leaves_the_machine
 
@@ -12,25 +12,26 @@ _NOBODYS: Final = "_/_/_:_"
 
 
 class Offering:
-    """A caller's view of the catalogue."""
+    """A caller's view of the catalogue; of several backends that have a model, `targets` picks one."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, targets: Targets | None = None) -> None:
         self._catalogue = catalogue
+        self._targets = targets or catalogue
 
     async def find(self, principal: Principal, name: str) -> tuple[Backend, ModelCard] | None:
         """Who serves the model of this (caller's) name; None where it is not there, or not for the caller.
 
-        Raises as `Catalogue.find`. A forbidden model takes as long, and fails as often, as one that nobody
+        Raises as `Targets.find`. A forbidden model takes as long, and fails as often, as one that nobody
         has: an unknown name may have all backends asked again.
         """
         known_as = canonical(name)
         if known_as is None:
             return None
         if may_use(principal, known_as, leaves=leaves_the_machine(known_as)):
-            found = await self._catalogue.find(name)
+            found = await self._targets.find(name)
             if found is None or may_use(principal, known_as, leaves=found[1].leaves):
                 return found
-        await self._catalogue.find(_NOBODYS)
+        await self._targets.find(_NOBODYS)
         return None
 
     def cards(self, principal: Principal) -> tuple[ModelCard, ...]:

@@ -1,6 +1,5 @@
 """The one catch-all route: what each operation does, once the layers above have let it through."""
 
-from functools import partial
 from typing import Final
 
 import orjson
@@ -15,8 +14,9 @@ from gateway.formats.ollama.loaded import write_ps
 from gateway.formats.ollama.models import write_tags, write_version
 from gateway.formats.ollama.shown import read_show, write_shown
 from gateway.formats.openai.models import write_model, write_models
+from gateway.formats.parts import parts_of
 from gateway.formats.sizes import likely_tokens
-from gateway.formats.translation import SURFACES, SurfaceFormat, upstream_of
+from gateway.formats.translation import SURFACES, SurfaceFormat
 from gateway.middleware.context import JSON, Header, answer, caller_of, exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.middleware.offering import Offering
@@ -27,6 +27,9 @@ from gateway.ports import Allowances, Clock, Lifecycle, Readiness, RefusalLog
 from gateway.proxy import pages
 from gateway.proxy.client_watch import ClientWatch
 from gateway.proxy.relay import Job, Relay
+from gateway.proxy.router import Router
+from gateway.proxy.visit import Visit
+from gateway.rules.fair_queue import Ticket
 from gateway.rules.model_names import canonical
 from gateway.rules.plans import takes_of
 from gateway.rules.quota_headers import usage_document
@@ -67,6 +70,7 @@ class Endpoint:
         allowances: Allowances,
         refusals: RefusalLog,
         tokenizers: Tokenizers,
+        router: Router,
     ) -> None:
         self._offering = offering
         self._clock = clock
@@ -75,6 +79,7 @@ class Endpoint:
         self._allowances = allowances
         self._refusals = refusals
         self._tokenizers = tokenizers
+        self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -178,8 +183,8 @@ class Endpoint:
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
         exchange.backend = backend.name
-        to_upstream = partial(upstream_of, backend.kind, model=card.name)
-        job = Job(call, surface, to_upstream, backend, stamp, _dropped(call))
+        visit = Visit(self._router, exchange, _ticket(exchange, card, self._clock.elapsed()))
+        job = Job(call, surface, visit, stamp, _dropped(call))
         async with ClientWatch(receive) as watch:
             relay = Relay(
                 job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone
@@ -197,6 +202,20 @@ def _root(exchange: Exchange) -> Known:
 def _is_load(call: ChatCall | GenerateCall) -> bool:
     """Ollama's way to load or unload a model: a request without a prompt."""
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
+
+
+def _ticket(exchange: Exchange, card: ModelCard, now: float) -> Ticket:
+    """What a queue has to know of a request."""
+    principal = exchange.principal
+    if principal is None:
+        raise RuntimeError("a model was asked past Auth")
+    return Ticket(
+        tenant=principal.tenant_id,
+        key=principal.key_id,
+        model=canonical(card.name) or card.name,
+        arrived=now,
+        cost=max(1, len(parts_of(exchange.call))),
+    )
 
 
 def _dropped(call: Call) -> tuple[Header, ...]:

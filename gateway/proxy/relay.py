@@ -17,11 +17,13 @@ from starlette.types import Send
 from gateway.errors import (
     BackendFailed,
     ClientLeft,
+    ConnectTimeout,
     ContextLengthExceeded,
     Draining,
     GatewayError,
     ModelNotFound,
 )
+from gateway.formats import sse
 from gateway.formats.chat import (
     AnswerReader,
     AnswerStamp,
@@ -36,12 +38,13 @@ from gateway.formats.chat import (
 )
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.parts import parts_of
-from gateway.formats.translation import SurfaceFormat, Upstream
+from gateway.formats.translation import SurfaceFormat, Upstream, upstream_of
 from gateway.middleware.context import Header, answer
 from gateway.middleware.intake import worked_on
 from gateway.model import Exchange, Outcome, Usage, plus
 from gateway.patience import Patience
-from gateway.ports import Answer, Backend, Clock
+from gateway.ports import Answer, Clock
+from gateway.proxy.visit import UNSENT, Visit
 
 # Proxies and SDKs give up on silence after 30 to 60 s; a model may load for minutes.
 HEARTBEAT_S: Final = 15.0
@@ -62,14 +65,15 @@ _BYTES_PER_TOKEN: Final = 4
 
 @frozen
 class Job:
-    """What is to be relayed: the caller's call, its surface, and how to say a part of it to the backend."""
+    """What is to be relayed: the caller's call, its surface, and the visit at a backend that answers it."""
 
     call: Call
     surface: SurfaceFormat
-    to_upstream: Callable[[Part], Upstream]
-    backend: Backend
+    visit: Visit
     stamp: AnswerStamp
     headers: tuple[Header, ...] = ()
+    to_upstream: Callable[[str, Part, str], Upstream] = upstream_of
+    """How a part is said to a backend of this kind, which writes the model so."""
 
 
 @define
@@ -125,7 +129,7 @@ class Relay:
         finally:
             self._note_unfinished()
         data = await worked_on(self._received_bytes, job.surface.write_whole, events, job.stamp, job.call)
-        await answer(send, 200, data, headers=self._headers)
+        await answer(send, 200, data, headers=[*self._headers, *job.visit.headers()])
 
     async def stream(self, send: Send) -> None:
         """Answer in frames. What fails before the first one is raised; after it, it is the last frame."""
@@ -134,8 +138,8 @@ class Relay:
             raise RuntimeError("this surface is never streamed")
         writer = job.surface.writer(job.stamp, job.call)
         self._headers += ((b"content-type", writer.content_type), *_STREAM_HEADERS)
-        out = self._out = _Out(send, self._headers)
-        heartbeat = _Heartbeat(out, job.surface.heartbeat, self._heartbeat_s)
+        out = self._out = _Out(send, lambda: [*self._headers, *job.visit.headers()])
+        heartbeat = _Heartbeat(out, self._sign_of_life, self._heartbeat_s)
         try:
             with self._cut_as_draining():
                 async with aclosing(self._batches()) as batches:
@@ -152,20 +156,25 @@ class Relay:
             self._note_unfinished()
         await out.finish()
 
+    def _sign_of_life(self) -> bytes | None:
+        """What is said while there is nothing to say; None on surfaces that have no word for it."""
+        comment, position = self._job.surface.heartbeat, self._job.visit.position()
+        return sse.queued(position) if comment is sse.COMMENT and position is not None else comment
+
     async def _batches(self) -> AsyncGenerator[list[Event], None]:
         """The events of each read, noted. Raises the backend's failure, behind what came before it."""
-        for part in self._parts:
-            self._part = _Part()
-            upstream = await worked_on(self._exchange.bytes_in, self._job.to_upstream, part)
-            async with aclosing(self._read(upstream)) as read:
-                async for events in read:
-                    yield self._noted(events)
-                    for event in events:
-                        if isinstance(event, Failure):
-                            raise self._own(event.error)
-                    if self._is_too_long():
-                        yield self._noted([Finish("length")])
-                        break
+        async with self._job.visit:
+            for part in self._parts:
+                self._part = _Part()
+                async with aclosing(self._read(part)) as read:
+                    async for events in read:
+                        yield self._noted(events)
+                        for event in events:
+                            if isinstance(event, Failure):
+                                raise self._own(event.error)
+                        if self._is_too_long():
+                            yield self._noted([Finish("length")])
+                            break
 
     def _is_too_long(self) -> bool:
         """The backend does not heed the bound that it was sent: a piece is a token at least."""
@@ -173,16 +182,20 @@ class Relay:
         part = self._part
         return allowed is not None and not part.is_finished and part.pieces + part.held > allowed
 
-    async def _read(self, upstream: Upstream) -> AsyncGenerator[list[Event], None]:
+    async def _read(self, part: Part) -> AsyncGenerator[list[Event], None]:
+        visit = self._job.visit
         async with AsyncExitStack() as stack:
-            answering = await self._answered(upstream, stack)
+            upstream, answering = await self._answered(part, stack)
             self._part.is_answered = True
             if upstream.reader is None or upstream.read_whole is not None:
-                yield await self._whole(upstream, await answering.body())
+                body = await answering.body()
+                visit.answered()
+                yield await self._whole(upstream, body)
                 return
             reader = self._part.reader = upstream.reader()
             async with aclosing(answering.chunks()) as pieces:
                 async for data in pieces:
+                    visit.answered()
                     self._received_bytes += len(data)
                     if self._received_bytes > MAX_WHOLE_BYTES and not self._job.call.stream:
                         raise BackendFailed("The model backend sent an answer that is too large.")
@@ -193,23 +206,49 @@ class Relay:
                         return
             yield reader.end()
 
-    async def _answered(self, upstream: Upstream, stack: AsyncExitStack) -> Answer:
+    async def _answered(self, part: Part, stack: AsyncExitStack) -> tuple[Upstream, Answer]:
         """An answer of status 200. Raises what any other one means.
 
         A prompt that was refused as too long is sent once more, to be cut, where its caller wants that and
         can still be told.
         """
-        answering = await stack.enter_async_context(self._sent(upstream.request))
+        upstream, answering = await self._reached(part, stack)
         if answering.status == 200:
-            return answering
-        # Refused before any work: an error costs nothing.
-        self._take_back_dispatch()
-        error = self._own(upstream.read_error(answering.status, await answering.body()))
+            return upstream, answering
+        error = await self._refusal(upstream, answering)
         has_begun = self._out is not None and self._out.started
         if upstream.or_cut is None or has_begun or not isinstance(error, ContextLengthExceeded):
             raise error
         self._tell_cut()
-        return await self._answered(evolve(upstream, request=upstream.or_cut, or_cut=None), stack)
+        answering = await stack.enter_async_context(self._sent(upstream.or_cut))
+        if answering.status != 200:
+            raise await self._refusal(upstream, answering)
+        return upstream, answering
+
+    async def _reached(self, part: Part, stack: AsyncExitStack) -> tuple[Upstream, Answer]:
+        """The answer of the first backend that is reached.
+
+        Only the first part of a call may go to another one: for the others some work is done.
+        """
+        exchange, visit = self._exchange, self._job.visit
+        while True:
+            exchange.backend = visit.backend.name
+            upstream = await worked_on(
+                exchange.bytes_in, self._job.to_upstream, visit.backend.kind, part, visit.card.name
+            )
+            try:
+                return upstream, await stack.enter_async_context(self._sent(upstream.request))
+            except UNSENT as error:
+                if part is not self._parts[0] or not await visit.elsewhere(error):
+                    raise
+
+    async def _refusal(self, upstream: Upstream, answering: Answer) -> GatewayError:
+        """What another status than 200 means, in the caller's terms."""
+        # Refused before any work: an error costs nothing.
+        self._take_back_dispatch()
+        error = upstream.read_error(answering.status, await answering.body())
+        self._job.visit.complained(error)
+        return self._own(error)
 
     def _tell_cut(self) -> None:
         told = (_TRUNCATED, self._job.surface.prompt.encode("ascii"))
@@ -225,13 +264,14 @@ class Relay:
     @asynccontextmanager
     async def _sent(self, request: UpstreamRequest) -> AsyncIterator[Answer]:
         """The answer, once its head has come. A backend that was not reached has done no work."""
-        job, exchange = self._job, self._exchange
+        exchange, visit = self._exchange, self._job.visit
         exchange.is_dispatched = self._part.is_dispatched = True
-        answering = job.backend.send(request, request_id=exchange.request_id)
+        visit.sent()
         async with AsyncExitStack() as stack:
             try:
+                answering = visit.backend.send(request, request_id=exchange.request_id)
                 answer_of_backend = await stack.enter_async_context(answering)
-            except BackendFailed:
+            except (BackendFailed, ConnectTimeout):
                 self._take_back_dispatch()
                 raise
             yield answer_of_backend
@@ -277,6 +317,7 @@ class Relay:
         usage = event.usage or self._estimate()
         self._count(event.usage, usage)
         self._exchange.timings += event.timings
+        self._job.visit.loaded_in(event.timings.load_ns)
         return event if event.usage else evolve(event, usage=usage)
 
     def _add_pieces(self, pieces: int) -> None:
@@ -330,7 +371,7 @@ class _Out:
 
     __slots__ = ("_headers", "_send", "started")
 
-    def __init__(self, send: Send, headers: list[Header]) -> None:
+    def __init__(self, send: Send, headers: Callable[[], list[Header]]) -> None:
         self._send = send
         self._headers = headers
         self.started = False
@@ -340,7 +381,7 @@ class _Out:
             return
         if not self.started:
             self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self) -> None:
@@ -350,12 +391,12 @@ class _Out:
 class _Heartbeat:
     """Writes a comment whenever a stream was silent for a while, the time before its first frame included."""
 
-    def __init__(self, out: _Out, comment: bytes | None, every_s: float) -> None:
+    def __init__(self, out: _Out, comment: Callable[[], bytes | None], every_s: float) -> None:
         self._out = out
         self._comment = comment
         self._every_s = every_s
         self._beating: asyncio.Task[None] | None = None
-        self._patience = None if comment is None else Patience(every_s, self._beat)
+        self._patience = None if comment() is None else Patience(every_s, self._beat)
 
     def renew(self) -> None:
         if self._patience is not None:
@@ -374,4 +415,4 @@ class _Heartbeat:
     async def _write(self) -> None:
         # The watch sees a client that left; a comment for it is nobody's loss.
         with suppress(ClientLeft):
-            await self._out.write(self._comment or b"")
+            await self._out.write(self._comment() or b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from attrs import define
@@ -38,13 +38,19 @@ class Shutdown:
 
 
 @contextmanager
-def on_signals(shutdown: Shutdown) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask for the shutdown; needs the main thread."""
+def on_signals(shutdown: Shutdown, on_hangup: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let SIGTERM and SIGINT ask for the shutdown, and SIGHUP call `on_hangup`; needs the main thread.
+
+    Without `on_hangup`, SIGHUP ends the process, as for every program whose terminal goes.
+    """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, shutdown.ask)
+    handlers = {signal.SIGTERM: shutdown.ask, signal.SIGINT: shutdown.ask}
+    if on_hangup is not None:
+        handlers[signal.SIGHUP] = on_hangup
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)

@@ -70,19 +70,20 @@ async def serve(
     on_refused: Callable[[RefusedRequest], None] | None = None,
     shutdown: Shutdown | None = None,
     beside: Beside | None = None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> None:
     """Start the app, serve it, and stop it; returns after a drain.
 
     Of `config` count: bind, insecure_bind, backlog, root_path, the TLS settings, startup_timeout and
     shutdown_timeout. `on_error` is given what the app raised, `on_refused` what
     the app never saw (see Service). `on_listening` is told the real
-    addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one. Raises
-    StartFailed, CannotListen (after the app has stopped again) or StopFailed.
+    addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one, and SIGHUP
+    calls `on_hangup`. Raises StartFailed, CannotListen (after the app has stopped again) or StopFailed.
     """
     stop = shutdown or Shutdown()
     async with AsyncExitStack() as around:
         if shutdown is None:
-            around.enter_context(on_signals(stop))
+            around.enter_context(on_signals(stop, on_hangup))
         if beside is not None:
             await around.enter_async_context(_served_beside(beside, new_id, on_error))
         lifespan = AppLifespan(app, config)

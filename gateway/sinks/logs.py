@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from loguru import Message
 
 # What else a log call may bind: anything not named here does not reach the log.
-_EXTRA: Final = frozenset({"request_id", "backend", "models", "addresses", "rows", "in_flight", "request"})
+_EXTRA: Final = frozenset(
+    {
+        "request_id",
+        "backend",
+        "models",
+        "addresses",
+        "rows",
+        "in_flight",
+        "request",
+        "added",
+        "removed",
+        "changed",
+    }
+)
 
 
 _STANDARD_ERROR: Final = 2

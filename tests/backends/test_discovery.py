@@ -11,7 +11,7 @@ from gateway.model import LoadedModel, ModelCard
 from tests.asgi import FakeClock
 
 
-@define
+@define(eq=False)
 class FakeBackend:
     """Lists what it is told to; None: it is away."""
 
@@ -210,3 +210,64 @@ async def test_it_refreshes_in_the_background_until_it_is_stopped(monkeypatch):
     await asyncio.sleep(0.01)
 
     assert backend.asked == asked
+
+
+async def test_all_that_have_a_model_are_offered():
+    """In their order, each with what is known of it; the first spelling of a name counts."""
+    discovery = await started(
+        FakeBackend("a", ("one", "ONE:latest")),
+        FakeBackend("b", ("one",), in_memory=(LoadedModel("ONE"),)),
+        FakeBackend("c", None),
+    )
+
+    offers = await discovery.offers("One:latest")
+
+    assert [(offer.backend.name, offer.card.name, offer.is_up, offer.is_warm) for offer in offers] == [
+        ("a", "one", True, False),
+        ("b", "one", True, True),
+    ]
+
+
+async def test_what_a_backend_has_in_memory_is_told_on():
+    """Of one that does not say, that it doesn't."""
+    told: list[tuple[str, object]] = []
+    backends = [
+        FakeBackend("a", ("one",), in_memory=(LoadedModel("ONE"), LoadedModel("not a name"))),
+        FakeBackend("b", None, in_memory=None),
+    ]
+    discovery = Discovery(backends, FakeClock(), lambda backend, warm: told.append((backend.name, warm)))
+
+    await discovery.refresh()
+
+    assert told == [("a", frozenset({"one:latest"})), ("b", None)]
+
+
+async def test_what_a_backend_has_just_loaded_is_asked_at_once():
+    backend = FakeBackend("a", ("one",))
+    warm = asyncio.Event()
+    discovery = Discovery([backend], FakeClock(), lambda backend, models: warm.set() if models else None)
+    await discovery.refresh()
+    backend.in_memory = (LoadedModel("one"),)
+
+    discovery.ask_loaded(backend)
+    discovery.ask_loaded(backend)
+    discovery.ask_loaded(FakeBackend("stranger"))
+    await asyncio.wait_for(warm.wait(), 30)
+    await asyncio.sleep(0)
+
+    assert [offer.is_warm for offer in await discovery.offers("one")] == [True]
+    await discovery.stop()
+
+
+async def test_backends_come_and_go():
+    """What is known of one that stays is kept, without asking again."""
+    stays, goes, comes = (FakeBackend(name, (name,)) for name in ("stays", "goes", "comes"))
+    discovery = await started(stays, goes)
+
+    discovery.set_backends([comes, stays])
+
+    assert [known.backend.name for known in discovery.known()] == ["comes", "stays"]
+    assert [one.name for one in discovery.cards()] == ["stays"]
+    await discovery.refresh()
+    assert [one.name for one in discovery.cards()] == ["comes", "stays"]
+    assert [backend.asked for backend in (stays, goes, comes)] == [2, 1, 1]

@@ -23,7 +23,7 @@ from tests.doubles import (
     stream,
 )
 from tests.engines import busy_slots, wait_until
-from tests.gateways import Gateway
+from tests.gateways import Gateway, heal
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
 ROUTES: dict[str, dict[str, Any]] = {
@@ -145,6 +145,7 @@ def test_a_backend_that_fails_before_its_first_byte_is_a_status(
     gateway: Gateway, double: Double, script: Script, status: int, is_stream: bool
 ):
     """In the caller's dialect, without a word about where the backend is."""
+    heal(gateway.url, gateway.key, double)
     double.scripts["/api/chat"] = script
 
     with gateway.client() as client:

@@ -18,6 +18,7 @@ from tests.fleet.callers import WAYS, Load, Told, at_once
 from tests.fleet.counted_model import MAD, Order
 from tests.fleet.fleet import Fleet
 from tests.fleet.trials import SHORT
+from tests.gateways import heal
 
 CALLERS: Final = 8
 ORDER: Final = Order(tokens=20, model=MAD)
@@ -71,6 +72,9 @@ def away(backend: Double) -> Iterator[None]:
 def test_a_backend_that_fails_is_told_and_counted(fleet: Fleet, mad_backend: Double, name: str):
     """In the stream where that has begun. Callers of another backend notice nothing."""
     row = ROWS[name]
+    (healthy,) = fleet.customers([f"before: {name}"], Policy())
+    for url in fleet.urls:
+        heal(url, healthy.key, mad_backend, MAD)
     if row.script is not None:
         mad_backend.scripts["/api/chat"] = row.script
     policy = Policy(total_tokens=10**6, concurrent=1000)

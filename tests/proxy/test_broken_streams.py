@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import orjson
@@ -13,10 +12,11 @@ from attrs import define, field
 from gateway.errors import BackendFailed, BackendTimeout, GatewayError
 from gateway.formats import sse
 from gateway.formats.chat import AnswerStamp, UpstreamRequest
-from gateway.formats.translation import READERS, SURFACES, upstream_of
+from gateway.formats.translation import READERS, SURFACES
 from gateway.model import Operation, Outcome
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
+from tests.proxy.doubles import visit_at
 
 HELLO: Any = [{"role": "user", "content": "Hi"}]
 ASKED: dict[Operation, dict[str, Any]] = {
@@ -72,6 +72,7 @@ class Breaking:
 
     pieces: list[bytes | GatewayError]
     name: str = "b"
+    kind: str = "ollama"
     status: int = 200
     sent: list[UpstreamRequest] = field(factory=list)
 
@@ -104,10 +105,10 @@ class Caller:
 async def test_a_stream_that_breaks_says_so_last(operation: Operation, kind: str, how: str):
     """What came before is told; then an error in the surface's own words, and nothing like an end."""
     call = READERS[operation]({"model": "m", **ASKED[operation]})
-    backend: Any = Breaking([piece(operation, kind), BREAKS[how](kind)])
+    backend: Any = Breaking([piece(operation, kind), BREAKS[how](kind)], kind=kind)
     noted, caller = exchange(bytes_in=40), Caller()
     stamp = AnswerStamp("r1", "m", 0.0, lambda: 0.0)
-    job = Job(call, SURFACES[operation], partial(upstream_of, kind, model="m"), backend, stamp)
+    job = Job(call, SURFACES[operation], visit_at(backend, noted=noted), stamp)
 
     await Relay(job, noted, FakeClock(), is_cut=lambda: False).stream(caller.send)
 

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -33,10 +32,11 @@ from gateway.formats.chat import (
     Message,
     UpstreamRequest,
 )
-from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream, upstream_of
+from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream
 from gateway.model import Demand, Exchange, LoadedModel, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
+from tests.proxy.doubles import visit_at
 
 CALL = ChatCall("m", (Message("user", "Hi"),), stream=True)
 
@@ -138,10 +138,9 @@ def relay_of(
     kind: str = "ollama",
 ) -> tuple[Relay, Exchange, FakeBackend]:
     given = exchange(bytes_in=40)
-    backend = FakeBackend(FakeAnswer(pieces, status))
+    backend = FakeBackend(FakeAnswer(pieces, status), kind=kind)
     stamp = AnswerStamp("r1", call.model, 0.0, lambda: 0.0)
-    to_upstream = partial(upstream_of, kind, model="m:latest")
-    job = Job(call, SURFACES[operation], to_upstream, backend, stamp)
+    job = Job(call, SURFACES[operation], visit_at(backend, noted=given), stamp)
     return Relay(job, given, FakeClock(), is_cut=is_cut, heartbeat_s=heartbeat_s), given, backend
 
 
@@ -475,7 +474,7 @@ async def test_large_bodies_are_read_and_written_beside_the_loop(size: int):
     relay, _, _ = relay_of([b"x" * size], EmbedCall("m", ("x",)), Operation.EMBED)
     upstream = Upstream(UpstreamRequest("/", {}), None, lambda status, body: BackendFailed(""), read_whole)
     surface = SurfaceFormat(lambda body: CALL, None, write_whole)
-    relay._job = evolve(relay._job, surface=surface, to_upstream=lambda part: upstream)
+    relay._job = evolve(relay._job, surface=surface, to_upstream=lambda kind, part, model: upstream)
 
     await relay.whole(Caller().send)
 

@@ -1,0 +1,136 @@
+"""Where requests go: of the backends that have a model, the best one for a request that comes now."""
+
+from collections.abc import Iterable, Sequence
+
+from gateway.config import BackendConfig
+from gateway.model import ModelCard
+from gateway.ports import Backend, Clock, Offer, Offers
+from gateway.proxy.queue import BackendQueue, QueueBounds
+from gateway.proxy.station import Station, StationState
+from gateway.rules.fair_queue import Ticket
+from gateway.rules.model_names import canonical
+from gateway.rules.routing import LOAD_S, Prospect, rank
+
+Target = tuple[Backend, ModelCard]
+"""Who serves a request, and how that backend writes the model."""
+
+
+class Router:
+    """The stations of all backends. One for the process."""
+
+    def __init__(
+        self,
+        catalogue: Offers,
+        clock: Clock,
+        backends: Iterable[tuple[Backend, BackendConfig]],
+        bounds: QueueBounds,
+    ) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+        self._bounds = bounds
+        self._stations: dict[str, Station] = {}
+        self.set_backends(backends)
+
+    def set_backends(self, backends: Iterable[tuple[Backend, BackendConfig]]) -> None:
+        """From now on these. Those that stay keep their queues and breakers; who waits at others goes
+        elsewhere.
+        """
+        before = self._stations
+        self._stations = {
+            config.name: self._kept(before.get(config.name), backend, config) for backend, config in backends
+        }
+        for name, station in before.items():
+            new = self._stations.get(name)
+            if new is None or new.queue is not station.queue or new.config.is_draining:
+                station.queue.close()
+
+    def _kept(self, before: Station | None, backend: Backend, config: BackendConfig) -> Station:
+        if before is None or before.backend is not backend:
+            return Station(backend, config, self._queue(config))
+        was_draining = before.config.is_draining
+        before.config = config
+        if config.slots is not None and before.queue.slots is not None and not was_draining:
+            before.queue.set_slots(config.slots)
+            return before
+        if config.slots == before.queue.slots and not was_draining:
+            return before
+        return Station(backend, config, self._queue(config), before.link, before.models)
+
+    def _queue(self, config: BackendConfig) -> BackendQueue:
+        return BackendQueue(config.slots, self._bounds, self._clock)
+
+    def states(self) -> Sequence[StationState]:
+        """For operators."""
+        now = self._clock.elapsed()
+        return tuple(station.state(now) for station in self._stations.values())
+
+    def seen(self, backend: Backend, loaded: frozenset[str] | None) -> None:
+        """The backend was asked: what it has in memory, by canonical names; None where it does not say."""
+        station = self._stations.get(backend.name)
+        if station is not None and station.backend is backend and loaded is not None:
+            # It can be reached, which is all that its own breaker is about.
+            station.link.succeeded()
+            station.queue.seen_loaded(loaded)
+
+    async def find(self, model: str) -> Target | None:
+        """The backend that is best for a request that comes now. Raises BackendFailed when that can't be
+        known.
+        """
+        offers = await self._catalogue.offers(model)
+        if not offers:
+            return None
+        if len(offers) > 1:
+            offers = self._ranked(offers, Ticket("", "", canonical(model) or model, self._clock.elapsed()))
+        return offers[0].backend, offers[0].card
+
+    def station_of(self, backend: Backend) -> Station | None:
+        """None for a backend that is none of ours any more."""
+        station = self._stations.get(backend.name)
+        return station if station is not None and station.backend is backend else None
+
+    def loaded_something(self, backend: Backend) -> None:
+        self._catalogue.ask_loaded(backend)
+
+    def now(self) -> float:
+        return self._clock.elapsed()
+
+    async def alternatives(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Offer]:
+        """Who else may be asked, the best first: what was planned for one holds for them, too."""
+        backend, card = target
+        offers = await self._catalogue.offers(ticket.model)
+        alike = [
+            offer
+            for offer in offers
+            if all(offer.backend is not other for other in tried) and _is_alike(offer, backend, card)
+        ]
+        return self._ranked(alike, ticket)
+
+    def _ranked(self, offers: Sequence[Offer], ticket: Ticket) -> list[Offer]:
+        now = self._clock.elapsed()
+        prospects = [(self._prospect(offer, ticket, now), offer) for offer in offers]
+        return [offer for _, offer in sorted(prospects, key=lambda one: rank(one[0]))]
+
+    def _prospect(self, offer: Offer, ticket: Ticket, now: float) -> Prospect:
+        station = self.station_of(offer.backend)
+        if station is None:
+            return Prospect(True, True, offer.is_up, False, offer.is_warm, 0.0, LOAD_S, 0.0)
+        queue = station.queue
+        return Prospect(
+            is_draining=station.config.is_draining,
+            is_blocked=not station.may_pass(ticket.model, now),
+            is_up=offer.is_up,
+            is_suspect=station.is_suspect(ticket.model, now),
+            is_warm=offer.is_warm,
+            wait_s=queue.expected_wait_s(ticket),
+            load_s=station.load_s(ticket.model),
+            busy=(queue.running + queue.waiting) / station.config.weight,
+        )
+
+
+def _is_alike(offer: Offer, backend: Backend, card: ModelCard) -> bool:
+    """Whether what a request reserved for one backend is right for the other."""
+    return offer.backend is backend or _terms(offer.backend, offer.card) == _terms(backend, card)
+
+
+def _terms(backend: Backend, card: ModelCard) -> tuple[object, ...]:
+    return backend.kind, card.context, card.engine, card.leaves

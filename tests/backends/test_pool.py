@@ -1,0 +1,58 @@
+"""The backends of a process change while answers are under way."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from gateway.backends.pool import Pool
+from gateway.config import BackendConfig
+from gateway.errors import BackendUnreachable, ClientLeft
+from gateway.formats.chat import UpstreamRequest
+from tests.backends.test_http import PATIENT
+from tests.doubles import Double, chat_stream
+
+CHAT = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": True})
+
+
+async def test_what_stays_is_the_same_and_what_goes_finishes_first():
+    """Slots and weight are no reason for a new connection; another credential is."""
+    with Double() as double:
+        double.scripts["/api/chat"] = chat_stream()
+        stays, goes = BackendConfig("stays", double.url), BackendConfig("goes", double.url)
+        pool = Pool([stays, goes], PATIENT)
+        await pool.start()
+        kept, gone = pool.backends
+        adopted: list[tuple[str, ...]] = []
+
+        async with gone.send(CHAT, request_id="r1") as answer:
+            new = [
+                BackendConfig("new", double.url, credential="s3cret"),
+                BackendConfig("stays", double.url, slots=2, weight=3),
+            ]
+            await pool.set(new, lambda: adopted.append(tuple(one.name for one in pool.backends)))
+            assert b"there" in await answer.body()
+        await asyncio.wait(list(pool._retiring), timeout=30)
+
+        assert adopted == [("new", "stays")]
+        assert pool.backends[1] is kept
+        assert pool.pairs[1][1].slots == 2
+        with pytest.raises(BackendUnreachable):
+            gone.send(CHAT, request_id="r2")
+        async with pool.backends[0].send(CHAT, request_id="r3") as answer:
+            assert answer.status == 200
+        await pool.stop()
+
+
+async def test_a_stop_waits_for_nobody():
+    with Double() as double:
+        double.scripts["/api/chat"] = chat_stream(gap_s=60)
+        pool = Pool([BackendConfig("goes", double.url)], PATIENT)
+        await pool.start()
+        (gone,) = pool.backends
+        with suppress(ClientLeft):
+            async with gone.send(CHAT, request_id="r1"):
+                await pool.set([], lambda: None)
+
+                await asyncio.wait_for(pool.stop(), 30)
+                raise ClientLeft

@@ -1,0 +1,488 @@
+"""A request's stay at a backend: where it goes, when it goes elsewhere, and what is learned of that."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from attrs import define, evolve
+
+from gateway.config import BackendConfig
+from gateway.errors import (
+    BackendBusy,
+    BackendFailed,
+    BackendTimeout,
+    BackendUnreachable,
+    ConnectTimeout,
+    ContextLengthExceeded,
+    GatewayError,
+    QueueFull,
+)
+from gateway.model import ModelCard
+from gateway.proxy import visit as visit_module
+from gateway.proxy.router import Router
+from gateway.proxy.visit import Visit
+from gateway.rules.breaker import FAILURES, FIRST_REST_S, BreakerState
+from tests.asgi import FakeClock, exchange
+from tests.proxy.doubles import BOUNDS, OfferedBy, router_of, ticket, visit_at
+
+SOON = 30
+
+
+@define(eq=False)
+class Named:
+    """A backend that nobody has to speak to."""
+
+    name: str
+    kind: str = "ollama"
+
+
+A: Any = Named("a")
+B: Any = Named("b")
+
+
+@asynccontextmanager
+async def suppressed(error: BaseException) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException as raised:
+        if raised is not error:
+            raise
+
+
+async def visited(visit: Visit, error: BaseException | None = None, *, is_sent: bool = True) -> str:
+    """The backend that it was at; it ends with this error."""
+    async with suppressed(error or AssertionError()), visit:
+        if is_sent:
+            visit.sent()
+        if error is not None:
+            raise error
+    return str(visit.backend.name)
+
+
+def state_of(router: Router, name: str) -> Any:
+    return next(state for state in router.states() if state.name == name)
+
+
+# ── which backend ────────────────────────────────────────────────────────────────────────
+
+
+async def test_warm_goes_before_cold():
+    catalogue = OfferedBy([A, B], warm={"b"})
+
+    found = await router_of([A, B], catalogue=catalogue).find("m")
+
+    assert found is not None
+    assert found[0] is B
+
+
+async def test_of_warm_ones_the_one_with_a_free_slot():
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), slots=1)
+
+    async with visit_at(A, router=router):
+        found = await router.find("m")
+
+    assert found is not None
+    assert found[0] is B
+
+
+async def test_of_equals_the_least_busy_for_its_weight():
+    """b may have three times the work of a."""
+    router = router_of([A, B])
+    router.set_backends([(A, BackendConfig("a", "http://a")), (B, BackendConfig("b", "http://b", weight=3))])
+    at = []
+    for _ in range(8):
+        found = await router.find("m")
+        assert found is not None
+        visit = visit_at(found[0], router=router)
+        await visit.__aenter__()
+        at.append(found[0].name)
+
+    assert sorted(at) == ["a"] * 2 + ["b"] * 6
+
+
+async def test_a_model_that_nobody_has():
+    assert await router_of([], catalogue=OfferedBy([])).find("m") is None
+
+
+async def test_the_choice_is_looked_at_again_when_it_is_full():
+    """The request was for a, where meanwhile no slot is free; b has one, and is as good."""
+    router = router_of([A, B], slots=1)
+
+    async with visit_at(A, router=router):
+        assert await visited(visit_at(A, router=router)) == "b"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(ModelCard("m:latest", context=4096), id="another context"),
+        pytest.param(None, id="another kind"),
+    ],
+)
+async def test_what_was_reserved_for_one_holds_for_its_like_only(other: ModelCard | None):
+    """A prompt that was bounded by a small context could cost more elsewhere."""
+    b = Named("b", "ollama" if other else "openai")
+    catalogue = OfferedBy([A, b], cards={"b": other or ModelCard("m:latest")})
+    router = router_of([A, b], catalogue=catalogue, slots=1, bounds=evolve(BOUNDS, max_waiting=1))
+
+    async with visit_at(A, router=router):
+        waits = visit_at(A, router=router)
+        entering = asyncio.create_task(waits.__aenter__())
+        await asyncio.sleep(0)
+        assert waits.position() == 1
+        entering.cancel()
+
+
+# ── elsewhere ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("error", [BackendUnreachable("x"), ConnectTimeout("x")], ids=["refused", "too slow"])
+async def test_what_was_not_sent_goes_elsewhere(error: GatewayError):
+    router = router_of([A, B])
+    visit = visit_at(A, router=router)
+
+    async with visit:
+        visit.sent()
+        assert await visit.elsewhere(error)
+        assert visit.backend is B
+        assert (state_of(router, "a").running, state_of(router, "b").running) == (0, 1)
+
+    assert state_of(router, "b").running == 0
+
+
+@pytest.mark.parametrize("error", [BackendFailed("x"), BackendTimeout("x"), BackendBusy("x")])
+async def test_what_was_sent_is_never_sent_again(error: GatewayError):
+    """It may have been acted on."""
+    visit = visit_at(A, router=router_of([A, B]))
+
+    async with visit:
+        visit.sent()
+        assert not await visit.elsewhere(error)
+        assert visit.backend is A
+
+
+async def test_each_is_tried_once_and_then_it_is_told():
+    visit = visit_at(A, router=router_of([A, B]))
+    async with visit:
+        assert await visit.elsewhere(BackendUnreachable("x"))
+        assert not await visit.elsewhere(BackendUnreachable("x"))
+
+
+# ── breakers ─────────────────────────────────────────────────────────────────────────────
+
+
+async def failing(router: Router, error: BaseException, model: str = "m:latest") -> None:
+    for _ in range(FAILURES):
+        await visited(visit_at(A, router=router, given=ticket(model=model)), error)
+
+
+async def test_a_backend_that_is_not_reached_is_left_alone_and_then_tried_with_one():
+    clock = FakeClock()
+    router = router_of([A], clock=clock)
+    await failing(router, BackendUnreachable("x"))
+    assert state_of(router, "a").breaker is BreakerState.OPEN
+
+    with pytest.raises(BackendFailed, match="again and again") as caught:
+        await visit_at(A, router=router).__aenter__()
+    assert caught.value.retry_after_s == FIRST_REST_S
+
+    clock.monotonic += FIRST_REST_S
+    probe = visit_at(A, router=router)
+    async with probe:
+        probe.sent()
+        with pytest.raises(BackendFailed):
+            await visit_at(A, router=router, given=ticket(model="other")).__aenter__()
+
+    assert state_of(router, "a").breaker is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("error", [BackendTimeout("x"), BackendFailed("x")], ids=["hangs", "breaks off"])
+async def test_a_model_that_fails_says_nothing_of_the_others(error: GatewayError):
+    router = router_of([A])
+
+    await failing(router, error, model="bad:latest")
+
+    assert state_of(router, "a").broken_models == ("bad:latest",)
+    with pytest.raises(BackendFailed):
+        await visit_at(A, router=router, given=ticket(model="bad:latest")).__aenter__()
+    assert await visited(visit_at(A, router=router)) == "a"
+
+
+async def test_where_one_backend_fails_another_is_asked():
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a"}))
+
+    await failing(router, BackendTimeout("x"))
+
+    found = await router.find("m")
+    assert found is not None
+    assert found[0] is B
+    assert await visited(visit_at(A, router=router)) == "b"
+
+
+async def test_a_busy_backend_is_told_as_busy():
+    """503, with a time to come back, also by the breaker."""
+    router = router_of([A])
+    await failing(router, BackendBusy("x"))
+
+    with pytest.raises(BackendBusy) as caught:
+        await visit_at(A, router=router).__aenter__()
+
+    assert caught.value.retry_after_s == FIRST_REST_S
+
+
+@pytest.mark.parametrize("is_answered", [False, True], ids=["answers with an error", "breaks off its answer"])
+async def test_what_a_caller_may_have_provoked_blocks_nobody(is_answered: bool):
+    """But where another backend has the model, that is asked for a while."""
+    clock = FakeClock()
+    router = router_of([A, B], clock=clock)
+    for _ in range(10):
+        visit = visit_at(A, router=router)
+        error = BackendFailed("x")
+        async with suppressed(error), visit:
+            visit.sent()
+            visit.answered() if is_answered else visit.complained(error)
+            raise error
+
+    assert state_of(router, "a").broken_models == ()
+    assert await visited(visit_at(A, router=router_of([A]))) == "a"
+    found = await router.find("m")
+    assert found is not None
+    assert found[0] is B
+    clock.monotonic += 60
+    found = await router.find("m")
+    assert found is not None
+    assert found[0] is A
+
+
+@pytest.mark.parametrize(
+    ("error", "is_sent"),
+    [
+        pytest.param(asyncio.CancelledError(), True, id="its caller left"),
+        pytest.param(ContextLengthExceeded("x"), False, id="it was never sent"),
+    ],
+)
+async def test_what_tells_nothing_changes_nothing(error: BaseException, is_sent: bool):
+    """Neither does it count as a failure, nor does it end what was counted."""
+    router = router_of([A])
+    for _ in range(FAILURES - 1):
+        await visited(visit_at(A, router=router), BackendTimeout("x"))
+
+    await visited(visit_at(A, router=router), error, is_sent=is_sent)
+    assert state_of(router, "a").broken_models == ()
+
+    await visited(visit_at(A, router=router), BackendTimeout("x"))
+    assert state_of(router, "a").broken_models == ("m:latest",)
+
+
+async def test_a_refusal_of_the_caller_s_request_is_a_sign_of_life():
+    router = router_of([A])
+    for _ in range(FAILURES):
+        await visited(visit_at(A, router=router), BackendTimeout("x"))
+        await visited(visit_at(A, router=router), ContextLengthExceeded("x"))
+
+    assert state_of(router, "a").broken_models == ()
+
+
+async def test_a_backend_that_tells_its_models_can_be_reached():
+    """Discovery finds out sooner than a probe would."""
+    router = router_of([A])
+    await failing(router, BackendUnreachable("x"))
+
+    router.seen(A, frozenset())
+
+    assert state_of(router, "a").breaker is BreakerState.CLOSED
+
+
+# ── in line ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_who_waited_is_told_so():
+    clock, noted = FakeClock(), exchange()
+    router = router_of([A], clock=clock, slots=1)
+    visit = visit_at(A, router=router, noted=noted)
+    async with visit_at(A, router=router):
+        entering = asyncio.create_task(visit.__aenter__())
+        await asyncio.sleep(0)
+        assert visit.position() == 1
+        assert visit.headers() == [(b"x-queue-position", b"1")]
+        clock.monotonic += 2.5
+    await asyncio.wait_for(entering, SOON)
+
+    assert visit.position() is None
+    assert visit.headers() == [(b"x-queue-position", b"1"), (b"x-queue-wait-ms", b"2500")]
+    assert noted.queued_s == 2.5
+
+
+async def test_who_did_not_wait_is_told_nothing():
+    noted = exchange()
+    visit = visit_at(A, router=router_of([A], slots=1), noted=noted)
+    async with visit:
+        assert visit.headers() == []
+    assert noted.queued_s is None
+
+
+async def test_a_refusal_by_the_queue_tells_where_it_would_have_stood():
+    noted, router = exchange(), router_of([A], slots=1, bounds=evolve(BOUNDS, max_waiting=0))
+
+    async with visit_at(A, router=router):
+        with pytest.raises(QueueFull):
+            await visit_at(A, router=router, noted=noted).__aenter__()
+
+    assert noted.headers == [(b"x-queue-position", b"1")]
+
+
+async def test_who_waits_for_what_then_fails_is_told_at_once():
+    """Not one after another, each after its own time."""
+    router = router_of([A], slots=1)
+    runs = visit_at(A, router=router)
+    await runs.__aenter__()
+    station = router.station_of(A)
+    assert station is not None
+    waits = [asyncio.create_task(visit_at(A, router=router).__aenter__()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for _ in range(FAILURES):
+        station.broke("m:latest", 100.0, is_busy=False)
+
+    runs.sent()
+    await runs.__aexit__(BackendFailed, BackendFailed("x"), None)
+    await asyncio.wait(waits, timeout=SOON)
+
+    assert all(isinstance(wait.exception(), BackendFailed) for wait in waits)
+    assert state_of(router, "a").running == 0
+
+
+async def test_a_slot_is_kept_while_a_prompt_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch):
+    """Leaving is no way around the slots: a server that reads a prompt does not look who is there."""
+    monkeypatch.setattr(visit_module, "ABORT_HOLD_S", 0.05)
+    clock = FakeClock()
+    router = router_of([A], clock=clock, slots=1)
+    left = visit_at(A, router=router)
+    await left.__aenter__()
+    left.sent()
+    clock.monotonic += 2
+
+    await left.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+
+    assert state_of(router, "a").running == 1
+    async with asyncio.timeout(SOON), visit_at(A, router=router):
+        assert state_of(router, "a").running == 1
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_slot_is_free_at_once_where_the_backend_is(is_answered: bool):
+    """It writes, so it sees that nobody is there; or nothing was sent."""
+    router = router_of([A], slots=1)
+    visit = visit_at(A, router=router)
+    await visit.__aenter__()
+    if is_answered:
+        visit.sent()
+        visit.answered()
+
+    await visit.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+
+    assert state_of(router, "a").running == 0
+
+
+async def test_after_a_load_the_backend_is_asked_what_it_holds():
+    catalogue = OfferedBy([A])
+    router = router_of([A], catalogue=catalogue, slots=2)
+    for _ in range(2):
+        visit = visit_at(A, router=router)
+        async with visit:
+            visit.sent()
+            visit.answered()
+            visit.answered()
+            visit.loaded_in(4_000_000_000)
+
+    assert catalogue.asked_loaded == ["a"]
+    station = router.station_of(A)
+    assert station is not None
+    assert station.load_s("m:latest") == 4.0
+
+
+# ── backends come and go ─────────────────────────────────────────────────────────────────
+
+
+def configured(*backends: Named, **options: Any) -> list[Any]:
+    return [(one, BackendConfig(one.name, f"http://{one.name}", **options)) for one in backends]
+
+
+async def test_who_waits_at_a_backend_that_goes_waits_elsewhere():
+    catalogue = OfferedBy([A, B], warm={"a"})
+    router = router_of([A, B], catalogue=catalogue, slots=1)
+    runs = visit_at(A, router=router)
+    await runs.__aenter__()
+    also = visit_at(B, router=router)
+    await also.__aenter__()
+    waits = visit_at(A, router=router)
+    entering = asyncio.create_task(waits.__aenter__())
+    await asyncio.sleep(0)
+    assert state_of(router, "a").waiting == 1
+
+    catalogue.backends = [B]
+    router.set_backends(configured(B, slots=2))
+
+    await asyncio.wait_for(entering, SOON)
+    assert waits.backend is B
+    await runs.__aexit__(None, None, None)
+    assert [state.name for state in router.states()] == ["b"]
+
+
+async def test_a_draining_backend_gets_nothing_new_and_finishes_what_runs():
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a"}))
+    runs = visit_at(A, router=router)
+    await runs.__aenter__()
+
+    router.set_backends([*configured(A, is_draining=True), *configured(B)])
+
+    assert await visited(visit_at(A, router=router)) == "b"
+    await runs.__aexit__(None, None, None)
+
+
+async def test_where_only_a_draining_backend_has_it_the_caller_is_told():
+    router = router_of([A])
+    router.set_backends(configured(A, is_draining=True))
+
+    with pytest.raises(BackendBusy, match="out of service"):
+        await visit_at(A, router=router).__aenter__()
+
+
+async def test_a_drained_backend_that_stays_after_all_is_asked_again():
+    router = router_of([A], slots=1)
+    router.set_backends(configured(A, slots=1, is_draining=True))
+    router.set_backends(configured(A, slots=1))
+
+    assert await visited(visit_at(A, router=router)) == "a"
+
+
+async def test_what_stays_keeps_its_breakers_whatever_becomes_of_its_slots():
+    router = router_of([A], slots=1)
+    await failing(router, BackendUnreachable("x"))
+
+    for slots in (2, None, 3):
+        router.set_backends(configured(A, slots=slots))
+        assert state_of(router, "a").slots == slots
+        assert state_of(router, "a").breaker is BreakerState.OPEN
+
+
+async def test_another_server_by_the_same_name_begins_anew():
+    router, other = router_of([A]), Named("a")
+    await failing(router, BackendUnreachable("x"))
+
+    router.set_backends(configured(other))
+
+    assert state_of(router, "a").breaker is BreakerState.CLOSED
+    assert router.station_of(A) is None
+    router.seen(A, frozenset())
+
+
+async def test_where_nobody_has_it_any_more_the_caller_is_told():
+    catalogue = OfferedBy([A])
+    router = router_of([A], catalogue=catalogue)
+    catalogue.backends = []
+    router.set_backends([])
+
+    with pytest.raises(BackendFailed, match="is gone"):
+        await visit_at(A, router=router).__aenter__()
