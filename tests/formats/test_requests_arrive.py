@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats import ollama, openai
-from gateway.formats.chat import ChatCall, Format, Image, Message, Sampling, Tool, ToolCall
+from gateway.formats.chat import (
+    ChatCall,
+    Format,
+    Image,
+    Message,
+    Sampling,
+    Tool,
+    ToolCall,
+    with_tool_ids,
+)
 from gateway.formats.parts import parts_of
 from gateway.formats.translation import READERS, upstream_of
 from gateway.model import JsonObject, Operation
@@ -205,3 +214,37 @@ def test_a_request_arrives_as_it_was_meant(surface: Operation, kind: str, call: 
     # llama.cpp and vLLM are always asked for a stream.
     stream = True if kind == "openai" else call.stream
     assert meant(arrived) == evolve(meant(call), model="m", stream=stream)
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+@given(call=chats)
+def test_answers_find_their_calls_where_a_client_drops_the_ids(kind: str, call: ChatCall):
+    """As Ollama's Python client does, also with several calls in a turn."""
+    bare = tuple(
+        evolve(
+            message,
+            tool_calls=tuple(evolve(one, id="") for one in message.tool_calls),
+            tool_call_id="",
+        )
+        for message in call.messages
+    )
+    body = ollama.write_chat(evolve(call, messages=bare), "m").body
+
+    sent = upstream_of(kind, ollama.read_chat(orjson.loads(orjson.dumps(body))), "m").request.body
+    arrived = with_tool_ids(BACKENDS[kind](sent).messages)
+
+    asked = [(one.id, one.name) for message in arrived for one in message.tool_calls]
+    answered = [(one.tool_call_id, one.tool_name) for one in arrived if one.role == "tool"]
+    assert asked == answered
+    assert len({call_id for call_id, _ in asked}) == len(asked), "no id is given twice"
+
+
+@given(call=chats)
+def test_a_call_is_answered_by_its_name_where_a_client_sends_the_id_alone(call: ChatCall):
+    """As OpenAI's clients do: Ollama's templates want the name."""
+    nameless = tuple(evolve(message, tool_name="") for message in call.messages)
+    body = openai.write_chat(evolve(call, messages=nameless), "m").body
+
+    sent = upstream_of("ollama", openai.read_chat(orjson.loads(orjson.dumps(body))), "m").request.body
+
+    assert ollama.read_chat(sent).messages == call.messages

@@ -1,11 +1,15 @@
-"""Which translator reads and writes what; here, what becomes of a prompt that is too long."""
+"""Which translator reads and writes what: what holds for all of them."""
+
+from typing import Any
 
 import pytest
 from attrs import evolve
 
+from gateway.errors import InvalidRequest
 from gateway.formats.chat import ChatCall, EmbedCall, GenerateCall, Message, Part
 from gateway.formats.translation import READERS, upstream_of
 from gateway.model import JsonObject, Operation
+from scripts.api_samples import LEAST, SAMPLES
 
 CHAT = ChatCall("m", (Message("user", "Hi"),), stream=True)
 GENERATE = GenerateCall("m", "Hi", stream=False)
@@ -64,3 +68,34 @@ def test_a_long_prompt_is_cut_where_its_clients_expect_that(
 
     assert read({"model": "m", **body}).truncate is truncate
     assert [read({"model": "m", **body, name: value}).truncate for value in values] == [False, True]
+
+
+EMPTY: tuple[Any, ...] = ("", [], {})
+FIELDS = [
+    (operation, name)
+    for operation, samples in SAMPLES.items()
+    for name in samples
+    if "." not in name and name not in LEAST[operation]
+]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"), FIELDS, ids=[f"{operation.value}: {name}" for operation, name in FIELDS]
+)
+def test_a_field_of_null_is_a_field_that_is_not_there(operation: Operation, name: str):
+    """Many clients write out every field that they know. What is merely empty is read, or refused by name."""
+    read = READERS[operation]
+
+    assert read(LEAST[operation] | {name: None}) == read(LEAST[operation])
+    for empty in EMPTY:
+        blamed = refused_field(operation, LEAST[operation] | {name: empty})
+        assert blamed is None or blamed.partition(".")[0] == name
+
+
+def refused_field(operation: Operation, body: JsonObject) -> str | None:
+    """The field that is named where a body is refused."""
+    try:
+        READERS[operation](body)
+    except InvalidRequest as error:
+        return str(error.param)
+    return None
