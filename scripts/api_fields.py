@@ -21,6 +21,7 @@ from gateway.formats.parts import parts_of
 from gateway.formats.translation import READERS, upstream_of
 from gateway.model import JsonObject, Operation
 from gateway.rules.endpoints import ROUTES
+from scripts.api_inner import inner_fates
 from scripts.api_samples import DONE_HERE, LEAST, SAMPLES, Sample
 from scripts.api_sent import table
 
@@ -134,6 +135,7 @@ def tables() -> str:
     for operation in SAMPLES:
         written += [f"### POST {path_of(operation)}", "", "| Field | `ollama` | `openai` |", "|---|---|---|"]
         written += [f"| `{fate.name}` | {' | '.join(fate.by_kind)} |" for fate in fates(operation)]
+        written += [f"| `{name}` | {' | '.join(by_kind)} |" for name, by_kind in inner_fates(operation)]
         written.append("")
     return "\n".join([*written, "## What backends are sent", "", SENT_TOLD, "", table(), "", END])
 

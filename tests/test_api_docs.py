@@ -1,21 +1,26 @@
 """docs/API.md, /openapi.json and /docs say what the code does: they are written from it, and up to date."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from gateway.formats.fields import Fields
 from gateway.formats.ollama.shown import read_show
 from gateway.formats.translation import READERS, SURFACES
 from gateway.model import JsonObject, Operation
 from gateway.rules.endpoints import ROUTES
 from scripts.api_fields import PAGE, fates, known_fields, page_with_tables
+from scripts.api_inner import INNER, inner_fates
 from scripts.api_samples import SAMPLES
 from scripts.openapi import DOCS, OPENAPI, TOLD, as_text, document, page_with_routes
+from tests.fuzz.test_bodies import BODIES
 
 INFERENCE = sorted(SURFACES, key=lambda operation: operation.value)
 
@@ -28,6 +33,47 @@ def test_every_route_that_asks_a_model_has_its_table():
 @pytest.mark.parametrize("operation", INFERENCE, ids=lambda operation: operation.value)
 def test_every_field_that_the_code_knows_is_in_its_table(operation: Operation):
     assert set(SAMPLES[operation]) == known_fields(operation)
+
+
+# What the rows "of type …" tell of whole items and blocks.
+BY_TYPE = re.compile(r".*\.(?:type|data|thinking|source(?:\..*)?)")
+
+
+@pytest.mark.parametrize("operation", INNER, ids=lambda operation: operation.value)
+def test_every_inner_field_that_the_code_knows_is_in_its_table(operation: Operation):
+    """As the readers name them when they look for look-alikes in messages, items, blocks and tools."""
+    known: set[str] = set()
+
+    def noted(fields: Fields, names: frozenset[str]) -> None:
+        known.update(re.sub(r"\[\d+\]", "[]", fields.path(name)) for name in names)
+
+    with patch.multiple(Fields, refuse_look_alikes=noted, refuse_unknown=noted):
+        READERS[operation](BODIES[operation])
+    told = {name.partition(" ")[0] for name in INNER[operation]}
+    missing = {
+        name
+        for name in known
+        if "[" in name and not any(one.startswith((f"{name}[", f"{name}.")) for one in told)
+    } - told
+
+    assert not {name for name in missing if not BY_TYPE.fullmatch(name)}
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "expected"),
+    [
+        (Operation.CHAT_COMPLETIONS, "messages[].content[].image_url.detail", ("ignored", "ignored")),
+        (Operation.CHAT_COMPLETIONS, "messages[].name", ("sent as `messages[].tool_name`", "sent")),
+        (Operation.CHAT, "messages[].tool_name", ("sent", "sent as `messages[].name`")),
+        (Operation.MESSAGES, "messages[].content[].source of type url", ("400", "400")),
+        (Operation.RESPONSES, "input[].id", ("ignored", "ignored")),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_the_tables_tell_what_becomes_of_an_inner_field(
+    operation: Operation, name: str, expected: tuple[str, ...]
+):
+    assert dict(inner_fates(operation))[name] == expected
 
 
 @pytest.mark.parametrize(
