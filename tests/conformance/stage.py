@@ -17,7 +17,7 @@ from tests.engines import WEATHER_TOOL, ask_json, busy_slots, wait_until
 from tests.gateways import Gateway
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = Path(__file__).parent / "clients"
+_PROGRAMS = "tests.conformance.clients"
 TEXTS = ["hello good world", "hello world", "number of words"]
 MODELS = {
     "engine": {"chat": "greeting", "endless": "endless", "embedding": "embed"},
@@ -161,7 +161,9 @@ class Cast:
 def _environment() -> dict[str, str]:
     """Nothing of whoever runs the tests that a client would read: keys, addresses, proxies."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+    # LiteLLM would ask the net for its list of prices.
+    ours = {"PYTHONPATH": str(ROOT), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | ours
 
 
 @pytest.fixture(scope="session")
@@ -171,14 +173,23 @@ def cast(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Cast:
 
 def of_this_python(module: str) -> Client:
     """A program for a client that is installed beside the gateway."""
-    command = [sys.executable, "-m", f"tests.conformance.clients.{module}"]
-    return Client(module.replace("_", "-"), lambda: command)
+    return Client(_named(module), lambda: [sys.executable, "-m", f"{_PROGRAMS}.{module}"])
+
+
+def of_other_python(module: str, *arguments: str) -> Client:
+    """A program for a client that is installed apart from the gateway."""
+    command = ["-m", f"{_PROGRAMS}.{module}", *arguments]
+    return Client(_named(module, *arguments), lambda: [str(_installed() / "bin" / "python"), *command])
 
 
 def of_node(script: str, *arguments: str) -> Client:
     """A program for a client for Node.js."""
-    name = "-".join([script.replace("_", "-"), *arguments])
-    return Client(name, lambda: [_installed_node(), str(PROGRAMS / f"{script}.mjs"), *arguments])
+    command = [str(ROOT.joinpath(*_PROGRAMS.split("."), f"{script}.mjs")), *arguments]
+    return Client(_named(script, *arguments), lambda: [_installed_node(), *command])
+
+
+def _named(program: str, *arguments: str) -> str:
+    return "-".join([program, *arguments]).replace("_", "-")
 
 
 def _installed_node() -> str:

@@ -7,7 +7,7 @@ import pytest
 from attrs import frozen
 
 from gateway.demo.scripts import GREETING
-from tests.conformance.stage import MODELS, Cast, Client, of_node, of_this_python
+from tests.conformance.stage import MODELS, Cast, Client, of_node, of_other_python, of_this_python
 
 SAID = {"text": GREETING.answer}
 STREAMED = SAID | {"in_pieces": True}
@@ -21,6 +21,7 @@ EXPECTED: dict[str, Any] = {
     "tools": WENT_ROUND,
     "tools_streamed": WENT_ROUND,
     "structured": FITTED,
+    "structured_by_a_tool": FITTED,
     "completion": SAID,
     "completion_streamed": STREAMED,
     "responses": SAID,
@@ -48,6 +49,13 @@ BY_STATUS = {
     "blocked": ("PermissionDeniedError", 403),
 }
 BY_ONE_CLASS = {refused: ("ResponseError", status) for refused, (_, status) in BY_STATUS.items()}
+BY_LANGCHAIN = {
+    "wrong key": ("OpenAIAuthenticationError", 401),
+    "unknown model": ("OpenAIModelNotFoundError", 404),
+    "over limit": ("OpenAIRateLimitError", 429),
+    "blocked": ("OpenAIPermissionDeniedError", 403),
+}
+BY_LITELLM_OPENAI = BY_STATUS | {"blocked": ("APIError", 403)}
 BY_AI_SDK = {refused: ("APICallError", status) for refused, (_, status) in BY_STATUS.items()}
 BY_AI_SDK_OLLAMA = {refused: ("_OllamaError", status) for refused, (_, status) in BY_STATUS.items()}
 # What the gateway's own sentence has, which the exception repeats. A blocked route speaks the dialect of its
@@ -91,6 +99,37 @@ PARTS = [
     Part(of_node("ai_sdk", "openai-compatible"), (*CHAT, *VECTORS, *ERRORS, *LEAVE), BY_AI_SDK),
     Part(of_node("ai_sdk", "anthropic"), (*CHAT, *ERRORS, *LEAVE), BY_AI_SDK),
     Part(of_node("ai_sdk", "ollama"), (*CHAT, *VECTORS, *ERRORS), BY_AI_SDK_OLLAMA),
+    Part(
+        of_other_python("langchain_python", "openai"),
+        (*CHAT, *COROUTINES, *VECTORS, *ERRORS, *LEAVE, "structured_by_a_tool"),
+        BY_LANGCHAIN,
+    ),
+    Part(
+        of_other_python("langchain_python", "ollama"),
+        (*CHAT, *COROUTINES, *VECTORS, *ERRORS, *LEAVE, "structured_by_a_tool"),
+        BY_ONE_CLASS,
+    ),
+    Part(
+        of_other_python("llama_index_python", "openai-like"),
+        (*CHAT, *COROUTINES, *COMPLETION, *VECTORS, *ERRORS, *LEAVE),
+        BY_STATUS,
+    ),
+    Part(
+        of_other_python("llama_index_python", "ollama"),
+        (*CHAT, *COROUTINES, *COMPLETION, *VECTORS, *ERRORS, *LEAVE),
+        BY_ONE_CLASS,
+    ),
+    Part(
+        of_other_python("litellm_python", "openai"),
+        (*CHAT, *COROUTINES, *VECTORS, *ERRORS, *LEAVE),
+        BY_LITELLM_OPENAI,
+    ),
+    Part(
+        of_other_python("litellm_python", "ollama_chat"),
+        (*CHAT, *COROUTINES, *VECTORS, *ERRORS, *LEAVE),
+        BY_STATUS,
+    ),
+    Part(of_other_python("litellm_python", "anthropic"), (*CHAT, *COROUTINES, *ERRORS, *LEAVE), BY_STATUS),
 ]
 
 

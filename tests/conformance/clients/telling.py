@@ -53,6 +53,8 @@ def read_stage() -> Stage:
 
 def perform(stage: Stage, *scenarios: Scenario) -> None:
     """Each scenario with each backend. One that fails does not keep the others from being tried."""
+    tell = sys.stdout
+    sys.stdout = sys.stderr  # for what a client prints by itself
     for backend, models in stage.backends.items():
         for scenario in scenarios:
             try:
@@ -60,7 +62,7 @@ def perform(stage: Stage, *scenarios: Scenario) -> None:
             except Exception:  # noqa: BLE001 - whatever it is, the test tells it
                 report = {"failed": traceback.format_exc()}
             told = {"backend": backend, "scenario": scenario.__name__, "report": report}
-            print(json.dumps(told), flush=True)
+            print(json.dumps(told), file=tell, flush=True)
             sys.stdin.readline()
 
 
