@@ -12,6 +12,7 @@ from gateway.middleware.auth import Auth
 from gateway.middleware.budgets import Budgets
 from gateway.middleware.counting import Counting
 from gateway.middleware.errors import Errors
+from gateway.middleware.eviction import Eviction
 from gateway.middleware.intake import BodyLimits, Intake
 from gateway.middleware.limits import Limits
 from gateway.middleware.mutation_block import MutationBlock
@@ -93,6 +94,8 @@ def pipeline(resources: Resources, offering: Offering) -> list[Middleware]:
             outputs=OutputBounds(config.max_output_tokens, config.default_output_tokens),
             lease_s=LEASE_S,
         ),
+        # Around all that may last: what is ended is settled below, and told above.
+        Middleware(Eviction, running=resources.running),
         # One atomic call takes all or nothing; the settler ends it, whatever becomes of the request.
         Middleware(
             Admission,

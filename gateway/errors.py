@@ -102,6 +102,31 @@ class MutationBlocked(GatewayError):
         )
 
 
+class TenantSuspended(GatewayError):
+    """The key is good; its tenant may not use this gateway at the moment."""
+
+    status = 403
+    code = "tenant_suspended"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The tenant that this API key belongs to is suspended; ask whoever runs this gateway."
+        )
+
+
+class AddressNotAllowed(GatewayError):
+    """The key is good, but not from here. The sentence tells the address, so that it can be allowed."""
+
+    status = 403
+    code = "address_not_allowed"
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(
+            f"This API key may not be used from the address {peer}; "
+            "ask whoever runs this gateway to allow it."
+        )
+
+
 class RouteNotFound(GatewayError):
     """Default deny: the path is not in the table."""
 

@@ -107,6 +107,8 @@ class RequestHead:
 
 class KeyStatus(StrEnum):
     ACTIVE = "active"
+    SUSPENDED = "suspended"
+    """Its tenant is; else it would be active."""
     EXPIRED = "expired"
     REVOKED = "revoked"
 
@@ -136,6 +138,8 @@ class Tenant:
     models: ModelPolicy = field(factory=ModelPolicy)
     allow_cloud: bool = False
     """Its prompts may leave the box: models that another machine answers for are there for it, too."""
+    suspended_at: float | None = None
+    """Since then all of its keys are refused; None while they are not."""
 
 
 @frozen
@@ -157,13 +161,21 @@ class Key:
     last_used_at: float | None = None
     policy: Policy = field(factory=Policy)
     models: ModelPolicy = field(factory=ModelPolicy)
+    account_id: str = ""
+    """As what it is limited, charged and audited; "" for its own id. A key and its successors share it."""
+    allow_ip: tuple[Network, ...] = ()
+    """From where it may be used; none: from anywhere."""
+
+    @property
+    def account(self) -> str:
+        return self.account_id or self.id
 
     def status(self, now: float) -> KeyStatus:
         if self.revoked_at is not None:
             return KeyStatus.REVOKED
         if self.expires_at is not None and self.expires_at <= now:
             return KeyStatus.EXPIRED
-        return KeyStatus.ACTIVE
+        return KeyStatus.ACTIVE if self.tenant.suspended_at is None else KeyStatus.SUSPENDED
 
 
 @frozen
@@ -173,6 +185,7 @@ class Principal:
     tenant_id: str
     tenant: str
     key_id: str
+    """Of its account (`Key.account`): a key that was rotated and its successor are one."""
     key: str
     prefix: str
     tenant_policy: Policy = field(factory=Policy)
@@ -181,6 +194,8 @@ class Principal:
     tenant_models: ModelPolicy = field(factory=ModelPolicy)
     key_models: ModelPolicy = field(factory=ModelPolicy)
     allow_cloud: bool = False
+    is_suspended: bool = False
+    allow_ip: tuple[Network, ...] = ()
     epoch: int = field(default=0, eq=False)
     """The revision of tenants and keys (`ports.KeyStore.revision`) that this was read at, or after."""
 
@@ -382,6 +397,8 @@ class Exchange:
     """What is told: counted, or estimated."""
     timings: Timings = Timings()
     first_token: float | None = None
+    # Eviction: why it has to end before its time
+    evicted: GatewayError | None = None
     # Errors: what the client was told, also after the first byte
     error: GatewayError | None = None
     # Audit, on the way out

@@ -42,6 +42,14 @@ class NewId(Protocol):
         """A new request id: unique, sortable by time, printable ASCII."""
 
 
+@frozen
+class Pulse:
+    """What is current in the database: the revision of tenants and keys, and the time by its clock."""
+
+    revision: int
+    now: float
+
+
 class KeyStore(Protocol):
     """Keys as they are kept. All raise StoreUnavailable when the database does not answer."""
 
@@ -50,6 +58,11 @@ class KeyStore(Protocol):
 
     async def revision(self) -> int:
         """A number that grows with every change to tenants and keys."""
+
+
+class PulsingKeyStore(KeyStore, Protocol):
+    async def pulse(self) -> Pulse:
+        """The revision, and what time it is by the database's clock."""
 
 
 class Authenticator(Protocol):
@@ -63,6 +76,21 @@ class Authenticator(Protocol):
     @property
     def is_cut_off(self) -> bool:
         """The database does not answer: keys are judged by what is remembered."""
+
+
+class KnownCallers(Protocol):
+    """What has become of those who were let in."""
+
+    @property
+    def revision(self) -> int | None:
+        """The latest revision of tenants and keys that is known here."""
+
+    async def renewed(self, principal: Principal) -> Principal | None:
+        """The same caller as it is known now; None when its key was revoked, or is no more.
+
+        A key that has expired since is still that: what it began it may end. Raises StoreUnavailable,
+        Overloaded.
+        """
 
 
 class Counters(Protocol):

@@ -15,6 +15,7 @@ from gateway.backends.http import BackendTimeouts
 from gateway.backends.pool import Pool
 from gateway.config import BackendConfig, Config
 from gateway.errors import StoreUnavailable
+from gateway.middleware.eviction import Running
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.tokenizers import Tokenizers
 from gateway.ports import Backend, Counters, Sink
@@ -91,6 +92,7 @@ class Resources:
         self._secret = load_secret(config)
         store = Keys(self.database)
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
+        self.running = Running(self.keys)
         timeouts = BackendTimeouts(
             connect_s=config.connect_timeout_s,
             first_byte_s=config.first_byte_timeout_s,
@@ -140,6 +142,8 @@ class Resources:
             opened.callback(self.hasher.close)
             await self.keys.start()
             opened.push_async_callback(self.keys.stop)
+            await self.running.start()
+            opened.push_async_callback(self.running.stop)
             # What a process that died left behind is in the ledger before anybody is counted by it.
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)

@@ -156,6 +156,8 @@ def _cause(found: Explanation) -> str:
         return f"by {_words(found.refused.standing.take)}"
     if found.status is KeyStatus.ACTIVE:
         return "Redis knows of a later change than this database has"
+    if found.status is KeyStatus.SUSPENDED:
+        return f"the tenant was suspended on {when(found.key.tenant.suspended_at, '')}"
     if found.status is KeyStatus.REVOKED:
         return f"the key was revoked on {when(found.key.revoked_at, '')}"
     return f"the key expired on {when(found.key.expires_at, '')}"
@@ -168,6 +170,8 @@ def _words(take: Take) -> str:
 def _advice(found: Explanation) -> str:
     """What an operator can do about a refusal: one sentence."""
     tenant = shlex.quote(found.key.tenant.name)
+    if found.status is KeyStatus.SUSPENDED:
+        return f"`neuronetz-gateway resume-tenant --name {tenant}` lets its keys in again."
     if found.status is not KeyStatus.ACTIVE:
         return f"`neuronetz-gateway create-key --tenant {tenant} --name NAME` makes another key."
     if found.refused is None:

@@ -24,8 +24,9 @@ from gateway.cli.policies import (
 )
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Moment, Name, Prefix
-from gateway.model import Key, ModelPolicy
+from gateway.cli.words import Ending, Moment, Name, Networks, Prefix
+from gateway.model import Key, ModelPolicy, Network
+from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
 from gateway.state.secret import confirm_secret, load_secret
@@ -41,6 +42,14 @@ from gateway.storage.refusals import NoSuchKey, Refused
     type=Moment(),
     help="When the key ends: 12h, 30d, 4w from now, or an ISO date such as 2027-01-31 (00:00 UTC).",
 )
+@click.option(
+    "--allow-ip",
+    type=Networks(),
+    multiple=True,
+    metavar="NETWORK",
+    help="A network or address that it may be used from, such as 10.0.0.0/8; repeat it for more. "
+    "Without: from anywhere.",
+)
 @policy_options(BOUNDS)
 @model_options
 @json_option
@@ -48,7 +57,8 @@ def create_key(
     *,
     tenant: str,
     name: str,
-    expires: float | None,
+    expires: Ending | None,
+    allow_ip: tuple[tuple[Network, ...], ...],
     changes: Changes,
     model_changes: ModelChanges,
     as_json: bool,
@@ -65,8 +75,11 @@ def create_key(
       neuronetz-gateway create-key --tenant acme --name chat --models 'llama3*,qwen3:8b'
     """
     policy, models = Policy(**changes), ModelPolicy(**model_changes)
+    networks = tuple(dict.fromkeys(network for one in allow_ip for network in one))
     key, token = with_stores(
-        lambda stores: make_key(stores, tenant, name, expires, policy=policy, models=models)
+        lambda stores: make_key(
+            stores, tenant, name, expires=expires, policy=policy, models=models, allow_ip=networks
+        )
     )
     if as_json:
         show_json({**key_as_json(key), "key": token})
@@ -114,7 +127,12 @@ def show_key(prefix: str, as_json: bool) -> None:
     now = time.time()
     key, standings = with_stores(lambda stores: _look_at(stores, prefix, now))
     if as_json:
-        shown = {**key_as_json(key), "id": key.id, "time_zone": key.tenant.time_zone}
+        shown = {
+            **key_as_json(key),
+            "id": key.id,
+            "account_id": key.account,
+            "time_zone": key.tenant.time_zone,
+        }
         show_json({**shown, **models_as_json(key), **policy_as_json(key), "usage": usage_as_json(standings)})
         return
     show_facts([*_facts(key, now), *model_facts(key)])
@@ -149,10 +167,11 @@ async def make_key(
     stores: Stores,
     tenant_name: str,
     name: str,
-    expires_at: float | None = None,
     *,
+    expires: Ending | None = None,
     policy: Policy | None = None,
     models: ModelPolicy | None = None,
+    allow_ip: tuple[Network, ...] = (),
 ) -> tuple[Key, str]:
     """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
     tenant = await stores.tenants.by_name(tenant_name)
@@ -167,9 +186,10 @@ async def make_key(
         mac=mac_of(secret, token),
         argon2=argon2_of(token),
         created_at=time.time(),
-        expires_at=expires_at,
+        expires_at=None if expires is None else expires(await stores.replicas.now()),
         policy=policy or Policy(),
         models=models or ModelPolicy(),
+        allow_ip=allow_ip,
     )
     await stores.keys.add(key)
     return key, token
@@ -195,13 +215,14 @@ def _facts(key: Key, now: float) -> list[tuple[str, str]]:
     return [
         ("Key", key.name),
         ("Prefix", key.prefix),
-        ("Id", key.id),
+        ("Id", key.id if key.id == key.account else f"{key.id}, of the account {key.account}"),
         ("Tenant", key.tenant.name),
         ("Status", key.status(now).value),
         ("Created", when(key.created_at, "")),
         ("Last used", when(key.last_used_at, "never")),
         ("Expires", when(key.expires_at, "never")),
         ("Revoked", when(key.revoked_at, "no")),
+        ("Addresses", written(key.allow_ip) or "any"),
         ("Time zone", f"{key.tenant.time_zone}, the tenant's"),
     ]
 
@@ -217,6 +238,7 @@ def key_as_json(key: Key) -> dict[str, Any]:
         "last_used_at": iso(key.last_used_at),
         "expires_at": iso(key.expires_at),
         "revoked_at": iso(key.revoked_at),
+        "allow_ip": [str(network) for network in key.allow_ip],
         **asdict(key.policy),
         **asdict(key.models),
     }

@@ -43,7 +43,7 @@ async def _verify(stores: Stores) -> tuple[Sequence[Difference], dict[str, str]]
     if not differences:
         return (), {}
     names = {tenant.id: tenant.name for tenant in await stores.tenants.all()}
-    return differences, names | {key.id: key.prefix for key in await stores.keys.all()}
+    return differences, names | {key.account: key.prefix for key in await stores.keys.all()}
 
 
 def _told(count: int) -> str:

@@ -13,9 +13,11 @@ from typing import IO, Any, Final
 import click
 from loguru import logger
 
+from gateway.cli.actions import list_actions
 from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
 from gateway.cli.explain import explain_key
+from gateway.cli.key_life import rotate_key, update_key
 from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
 from gateway.cli.ledger import verify_ledger
 from gateway.cli.limits import set_budgets, set_limits
@@ -23,6 +25,7 @@ from gateway.cli.migrate import migrate
 from gateway.cli.model_access import allow_models
 from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
+from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
 from gateway.config import ConfigError
 from gateway.errors import GatewayError
@@ -33,11 +36,16 @@ PROGRAM: Final = "neuronetz-gateway"
 # The help shows them in this order; a new command is one name here.
 SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
     (
-        "Tenants and keys",
-        (create_tenant, list_tenants, show_tenant, create_key, list_keys, show_key, revoke_key),
+        "Tenants",
+        (create_tenant, list_tenants, show_tenant, suspend_tenant, resume_tenant, delete_tenant),
+    ),
+    (
+        "Keys",
+        (create_key, list_keys, show_key, update_key, rotate_key, revoke_key),
     ),
     ("Limits and budgets", (set_limits, set_budgets, explain_key)),
     ("Models and backends", (allow_models, add_backend, remove_backend, list_backends)),
+    ("Usage and audit", (list_actions,)),
     ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
 )
 

@@ -20,7 +20,7 @@ from gateway.accounting import (
 )
 from gateway.cli.standings import LATEST, counted_by_ledger, field_of, takes_for
 from gateway.cli.stores import Stores, shared_counters
-from gateway.errors import GatewayError, StoreUnavailable, Unauthenticated
+from gateway.errors import GatewayError, StoreUnavailable, TenantSuspended, Unauthenticated
 from gateway.model import Demand, Key, KeyStatus
 from gateway.ports import Counters
 from gateway.rules.budgets import clamped_output
@@ -73,6 +73,8 @@ class Explanation:
     @property
     def error(self) -> GatewayError | None:
         """What the caller is told if it is not let in."""
+        if self.status is KeyStatus.SUSPENDED:
+            return TenantSuspended()
         if self.status is not KeyStatus.ACTIVE:
             return Unauthenticated()
         if self.is_stale:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 # Where there is no terminal nothing is cut or folded: a line stays a line for grep and awk.
 _PIPE_COLUMNS: Final = 10_000
-_STATUS_STYLES: Final = {"active": "green", "expired": "yellow", "revoked": "red"}
+_STATUS_STYLES: Final = {"active": "green", "suspended": "yellow", "expired": "yellow", "revoked": "red"}
 
 json_option: Final[Callable[[Any], Any]] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, for programs."

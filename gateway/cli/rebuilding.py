@@ -123,7 +123,9 @@ async def _told_again(stores: Stores, counters: RedisCounters, forgotten: _Forgo
 def _accounts_of(tenant: Tenant, keys: Sequence[Key], now: float) -> list[Take]:
     """All that is counted of a tenant and its keys and that the ledger knows as well."""
     of_keys = (take for key in keys for take in takes_for(key, now) if take.scope is Scope.KEY)
-    return [take for take in (*takes_for(tenant, now), *of_keys) if isinstance(take, SlotTake | BudgetTake)]
+    # A key and its successor take of one account: once is enough.
+    takes = dict.fromkeys((*takes_for(tenant, now), *of_keys))
+    return [take for take in takes if isinstance(take, SlotTake | BudgetTake)]
 
 
 async def _counted(look: _Look, takes: Sequence[Take], tenant: Tenant) -> list[Numbers]:
@@ -141,7 +143,7 @@ def _rebuilt(
     forgotten: _Forgotten, takes: Sequence[Take], after: Sequence[Numbers], by_ledger: Sequence[Numbers]
 ) -> Rebuilt:
     tenant = forgotten.tenant
-    names = {tenant.id: tenant.name} | {key.id: key.prefix for key in forgotten.keys}
+    names = {tenant.id: tenant.name} | {key.account: key.prefix for key in forgotten.keys}
     before = forgotten.before or [(0, 0)] * len(takes)
     accounts = [
         Account(names[take.owner], take, *numbers)

@@ -92,7 +92,7 @@ def takes_for(holder: Holder, now: float) -> tuple[Take, ...]:
         takes = takes_of(holder.policy, Policy(), holder.id, "", now=now, zone=_zone(holder))
         return tuple(take for take in takes if take.scope is Scope.TENANT)
     tenant = holder.tenant
-    return takes_of(tenant.policy, holder.policy, tenant.id, holder.id, now=now, zone=_zone(tenant))
+    return takes_of(tenant.policy, holder.policy, tenant.id, holder.account, now=now, zone=_zone(tenant))
 
 
 def _zone(tenant: Tenant) -> tzinfo:

@@ -1,6 +1,7 @@
 """The stores that a command works on, opened for it and closed after it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
@@ -8,12 +9,14 @@ from typing import Final, Self, TypeVar
 from attrs import frozen
 
 from gateway import config
+from gateway.cli.actors import this_actor
 from gateway.config import Config
 from gateway.errors import LimitsUnavailable
 from gateway.redis_address import RedisAddress
 from gateway.resources import SystemClock
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
+from gateway.storage.actions import Actions
 from gateway.storage.database import Database
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
@@ -39,17 +42,29 @@ class Stores:
     meta: Meta
     ledger: Ledger
     replicas: Replicas
+    actions: Actions
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
+        actor = this_actor()
         return cls(
             settings,
-            Tenants(database),
-            Keys(database),
+            Tenants(database, actor),
+            Keys(database, actor),
             Meta(database),
             Ledger(database),
             Replicas(database),
+            Actions(database),
         )
+
+    async def tenant_id_of(self, name_or_id: str) -> str:
+        """The id behind a tenant's name; an id stands for itself, also of a tenant that was deleted.
+
+        Raises NoSuchTenant.
+        """
+        if re.fullmatch("[0-9a-f]{32}", name_or_id):
+            return name_or_id
+        return (await self.tenants.by_name(name_or_id)).id
 
 
 def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:

@@ -82,7 +82,8 @@ def list_tenants(as_json: bool) -> None:
     elif not tenants:
         click.echo("There are no tenants yet; `neuronetz-gateway create-tenant --name acme` makes one.")
     else:
-        show_table(("Name", "Created"), [(tenant.name, when(tenant.created_at, "")) for tenant in tenants])
+        rows = [(tenant.name, status_of(tenant), when(tenant.created_at, "")) for tenant in tenants]
+        show_table(("Name", "Status", "Created"), rows)
 
 
 @click.command()
@@ -109,6 +110,7 @@ def show_tenant(name: str, as_json: bool) -> None:
         [
             ("Tenant", tenant.name),
             ("Id", tenant.id),
+            ("Status", status_of(tenant)),
             ("Created", when(tenant.created_at, "")),
             ("Time zone", tenant.time_zone),
             ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
@@ -153,12 +155,18 @@ async def _look_at(stores: Stores, name: str, now: float) -> tuple[Tenant, Seque
     return tenant, await stores.keys.all(tenant), await standings_of(stores, tenant, now)
 
 
+def status_of(tenant: Tenant) -> str:
+    return "active" if tenant.suspended_at is None else "suspended"
+
+
 def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
     """A tenant as every command tells it to programs, with the bounds by their own names."""
     return {
         "id": tenant.id,
         "name": tenant.name,
         "created_at": iso(tenant.created_at),
+        "status": status_of(tenant),
+        "suspended_at": iso(tenant.suspended_at),
         "time_zone": tenant.time_zone,
         **asdict(tenant.policy),
         **asdict(tenant.models),

@@ -1,13 +1,16 @@
 """The kinds of values that commands take, checked before anything is opened."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
 
 from gateway.accounting import MAX_TOKENS
+from gateway.model import Network
 from gateway.rules import access, keys, names
+from gateway.rules.addresses import networks_of
 from gateway.rules.windows import zone_of
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -94,16 +97,79 @@ class Zone(click.ParamType[str]):
         return str(value)
 
 
-class Moment(click.ParamType[float]):
-    """A time to come: a duration from now (90m, 12h, 30d, 4w) or an ISO date. Seconds since the epoch."""
+# When something ends, by what time it is: both seconds since the epoch; None for never.
+Ending = Callable[[float], float | None]
+
+
+class Moment(click.ParamType[Ending]):
+    """A time to come: a duration (90m, 12h, 30d, 4w) or an ISO date; or `none`, where that may be said.
+
+    A duration is counted from the time by the database's clock, which is not known yet.
+    """
+
+    name = "when"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self._or_none = or_none
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ending:
+        if callable(value):
+            return value  # type: ignore[no-any-return]
+        if value == "none" and self._or_none:
+            return lambda _: None
+        now = datetime.now(UTC)
+        try:
+            meant = moment(value, now)
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+        if _duration(value) is None:
+            return lambda _: meant.timestamp()
+        return lambda current: current + (meant - now).total_seconds()
+
+
+class Past(click.ParamType[float]):
+    """A time gone by: so long ago (90m, 12h, 30d, 4w), or an ISO date. Seconds since the epoch."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
         now = datetime.now(UTC)
         try:
-            return moment(value, now).timestamp()
+            ago = _duration(value)
+            return (_parsed(value) if ago is None else now - ago).timestamp()
         except (ValueError, OverflowError) as error:
+            self.fail(f"{error}", param, ctx)
+
+
+class Grace(click.ParamType[float]):
+    """A duration, or 0. Seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        grace = timedelta(0) if value == "0" else _duration(value)
+        if grace is None or grace > _MAX_LIFETIME:
+            self.fail(f"'{value}' is no duration such as 30m, 24h or 7d, and not 0.", param, ctx)
+        return grace.total_seconds()
+
+
+class Networks(click.ParamType[tuple[Network, ...]]):
+    """A comma list of networks and addresses, or `none`, which is an empty one."""
+
+    name = "network"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Network, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return () if value == "none" else networks_of(value)
+        except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -124,11 +190,16 @@ def moment(text: str, now: datetime) -> datetime:
 
     Raises ValueError, with a sentence, for what is no moment, is past, or is over a century away.
     """
-    duration = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
-    lifetime = timedelta(**{_UNITS[duration[2]]: int(duration[1])}) if duration else _parsed(text) - now
+    duration = _duration(text)
+    lifetime = _parsed(text) - now if duration is None else duration
     if not timedelta(0) < lifetime <= _MAX_LIFETIME:
         raise ValueError(f"'{text}' is not in the future, or more than a century away.")
     return now + lifetime
+
+
+def _duration(text: str) -> timedelta | None:
+    found = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
 def _parsed(text: str) -> datetime:

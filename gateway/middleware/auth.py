@@ -6,11 +6,15 @@ from gateway.errors import MalformedRequest, Unauthenticated
 from gateway.middleware.context import exchange_of
 from gateway.model import Exchange
 from gateway.ports import Authenticator
+from gateway.rules.entry import refusal_of
 from gateway.rules.request_head import token_of
 
 
 class Auth:
-    """Put the Principal into the Exchange, or raise Unauthenticated: one sentence for every bad key."""
+    """Put the Principal into the Exchange, or raise Unauthenticated: one sentence for every bad key.
+
+    A good key of a suspended tenant, or from an address that it is not for, is told so: 403.
+    """
 
     def __init__(self, app: ASGIApp, *, authenticator: Authenticator) -> None:
         self.app = app
@@ -32,3 +36,6 @@ async def identify(exchange: Exchange, authenticator: Authenticator, epoch: int 
     exchange.principal = await authenticator.principal_of(token, epoch) if token else None
     if exchange.principal is None:
         raise Unauthenticated
+    refusal = refusal_of(exchange.principal, exchange.peer)
+    if refusal is not None:
+        raise refusal

@@ -7,7 +7,7 @@ from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
 from gateway.accounting import Plan
-from gateway.errors import ModelNotFound
+from gateway.errors import Draining, GatewayError, ModelNotFound
 from gateway.formats import anthropic, ollama
 from gateway.formats.chat import AnswerStamp, Call, ChatCall, GenerateCall
 from gateway.formats.ollama.loaded import write_ps
@@ -187,9 +187,13 @@ class Endpoint:
         job = Job(call, surface, visit, stamp, _dropped(call))
         async with ClientWatch(receive) as watch:
             relay = Relay(
-                job, exchange, self._clock, is_cut=lambda: self._lifecycle.draining and not watch.gone
+                job, exchange, self._clock, cut=lambda: None if watch.gone else self._reason_to_cut(exchange)
             )
             await (relay.stream(send) if call.stream else relay.whole(send))
+
+    def _reason_to_cut(self, exchange: Exchange) -> GatewayError | None:
+        """Why a request is cancelled whose caller is there: it may not go on, or a drain is out of time."""
+        return exchange.evicted or (Draining() if self._lifecycle.draining else None)
 
 
 def _root(exchange: Exchange) -> Known:

@@ -19,7 +19,6 @@ from gateway.errors import (
     ClientLeft,
     ConnectTimeout,
     ContextLengthExceeded,
-    Draining,
     GatewayError,
     ModelNotFound,
 )
@@ -102,11 +101,11 @@ class Relay:
         exchange: Exchange,
         clock: Clock,
         *,
-        is_cut: Callable[[], bool],
+        cut: Callable[[], GatewayError | None],
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._job = job
-        self._is_cut = is_cut
+        self._cut = cut
         self._exchange = exchange
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -121,7 +120,7 @@ class Relay:
         job = self._job
         events: list[Event] = []
         try:
-            with self._cut_as_draining():
+            with self._cut_with_words():
                 async with aclosing(self._batches()) as batches:
                     async for batch in batches:
                         events += batch
@@ -141,7 +140,7 @@ class Relay:
         out = self._out = _Out(send, lambda: [*self._headers, *job.visit.headers()])
         heartbeat = _Heartbeat(out, self._sign_of_life, self._heartbeat_s)
         try:
-            with self._cut_as_draining():
+            with self._cut_with_words():
                 async with aclosing(self._batches()) as batches:
                     async for batch in batches:
                         await out.write(writer.write(batch))
@@ -290,16 +289,16 @@ class Relay:
         return error
 
     @contextmanager
-    def _cut_as_draining(self) -> Iterator[None]:
-        """A cancellation that is no client leaving is a drain out of time: someone is there to be told."""
+    def _cut_with_words(self) -> Iterator[None]:
+        """A cancellation that `cut` has a reason for is no client leaving: someone is there to be told."""
         try:
             yield
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or not self._is_cut():
+            task, reason = asyncio.current_task(), self._cut()
+            if task is None or reason is None:
                 raise
             task.uncancel()
-            raise Draining from None
+            raise reason from None
 
     def _noted(self, events: Sequence[Event]) -> list[Event]:
         """Take down what the events say, and complete a finish whose backend did not count."""
@@ -336,7 +335,8 @@ class Relay:
 
     def _note_broken(self, error: GatewayError) -> None:
         self._exchange.error = error
-        self._exchange.outcome = Outcome.CUT if isinstance(error, Draining) else Outcome.BACKEND_FAILED
+        is_backends = error.status in (502, 504)
+        self._exchange.outcome = Outcome.BACKEND_FAILED if is_backends else Outcome.CUT
 
     def _note_unfinished(self) -> None:
         # No backend sends counts when an answer is cut, so the pieces are counted.

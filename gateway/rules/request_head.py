@@ -3,13 +3,13 @@
 What is not named here is neither used nor forwarded (security.md B).
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError, MalformedRequest, MisdirectedRequest
 from gateway.model import Network, RequestHead, Surface
+from gateway.rules.addresses import is_address, is_among
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -89,7 +89,7 @@ def peer_of(connected: str, forwarded_for: str | None, trusted: tuple[Network, .
     hops = (forwarded_for or "").split(",")
     while hops and _is_in(peer, trusted):
         hop = hops.pop().strip()
-        if not _is_address(hop):
+        if not is_address(hop):
             break
         peer = hop
     return peer
@@ -100,17 +100,4 @@ def _name_of(host: bytes) -> str:
 
 
 def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    return (
-        bool(networks)
-        and _is_address(address)
-        and any(ipaddress.ip_address(address) in one for one in networks)
-    )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    # Behind a `%` an IPv6 zone may hold any text; no address that crossed a network has one.
-    return "%" not in text
+    return bool(networks) and is_among(address, networks)

@@ -19,7 +19,7 @@ from loguru import logger
 
 from gateway.errors import Overloaded, StoreUnavailable
 from gateway.model import Key, KeyStatus, Principal
-from gateway.ports import Clock, KeyStore
+from gateway.ports import Clock, PulsingKeyStore
 from gateway.rules import keys
 from gateway.state.hasher import Hasher, UnusableHash
 from gateway.state.last_uses import FLUSH_S, LastUses, Touch
@@ -33,6 +33,8 @@ OUTAGE_S: Final = 15 * 60.0
 MAX_REMEMBERED: Final = 10_000
 # A look-up takes some 0.2 ms: so many wait for at most a tenth of a second.
 MAX_WAITING: Final = 256
+
+_ENDED: Final = frozenset({KeyStatus.REVOKED, KeyStatus.EXPIRED})
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -60,11 +62,14 @@ class _Seen:
 
 
 class VerifiedKeys:
-    """The adapter behind `ports.Authenticator`. `start` and `stop` inside the event loop."""
+    """The adapter behind `ports.Authenticator` and `ports.KnownCallers`.
+
+    `start` and `stop` inside the event loop.
+    """
 
     def __init__(
         self,
-        store: KeyStore,
+        store: PulsingKeyStore,
         touch: Touch,
         hasher: Hasher,
         secret: bytes,
@@ -107,6 +112,17 @@ class VerifiedKeys:
     def is_cut_off(self) -> bool:
         return self.watch.is_down
 
+    @property
+    def revision(self) -> int | None:
+        return self.watch.revision
+
+    async def renewed(self, principal: Principal) -> Principal | None:
+        """As `ports.KnownCallers.renewed`: at most one read for all that a key runs, after each change."""
+        seen = await self._read(principal.prefix, known=True)
+        if seen.key is None or seen.key.revoked_at is not None:
+            return None
+        return _principal(seen.key, seen.stamp)
+
     async def principal_of(self, token: str, epoch: int = 0) -> Principal | None:
         """As `ports.Authenticator.principal_of`."""
         if not keys.is_well_formed(token):
@@ -135,8 +151,8 @@ class VerifiedKeys:
         return {key.id: (key.tenant.name, key.prefix) for key in keys_of_them}
 
     def _admitted(self, verified: _Verified) -> Principal | None:
-        now = self._clock.now()
-        if verified.key.status(now) is not KeyStatus.ACTIVE:
+        now = self.watch.now()
+        if verified.key.status(now) in _ENDED:
             return None
         self.last_uses.note(verified.key.id, now)
         return verified.principal
@@ -255,7 +271,7 @@ def _principal(key: Key, stamp: Stamp) -> Principal:
     return Principal(
         tenant_id=key.tenant.id,
         tenant=key.tenant.name,
-        key_id=key.id,
+        key_id=key.account,
         key=key.name,
         prefix=key.prefix,
         tenant_policy=key.tenant.policy,
@@ -264,5 +280,7 @@ def _principal(key: Key, stamp: Stamp) -> Principal:
         tenant_models=key.tenant.models,
         key_models=key.models,
         allow_cloud=key.tenant.allow_cloud,
+        is_suspended=key.tenant.suspended_at is not None,
+        allow_ip=key.allow_ip,
         epoch=stamp.revision or 0,
     )

@@ -12,7 +12,7 @@ from attrs import frozen
 from loguru import logger
 
 from gateway.errors import StoreUnavailable
-from gateway.ports import Clock, KeyStore
+from gateway.ports import Clock, PulsingKeyStore
 
 POLL_S: Final = 0.25
 # How long anybody waits for the database.
@@ -33,7 +33,7 @@ class Stamp:
 class RevisionWatch:
     """Polls the revision of tenants and keys. `start` and `stop` inside the event loop."""
 
-    def __init__(self, store: KeyStore, clock: Clock, poll_s: float = POLL_S) -> None:
+    def __init__(self, store: PulsingKeyStore, clock: Clock, poll_s: float = POLL_S) -> None:
         self._store = store
         self._clock = clock
         self._poll_s = poll_s
@@ -41,6 +41,7 @@ class RevisionWatch:
         self._confirmed_at = -math.inf
         self._failed_at = -math.inf
         self._is_down = False
+        self._ahead_s: float | None = None
         self._polling: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -48,6 +49,13 @@ class RevisionWatch:
     def revision(self) -> int | None:
         """The latest that is known."""
         return self._revision
+
+    def now(self) -> float:
+        """Seconds since the epoch by the database's clock, which is one for all gateways.
+
+        As it was at the last poll, and gone on with on the monotonic clock. Ours, until there was one.
+        """
+        return self._clock.now() if self._ahead_s is None else self._clock.elapsed() + self._ahead_s
 
     def stamp(self) -> Stamp:
         return Stamp(self._revision, self._clock.elapsed())
@@ -101,11 +109,12 @@ class RevisionWatch:
     async def _ask(self) -> None:
         asked_at = self._clock.elapsed()
         try:
-            revision = await self._store.revision()
+            pulse = await self._store.pulse()
         except StoreUnavailable:
             self.note_failure()
             return
-        self._revision, self._confirmed_at, self._failed_at = revision, asked_at, -math.inf
+        self._revision, self._confirmed_at, self._failed_at = pulse.revision, asked_at, -math.inf
+        self._ahead_s = pulse.now - self._clock.elapsed()
         if self._is_down:
             self._is_down = False
             logger.info("the database answers again")

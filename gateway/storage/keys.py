@@ -1,16 +1,20 @@
 """Keys as they are kept: the adapter behind `ports.KeyStore`, and what the command line does with keys."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
 from gateway.accounting import Policy
-from gateway.model import Key, Tenant
-from gateway.rules.names import folded
+from gateway.model import Key, KeyStatus, Tenant
+from gateway.ports import Pulse
+from gateway.rules.addresses import networks_of, written
+from gateway.rules.names import MAX_NAME_CHARACTERS, folded
+from gateway.storage.actions import NOBODY, Actor, differences, note, now_of
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.model_policies import models_of, values_of
-from gateway.storage.refusals import KeyNameTaken, NoSuchKey
+from gateway.storage.refusals import KeyEnded, KeyNameTaken, KeyRotated, NoSuchKey, NoSuchTenant
 
 _SELECT: Final = """
     SELECT keys.id, keys.name, prefix, mac, argon2, keys.created_at, expires_at, revoked_at, last_used_at,
@@ -19,10 +23,12 @@ _SELECT: Final = """
         tenants.rpm, tenants.tpm, tenants.concurrent,
         tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens,
         keys.models, keys.max_num_ctx, keys.max_output_tokens,
-        tenants.models, tenants.max_num_ctx, tenants.max_output_tokens, tenants.allow_cloud
+        tenants.models, tenants.max_num_ctx, tenants.max_output_tokens, tenants.allow_cloud,
+        keys.account_id, keys.allow_ip, tenants.suspended_at
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
 """
 _BY_PREFIX: Final = _SELECT + "WHERE prefix = :prefix"
+_OF_ACCOUNT: Final = _SELECT + "WHERE keys.account_id = :account_id ORDER BY keys.created_at, keys.id"
 _ALL: Final = (
     _SELECT
     + """
@@ -33,26 +39,33 @@ _ALL: Final = (
 _ADD: Final = """
     INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens)
+        models, max_num_ctx, max_output_tokens, account_id, allow_ip)
     VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at,
         :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
-        :models, :max_num_ctx, :max_output_tokens)
+        :models, :max_num_ctx, :max_output_tokens, :account_id, :allow_ip)
 """
+# Of all keys of an account: they are counted together.
 _CHANGE: Final = """
     UPDATE keys SET rpm = :rpm, tpm = :tpm, concurrent = :concurrent, daily_tokens = :daily_tokens,
         monthly_tokens = :monthly_tokens, total_tokens = :total_tokens
+    WHERE account_id = :account_id
+"""
+_UPDATE: Final = """
+    UPDATE keys SET name = :name, folded = :folded, expires_at = :expires_at, revoked_at = :revoked_at,
+        allow_ip = :allow_ip
     WHERE id = :id
 """
 _CHANGE_MODELS: Final = """
     UPDATE keys SET models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens
-    WHERE id = :id
+    WHERE account_id = :account_id
 """
-_HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded"
-_REVOKE: Final = "UPDATE keys SET revoked_at = :now WHERE id = :id"
+_HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded AND id <> :id"
+_HAS_TENANT: Final = "SELECT 1 FROM tenants WHERE id = :tenant_id"
 _TOUCH: Final = """
     UPDATE keys SET last_used_at = :used_at WHERE id = :id AND coalesce(last_used_at, 0) < :used_at
 """
 _REVISION: Final = "SELECT value FROM revision"
+_PULSE: Final = "SELECT value, NOW_S() FROM revision"
 
 
 @frozen
@@ -63,11 +76,30 @@ class Revocation:
     already: bool
 
 
-class Keys:
-    """All raise StoreUnavailable when the database does not answer."""
+@frozen
+class Proof:
+    """What a new key is known by: all that is kept of the key itself."""
 
-    def __init__(self, database: Database) -> None:
+    id: str
+    prefix: str
+    mac: bytes = field(repr=False)
+    argon2: str = field(repr=False)
+
+
+@frozen
+class Rotation:
+    """A key that ends, and its successor."""
+
+    old: Key
+    new: Key
+
+
+class Keys:
+    """All raise StoreUnavailable when the database does not answer. Changes are noted as `actor`'s doing."""
+
+    def __init__(self, database: Database, actor: Actor = NOBODY) -> None:
         self._database = database
+        self._actor = actor
 
     async def key_by_prefix(self, prefix: str) -> Key | None:
         """The key with this public prefix, revoked and expired ones included."""
@@ -79,13 +111,23 @@ class Keys:
         async with self._database.session() as connection:
             return int(await connection.fetch_val(_REVISION))
 
+    async def pulse(self) -> Pulse:
+        """The revision, and what time it is by the database's clock."""
+        async with self._database.session() as connection:
+            revision, now = await connection.fetch_one(_PULSE) or (0, 0.0)
+        return Pulse(int(revision), float(now))
+
     async def add(self, key: Key) -> None:
-        """Keep a new key. Raises KeyNameTaken, also when the name belonged to a key that is revoked."""
+        """Keep a new key. Raises KeyNameTaken, also when the name belonged to a key that is revoked.
+
+        Raises NoSuchTenant when its tenant was deleted meanwhile.
+        """
         async with self._database.transaction("keys") as connection:
-            values = _values_of(key)
-            if await connection.fetch_val(_HAS_NAME, values):
-                raise KeyNameTaken(key.name, key.tenant)
-            await connection.execute(_ADD, values)
+            if not await connection.fetch_val(_HAS_TENANT, {"tenant_id": key.tenant.id}):
+                raise NoSuchTenant(key.tenant.name)
+            await _refuse_taken_name(connection, key)
+            await connection.execute(_ADD, _values_of(key))
+            await note(connection, self._actor, "create_key", key, differences(None, key))
 
     async def all(self, tenant: Tenant | None = None) -> list[Key]:
         """All keys, or those of one tenant: by tenant, the oldest first."""
@@ -93,43 +135,93 @@ class Keys:
             rows = await connection.fetch_all(_ALL, {"tenant_id": tenant and tenant.id})
         return [_key(row) for row in rows]
 
+    async def of_account(self, account_id: str) -> list[Key]:
+        """A key and its successors, or predecessors: the oldest first."""
+        async with self._database.session() as connection:
+            return await _of_account(connection, account_id)
+
     async def revoke(self, prefix: str, now: float) -> Revocation:
         """Revoke for good, from `now` (seconds since the epoch). Revoking twice changes nothing.
 
         Raises NoSuchKey.
         """
         async with self._database.transaction("keys") as connection:
-            key = await _find(connection, prefix)
-            if key is None:
-                raise NoSuchKey(prefix)
+            key = await _get(connection, prefix)
             if key.revoked_at is not None:
                 return Revocation(key, already=True)
-            await connection.execute(_REVOKE, {"now": now, "id": key.id})
-        return Revocation(evolve(key, revoked_at=now), already=False)
+            after = evolve(key, revoked_at=now)
+            await self._keep(connection, "revoke_key", key, after)
+        return Revocation(after, already=False)
+
+    async def update(self, prefix: str, **changes: Any) -> tuple[Key, Key]:
+        """Change `name`, `expires_at` or `allow_ip` of a key: what it was, and what it is now.
+
+        Raises NoSuchKey, KeyNameTaken.
+        """
+        async with self._database.transaction("keys") as connection:
+            before = await _get(connection, prefix)
+            after = evolve(before, **changes)
+            await _refuse_taken_name(connection, after)
+            await self._keep(connection, "update_key", before, after)
+        return before, after
+
+    async def rotate(
+        self, prefix: str, proof: Proof, *, grace_s: float, expires: Callable[[float], float | None] | None
+    ) -> Rotation:
+        """Make a successor with the name, the account and all policies of a key, which ends after `grace_s`.
+
+        With no grace it is revoked at once. `expires` says when the successor ends, by the database's clock;
+        None: when the old one would have. Raises NoSuchKey; KeyEnded, KeyRotated.
+        """
+        async with self._database.transaction("keys") as connection:
+            now = await now_of(connection)
+            old = await _get(connection, prefix)
+            await _refuse_rotation(connection, old, now)
+            new = evolve(
+                old,
+                id=proof.id,
+                prefix=proof.prefix,
+                mac=proof.mac,
+                argon2=proof.argon2,
+                created_at=now,
+                last_used_at=None,
+                expires_at=old.expires_at if expires is None else expires(now),
+                account_id=old.account,
+            )
+            ends_at = min(now + grace_s, math.inf if old.expires_at is None else old.expires_at)
+            retired = evolve(old, name=_retired_name(old), expires_at=ends_at)
+            if grace_s == 0:
+                retired = evolve(retired, expires_at=old.expires_at, revoked_at=now)
+            await self._keep(connection, "rotate_key", old, retired)
+            await connection.execute(_ADD, _values_of(new))
+            await note(connection, self._actor, "rotate_key", new, {"successor_of": (None, old.prefix)})
+        return Rotation(retired, new)
 
     async def set_policy(self, prefix: str, **changes: int | None) -> Key:
         """Change the fields of Policy that are named, and return the key.
 
-        What two commands change at once is all changed. Raises NoSuchKey; TypeError when Policy has no
-        such field. Whether a number makes sense is asked before.
+        Also of what it was rotated from or to: they are counted together. What two commands change at once
+        is all changed. Raises NoSuchKey; TypeError when Policy has no such field. Whether a number makes
+        sense is asked before.
         """
         async with self._database.transaction("keys") as connection:
-            found = await _find(connection, prefix)
-            if found is None:
-                raise NoSuchKey(prefix)
+            found = await _get(connection, prefix)
             changed = evolve(found, policy=evolve(found.policy, **changes))
-            values = {"id": changed.id, **asdict(changed.policy)}
-            await connection.execute(_CHANGE, values)
+            if differing := differences(found, changed):
+                values = {"account_id": changed.account, **asdict(changed.policy)}
+                await connection.execute(_CHANGE, values)
+                await note(connection, self._actor, "change_key", changed, differing)
         return changed
 
     async def set_models(self, prefix: str, **changes: Any) -> Key:
         """Change the fields of ModelPolicy that are named, and return the key; else as `set_policy`."""
         async with self._database.transaction("keys") as connection:
-            found = await _find(connection, prefix)
-            if found is None:
-                raise NoSuchKey(prefix)
+            found = await _get(connection, prefix)
             changed = evolve(found, models=evolve(found.models, **changes))
-            await connection.execute(_CHANGE_MODELS, {"id": changed.id, **values_of(changed.models)})
+            if differing := differences(found, changed):
+                values = {"account_id": changed.account, **values_of(changed.models)}
+                await connection.execute(_CHANGE_MODELS, values)
+                await note(connection, self._actor, "change_key", changed, differing)
         return changed
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
@@ -139,6 +231,45 @@ class Keys:
             uses = [{"id": key_id, "used_at": used_at} for key_id, used_at in sorted(last_used.items())]
             await connection.execute_many(_TOUCH, uses)
 
+    async def _keep(self, connection: Session, action: str, before: Key, after: Key) -> None:
+        if differing := differences(before, after):
+            await connection.execute(_UPDATE, _updatable(after))
+            await note(connection, self._actor, action, after, differing)
+
+
+async def _refuse_rotation(connection: Session, key: Key, now: float) -> None:
+    status = key.status(now)
+    if status in (KeyStatus.REVOKED, KeyStatus.EXPIRED):
+        raise KeyEnded(key.prefix, status.value)
+    for other in await _of_account(connection, key.account):
+        is_alive = other.status(now) in (KeyStatus.ACTIVE, KeyStatus.SUSPENDED)
+        if other.created_at > key.created_at and is_alive:
+            raise KeyRotated(key.prefix, other.prefix)
+
+
+def _retired_name(key: Key) -> str:
+    """The name goes on with the successor; the old key is told from it by its prefix."""
+    mark = f" ({key.prefix})"
+    return key.name[: MAX_NAME_CHARACTERS - len(mark)].rstrip() + mark
+
+
+async def _refuse_taken_name(connection: Session, key: Key) -> None:
+    values = {"tenant_id": key.tenant.id, "folded": folded(key.name), "id": key.id}
+    if await connection.fetch_val(_HAS_NAME, values):
+        raise KeyNameTaken(key.name, key.tenant)
+
+
+async def _of_account(connection: Session, account_id: str) -> list[Key]:
+    return [_key(row) for row in await connection.fetch_all(_OF_ACCOUNT, {"account_id": account_id})]
+
+
+async def _get(connection: Session, prefix: str) -> Key:
+    """Raises NoSuchKey."""
+    found = await _find(connection, prefix)
+    if found is None:
+        raise NoSuchKey(prefix)
+    return found
+
 
 async def _find(connection: Session, prefix: str) -> Key | None:
     row = await connection.fetch_one(_BY_PREFIX, {"prefix": prefix})
@@ -147,17 +278,26 @@ async def _find(connection: Session, prefix: str) -> Key | None:
 
 def _values_of(key: Key) -> dict[str, Any]:
     return {
-        "id": key.id,
+        **_updatable(key),
         "tenant_id": key.tenant.id,
-        "name": key.name,
-        "folded": folded(key.name),
         "prefix": key.prefix,
         "mac": key.mac,
         "argon2": key.argon2,
         "created_at": key.created_at,
-        "expires_at": key.expires_at,
+        "account_id": key.account,
         **asdict(key.policy),
         **values_of(key.models),
+    }
+
+
+def _updatable(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "folded": folded(key.name),
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "allow_ip": written(key.allow_ip) or None,
     }
 
 
@@ -174,6 +314,7 @@ def _key(row: Row) -> Key:
             time_zone,
             models_of(row[28:31]),
             bool(row[31]),
+            suspended_at=row["suspended_at"],
         ),
         name=name,
         prefix=prefix,
@@ -185,4 +326,6 @@ def _key(row: Row) -> Key:
         last_used_at=last_used_at,
         policy=Policy(*row[9:15]),
         models=models_of(row[25:28]),
+        account_id="" if row["account_id"] == key_id else row["account_id"],
+        allow_ip=networks_of(row["allow_ip"]) if row["allow_ip"] else (),
     )

@@ -53,3 +53,18 @@ class NoSuchKey(Refused):
         super().__init__(
             f"There is no key with the prefix '{prefix}'; `neuronetz-gateway list-keys` shows all."
         )
+
+
+class KeyEnded(Refused):
+    def __init__(self, prefix: str, status: str) -> None:
+        super().__init__(
+            f"The key {prefix} is {status}, so there is nothing to hand over; `neuronetz-gateway create-key` "
+            "makes a new one."
+        )
+
+
+class KeyRotated(Refused):
+    def __init__(self, prefix: str, successor: str) -> None:
+        super().__init__(
+            f"The key {prefix} was rotated already: its successor is {successor}. Rotate or revoke that one."
+        )

@@ -9,6 +9,7 @@ from attrs import asdict, evolve, fields
 from gateway.accounting import Policy
 from gateway.model import ModelPolicy, Tenant
 from gateway.rules.names import folded
+from gateway.storage.actions import NOBODY, Actor, differences, note, now_of
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.model_policies import models_of, values_of
 from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
@@ -16,7 +17,7 @@ from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 _SELECT: Final = """
     SELECT id, name, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, allow_cloud
+        models, max_num_ctx, max_output_tokens, allow_cloud, suspended_at
     FROM tenants
 """
 _BY_NAME: Final = _SELECT + "WHERE folded = :folded"
@@ -34,16 +35,20 @@ _CHANGE: Final = """
     UPDATE tenants SET time_zone = :time_zone, rpm = :rpm, tpm = :tpm, concurrent = :concurrent,
         daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens,
         models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens,
-        allow_cloud = :allow_cloud
+        allow_cloud = :allow_cloud, suspended_at = :suspended_at
     WHERE id = :id
 """
+_KEYS: Final = "SELECT prefix FROM keys WHERE tenant_id = :id ORDER BY created_at, prefix"
+_DELETE_KEYS: Final = "DELETE FROM keys WHERE tenant_id = :id"
+_DELETE: Final = "DELETE FROM tenants WHERE id = :id"
 
 
 class Tenants:
-    """All raise StoreUnavailable when the database does not answer."""
+    """All raise StoreUnavailable when the database does not answer. Changes are noted as `actor`'s doing."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor = NOBODY) -> None:
         self._database = database
+        self._actor = actor
 
     async def add(self, tenant: Tenant) -> None:
         """Keep a new tenant. Raises TenantNameTaken, also when the names differ by case only."""
@@ -53,6 +58,7 @@ class Tenants:
                 raise TenantNameTaken(_tenant(row))
             named = {"name": tenant.name, "folded": folded(tenant.name), "created_at": tenant.created_at}
             await connection.execute(_ADD, {**named, **_changeable(tenant)})
+            await note(connection, self._actor, "create_tenant", tenant, differences(None, tenant))
 
     async def all(self) -> list[Tenant]:
         """All tenants, by name."""
@@ -93,12 +99,51 @@ class Tenants:
 
         return await self._change(name, changed)
 
-    async def _change(self, name: str, changed: Callable[[Tenant], Tenant]) -> Tenant:
+    async def suspend(self, name: str) -> Tenant:
+        """Refuse all keys of the tenant from now on, by the database's clock.
+
+        Suspending twice changes nothing. Raises NoSuchTenant.
+        """
+        async with self._database.session() as connection:
+            now = await now_of(connection)
+        return await self._change(
+            name,
+            lambda found: found if found.suspended_at is not None else evolve(found, suspended_at=now),
+            action="suspend_tenant",
+        )
+
+    async def resume(self, name: str) -> Tenant:
+        """Let its keys in again. Raises NoSuchTenant."""
+        return await self._change(
+            name, lambda found: evolve(found, suspended_at=None), action="resume_tenant"
+        )
+
+    async def delete(self, name: str) -> tuple[Tenant, list[str]]:
+        """Forget a tenant and its keys: who it was, and the prefixes of its keys. Raises NoSuchTenant.
+
+        What it did stays in the ledger, the usage and the audit log, under its id.
+        """
+        async with self._database.transaction("tenants", "keys") as connection:
+            found = await _find(connection, name)
+            if found is not None:
+                values = {"id": found.id}
+                prefixes = [row["prefix"] for row in await connection.fetch_all(_KEYS, values)]
+                await connection.execute(_DELETE_KEYS, values)
+                await connection.execute(_DELETE, values)
+                await note(connection, self._actor, "delete_tenant", found, {"keys": (prefixes, None)})
+                return found, prefixes
+        raise NoSuchTenant(name, near=await self._nearest_to(name))
+
+    async def _change(
+        self, name: str, changed: Callable[[Tenant], Tenant], action: str = "change_tenant"
+    ) -> Tenant:
         async with self._database.transaction("tenants") as connection:
             found = await _find(connection, name)
             if found is not None:
                 after = changed(found)
-                await connection.execute(_CHANGE, _changeable(after))
+                if differing := differences(found, after):
+                    await connection.execute(_CHANGE, _changeable(after))
+                    await note(connection, self._actor, action, after, differing)
                 return after
         raise NoSuchTenant(name, near=await self._nearest_to(name))
 
@@ -120,6 +165,7 @@ def _changeable(tenant: Tenant) -> dict[str, Any]:
         **asdict(tenant.policy),
         **values_of(tenant.models),
         "allow_cloud": int(tenant.allow_cloud),
+        "suspended_at": tenant.suspended_at,
     }
 
 
@@ -134,4 +180,5 @@ def _tenant(row: Row) -> Tenant:
         row["time_zone"],
         models,
         bool(row["allow_cloud"]),
+        suspended_at=row["suspended_at"],
     )

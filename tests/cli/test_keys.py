@@ -42,6 +42,7 @@ def test_a_new_key_is_told_whole_to_programs(made):
         "last_used_at": None,
         "expires_at": made["expires_at"],
         "revoked_at": None,
+        "allow_ip": [],
         **NO_BOUNDS,
         **NO_MODEL_BOUNDS,
         "key": made["key"],

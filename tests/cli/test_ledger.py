@@ -55,12 +55,14 @@ def test_a_tenant_is_shown_whole_to_programs(run, used):
         "id": shown["id"],
         "name": "acme",
         "created_at": shown["created_at"],
+        "status": "active",
+        "suspended_at": None,
         "time_zone": "Europe/Berlin",
         **NO_BOUNDS,
         **NO_MODEL_BOUNDS,
         "allow_cloud": False,
         "daily_tokens": 1_000,
-        "keys": {"active": 2, "expired": 0, "revoked": 0},
+        "keys": {"active": 2, "suspended": 0, "expired": 0, "revoked": 0},
         "limits": {"rpm": none, "tpm": none, "concurrent": none},
         "budgets": {
             "daily_tokens": {"own": 1_000, "effective": 1_000, "source": "own"},
@@ -121,7 +123,7 @@ def test_a_key_is_shown_whole_to_people(run, used):
 
     facts = dict(line.split(maxsplit=1) for line in lines[:5])
     assert (facts["Key"], facts["Prefix"], facts["Tenant"], facts["Status"]) == ("ci", used, "acme", "active")
-    assert lines[13:] == [
+    assert lines[14:] == [
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    key     1,000  30    100       870       2026-11-24 23:00 UTC",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
@@ -147,16 +149,16 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
 
     lines = [line.rstrip() for line in run("show-tenant", "--name", "acme").stdout.splitlines()]
 
-    assert lines[3:10] == [
+    assert lines[4:11] == [
         "Time zone  Europe/Berlin",
-        "Keys       1 active, 0 expired, 1 revoked",
+        "Keys       1 active, 0 suspended, 0 expired, 1 revoked",
         "Models     all",
         "Cloud      refused",
         "",
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
     ]
-    assert lines[15] == "tokens per minute          0: denies all"
+    assert lines[16] == "tokens per minute          0: denies all"
     assert lines[-1] == "0 denies: all requests of the tenant 'acme' to models are refused by --tpm 0."
 
 

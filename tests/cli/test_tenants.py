@@ -30,6 +30,8 @@ def test_programs_get_one_object_for_a_new_tenant(unmigrated):
         "id": made["id"],
         "name": "acme",
         "created_at": made["created_at"],
+        "status": "active",
+        "suspended_at": None,
         "time_zone": "UTC",
         **NO_BOUNDS,
         **NO_MODEL_BOUNDS,

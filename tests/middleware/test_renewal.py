@@ -25,7 +25,7 @@ from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.target import Target
 from gateway.middleware.tokenizers import Tokenizers
 from gateway.model import Exchange, Key, LoadedModel, ModelCard, Usage
-from gateway.ports import Counters
+from gateway.ports import Counters, Pulse
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock, new_request_id
 from gateway.rules.options import OptionBounds
@@ -68,6 +68,9 @@ class Link(Ledger):
         self._fail_if_cut()
         self.polls += 1
         return await self.store.revision()
+
+    async def pulse(self) -> Pulse:
+        return Pulse(await self.revision(), self.store.now())
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
         await self.store.touch(last_used)

@@ -110,7 +110,7 @@ async def test_a_stream_that_breaks_says_so_last(operation: Operation, kind: str
     stamp = AnswerStamp("r1", "m", 0.0, lambda: 0.0)
     job = Job(call, SURFACES[operation], visit_at(backend, noted=noted), stamp)
 
-    await Relay(job, noted, FakeClock(), is_cut=lambda: False).stream(caller.send)
+    await Relay(job, noted, FakeClock(), cut=lambda: None).stream(caller.send)
 
     assert b"Well" in caller.received
     frames = caller.received.strip().split(b"\n" if operation.value in ("chat", "generate") else b"\n\n")

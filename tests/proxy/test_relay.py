@@ -133,7 +133,7 @@ def relay_of(
     operation: Operation = Operation.CHAT,
     *,
     status: int = 200,
-    is_cut: Callable[[], bool] = lambda: False,
+    cut: Callable[[], GatewayError | None] = lambda: None,
     heartbeat_s: float = 60,
     kind: str = "ollama",
 ) -> tuple[Relay, Exchange, FakeBackend]:
@@ -141,7 +141,7 @@ def relay_of(
     backend = FakeBackend(FakeAnswer(pieces, status), kind=kind)
     stamp = AnswerStamp("r1", call.model, 0.0, lambda: 0.0)
     job = Job(call, SURFACES[operation], visit_at(backend, noted=given), stamp)
-    return Relay(job, given, FakeClock(), is_cut=is_cut, heartbeat_s=heartbeat_s), given, backend
+    return Relay(job, given, FakeClock(), cut=cut, heartbeat_s=heartbeat_s), given, backend
 
 
 async def test_frames_of_one_read_go_out_in_one_write():
@@ -318,7 +318,7 @@ async def cancelled(relay: Relay, caller: Caller, *, after: asyncio.Event | None
 
 
 async def test_a_drain_out_of_time_is_the_last_frame_of_a_stream():
-    relay, noted, backend = relay_of([frame("a"), asyncio.Event()], is_cut=lambda: True)
+    relay, noted, backend = relay_of([frame("a"), asyncio.Event()], cut=Draining)
     caller = Caller()
 
     await cancelled(relay, caller, after=caller.got)
@@ -330,7 +330,7 @@ async def test_a_drain_out_of_time_is_the_last_frame_of_a_stream():
 
 
 async def test_a_drain_before_the_first_frame_is_raised():
-    relay, _, _ = relay_of([asyncio.Event()], is_cut=lambda: True)
+    relay, _, _ = relay_of([asyncio.Event()], cut=Draining)
 
     with pytest.raises(Draining):
         await cancelled(relay, Caller())

@@ -7,6 +7,7 @@ from attrs import define, field
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Key
+from gateway.ports import Pulse
 
 NOW = 1_700_000_000.0
 
@@ -38,6 +39,8 @@ class Store:
     polls: int = 0
     touched: list[dict[str, float]] = field(factory=list)
     answering: asyncio.Event = field(factory=asyncio.Event)
+    now: Callable[[], float] = lambda: NOW
+    """Its clock."""
     before_revision: Callable[[], None] = lambda: None
     """Called at each poll: what happens while it is under way."""
     _read: asyncio.Event = field(factory=asyncio.Event)
@@ -71,6 +74,9 @@ class Store:
         await self.answering.wait()
         await self._fail_if_down()
         return found
+
+    async def pulse(self) -> Pulse:
+        return Pulse(await self.revision(), self.now())
 
     async def touch(self, last_used: Mapping[str, float]) -> None:
         await self._fail_if_down()

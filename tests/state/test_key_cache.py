@@ -39,8 +39,8 @@ def clock():
 
 
 @pytest.fixture
-def store():
-    store = Store()
+def store(clock):
+    store = Store(now=clock.now)
     store.put(KEY)
     return store
 

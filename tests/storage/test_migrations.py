@@ -27,6 +27,8 @@ ALL = [
     "0007_ledger",
     "0008_replicas",
     "0012_model_access",
+    "0013_key_life",
+    "0014_admin_actions",
 ]
 
 MIGRATE = """
@@ -161,7 +163,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(columns_of(new_url)) == 9
+    assert len(columns_of(new_url)) == 10
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):

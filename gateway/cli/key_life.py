@@ -1,0 +1,143 @@
+"""Commands for what a key goes through: another name, another end, other addresses, a successor."""
+
+import secrets
+import uuid
+from typing import Any
+
+import click
+
+from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.keys import key_as_json
+from gateway.cli.output import json_option, show_json, when
+from gateway.cli.policies import told
+from gateway.cli.stores import Stores, with_stores
+from gateway.cli.words import Ending, Grace, Moment, Name, Networks, Prefix
+from gateway.model import Key, Network
+from gateway.rules.addresses import written
+from gateway.rules.keys import mac_of, new_token, prefix_of
+from gateway.state.hasher import argon2_of
+from gateway.state.secret import confirm_secret, load_secret
+from gateway.storage.actions import differences
+from gateway.storage.keys import Proof, Rotation
+from gateway.storage.refusals import Refused
+
+_prefix = click.option(
+    "--prefix", required=True, type=Prefix(), help="The public prefix, as list-keys shows it."
+)
+_WORDS = {"name": "name", "expires_at": "expires", "allow_ip": "allowed addresses"}
+
+
+@click.command()
+@_prefix
+@click.option("--name", type=Name(), help="1 to 64 characters; unique within the tenant.")
+@click.option("--expires", type=Moment(or_none=True), help="When the key ends, as in create-key; or none.")
+@click.option(
+    "--allow-ip",
+    type=Networks(),
+    multiple=True,
+    metavar="NETWORK|none",
+    help="A network or address that it may be used from, in place of those before; repeat it for more.",
+)
+@json_option
+def update_key(
+    prefix: str,
+    name: str | None,
+    expires: Ending | None,
+    allow_ip: tuple[tuple[Network, ...], ...],
+    as_json: bool,
+) -> None:
+    """Change a key's name, its end, or from where it may be used.
+
+    Only what is given changes. Running gateways apply it within one second: a request from an address that is
+    not allowed is 403. Limits and budgets are changed by `set-limits` and `set-budgets`.
+
+    \b
+    Examples:
+      neuronetz-gateway update-key --prefix nz_abc12345 --name prod-server-2 --expires none
+      neuronetz-gateway update-key --prefix nz_abc12345 --allow-ip 10.0.0.0/8 --allow-ip 2001:db8::/32
+    """
+    changes: dict[str, Any] = {} if name is None else {"name": name}
+    if allow_ip:
+        changes["allow_ip"] = tuple(dict.fromkeys(network for one in allow_ip for network in one))
+    if not changes and expires is None:
+        raise click.UsageError("Nothing to change: give at least one of --name, --expires, --allow-ip.")
+    before, after, untold = with_stores(lambda stores: _update(stores, prefix, changes, expires))
+    differing = differences(before, after)
+    if as_json:
+        changed = {field: {"before": was, "after": now} for field, (was, now) in differing.items()}
+        show_json({**key_as_json(after), "changed": changed})
+    elif differing:
+        click.echo(f"Changed {told(after)}. Running gateways apply it within one second.")
+        for field in differing:
+            click.echo(f"  {_WORDS[field]}: {_shown(after, field)}, was {_shown(before, field)}")
+    else:
+        click.echo(f"Nothing to do: {told(after)} is so already.")
+    fail_untold(untold)
+
+
+@click.command()
+@_prefix
+@click.option(
+    "--grace",
+    type=Grace(),
+    default="24h",
+    show_default=True,
+    help="How long the old key goes on: 30m, 24h, 7d; 0 ends it at once.",
+)
+@click.option("--expires", type=Moment(or_none=True), help="When the new key ends; else as the old one.")
+@json_option
+def rotate_key(prefix: str, grace: float, expires: Ending | None, as_json: bool) -> None:
+    """Make a successor of a key, and print it, this one time.
+
+    It has the old key's name and all that was allowed to it. Both are one account: they share limits, budgets
+    and usage, so rotating refills nothing. The old key, now called by its prefix too, works until the grace
+    is over. Where it leaked, --grace 0 revokes it at once, which ends its running streams within 10 seconds.
+
+    \b
+    Examples:
+      neuronetz-gateway rotate-key --prefix nz_abc12345
+      neuronetz-gateway rotate-key --prefix nz_abc12345 --grace 0 --expires 90d --json
+    """
+    rotation, token, untold = with_stores(lambda stores: _rotate(stores, prefix, grace, expires))
+    old, new = rotation.old, rotation.new
+    if as_json:
+        show_json({**key_as_json(new), "key": token, "successor_of": key_as_json(old)})
+    else:
+        click.echo(
+            f"Made the successor of {old.prefix}: {told(new)}. Expires: {when(new.expires_at, 'never')}."
+        )
+        click.echo(f"\n  {token}\n")
+        click.echo("Keep it now: only its hash is stored, so it can't be shown again.")
+        ends = "is revoked" if old.revoked_at is not None else f"works until {when(old.expires_at, '')}"
+        click.echo(f"The old key {ends}.")
+    fail_untold(untold)
+
+
+async def _update(
+    stores: Stores, prefix: str, changes: dict[str, Any], expires: Ending | None
+) -> tuple[Key, Key, Refused | None]:
+    if expires is not None:
+        changes = {**changes, "expires_at": expires(await stores.replicas.now())}
+    before, after = await stores.keys.update(prefix, **changes)
+    return before, after, await tell_gateways(stores, after)
+
+
+async def _rotate(
+    stores: Stores, prefix: str, grace_s: float, expires: Ending | None
+) -> tuple[Rotation, str, Refused | None]:
+    secret = load_secret(stores.config)
+    await confirm_secret(stores.meta, secret)
+    token = new_token(secrets.randbelow)
+    proof = Proof(uuid.uuid4().hex, prefix_of(token), mac_of(secret, token), argon2_of(token))
+    rotation = await stores.keys.rotate(prefix, proof, grace_s=grace_s, expires=expires)
+    return rotation, token, await tell_gateways(stores, rotation.new)
+
+
+def _shown(key: Key, field: str) -> str:
+    match field:
+        case "expires_at":
+            return when(key.expires_at, "never")
+        case "allow_ip":
+            return written(key.allow_ip) or "any"
+        case _:
+            return key.name
