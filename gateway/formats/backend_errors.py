@@ -26,6 +26,12 @@ _INSIDES: Final = (
     (re.compile(r"\b(?:sha256[:-])?[0-9a-fA-F]{40,}\b|\b0x[0-9a-fA-F]+\b"), "…"),
 )
 
+# llama.cpp, also within Ollama. vLLM: … is not a multimodal model.
+_NO_MEDIA: Final = re.compile(
+    r"(?:image|audio|video) input is not supported|does not support (?:vision|multimodal|images?\b)"
+    r"|is not a multimodal model",
+    re.IGNORECASE,
+)
 # Ollama: this model does not support embeddings. llama.cpp: This server does not support embeddings.
 # vLLM: The model does not support Embeddings API.
 _NO_EMBEDDINGS: Final = re.compile(r"does not support embeddings?\b", re.IGNORECASE)
@@ -68,11 +74,13 @@ def context_exceeded(complaint: Complaint) -> ContextLengthExceeded:
     )
 
 
-def no_embeddings(complaint: Complaint) -> InvalidRequest | None:
-    """Some answer 501, which it is not: the request is wrong for the model."""
-    if not _NO_EMBEDDINGS.search(complaint.message):
-        return None
-    return InvalidRequest("This model makes no embeddings; ask one that does.", param="model")
+def unfit(complaint: Complaint) -> InvalidRequest | None:
+    """What this model can't do. Some answer 500 or 501 there, but it is the request that is wrong."""
+    if _NO_MEDIA.search(complaint.message):
+        return InvalidRequest("This model takes text only: leave out images and sounds.", param="messages")
+    if _NO_EMBEDDINGS.search(complaint.message):
+        return InvalidRequest("This model makes no embeddings; ask one that does.", param="model")
+    return None
 
 
 def sentence_of(what: str, complaint: Complaint) -> str:

@@ -19,8 +19,8 @@ from gateway.formats.backend_errors import (
     Complaint,
     complaint_of,
     context_exceeded,
-    no_embeddings,
     sentence_of,
+    unfit,
 )
 
 _MAX_NESTING: Final = 4
@@ -45,7 +45,7 @@ def read_error(status: int, body: bytes) -> GatewayError:
     missing = _NO_MODEL.search(complaint.message)
     if status == 404 and missing:
         return ModelNotFound(missing[1])
-    if refused := no_embeddings(complaint):
+    if refused := unfit(complaint):
         return refused
     if status == 400:
         return InvalidRequest(sentence_of("The model's server refused the request", complaint))
@@ -59,6 +59,8 @@ def read_failure(error: Any) -> GatewayError:
     complaint = _lift(error)
     if _is_too_long(complaint):
         return context_exceeded(complaint)
+    if refused := unfit(complaint):
+        return refused
     return BackendFailed(sentence_of("The model's server broke off its answer", complaint))
 
 

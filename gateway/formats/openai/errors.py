@@ -17,8 +17,8 @@ from gateway.formats.backend_errors import (
     Complaint,
     complaint_of,
     context_exceeded,
-    no_embeddings,
     sentence_of,
+    unfit,
 )
 
 # The former is llama.cpp's type, the latter OpenAI's code; vLLM says it in its message alone.
@@ -34,8 +34,6 @@ _TOO_LONG: Final = re.compile(
 _NO_MODEL: Final = re.compile(
     r"""\bmodel ['"`]([^'"`]{1,200})['"`] (?:does not exist|not found|is not found)""", re.I
 )
-# llama.cpp answers 500 there, though it is the request that is wrong for the model.
-_NO_MEDIA: Final = re.compile(r"(?:image|audio|video) input is not supported", re.IGNORECASE)
 # nlohmann::json's own words: what it could not read is what we wrote, so it is no fault of the caller.
 _UNREAD: Final = "[json.exception"
 
@@ -71,8 +69,8 @@ def read_failure(error: Any) -> GatewayError:
 def _meaning(status: int, complaint: Complaint, failure: str) -> GatewayError:
     if status >= 400 and _is_too_long(complaint):
         return context_exceeded(complaint)
-    if unfit := _unfit(complaint):
-        return unfit
+    if refused := unfit(complaint):
+        return refused
     missing = _NO_MODEL.search(complaint.message)
     if status == 404 and missing:
         return ModelNotFound(missing[1])
@@ -82,13 +80,6 @@ def _meaning(status: int, complaint: Complaint, failure: str) -> GatewayError:
         kind, sentence = _PLAIN[status]
         return kind(sentence)
     return BackendFailed(sentence_of(failure, complaint))
-
-
-def _unfit(complaint: Complaint) -> InvalidRequest | None:
-    """What this model can't do, whatever the status says."""
-    if _NO_MEDIA.search(complaint.message):
-        return InvalidRequest("This model takes text only: leave out images.", param="messages")
-    return no_embeddings(complaint)
 
 
 def _parsed(body: bytes) -> Any:

@@ -62,6 +62,24 @@ ANSWERS = [
         id="too long, by llama.cpp",
     ),
     pytest.param(
+        400,
+        body("the prompt is longer than the context length currently available to the model; shorten it"),
+        ContextLengthExceeded("The prompt is longer than the model's context; shorten it."),
+        id="too long, and not to be cut",
+    ),
+    pytest.param(
+        500,
+        body('{"error":{"code":500,"message":"image input is not supported - hint: mmproj /models/x"}}'),
+        InvalidRequest("This model takes text only: leave out images and sounds."),
+        id="no images, by llama.cpp",
+    ),
+    pytest.param(
+        400,
+        body("registry.ollama.ai/library/tiny:latest does not support vision"),
+        InvalidRequest("This model takes text only: leave out images and sounds."),
+        id="no images",
+    ),
+    pytest.param(
         503,
         body("server busy, please try again.  maximum pending requests exceeded"),
         BackendBusy("The model's server is busy or still loading; try again in a few seconds."),

@@ -119,7 +119,7 @@ def test_json_that_llama_cpp_cannot_read_is_no_fault_of_the_caller() -> None:
             500,
             said("image input is not supported - hint: you may need to provide the mmproj"),
             InvalidRequest,
-            "This model takes text only: leave out images.",
+            "This model takes text only: leave out images and sounds.",
             id="llama.cpp: an image for a model without eyes",
         ),
         pytest.param(307, b"", BackendFailed, SERVER_FAILED, id="a redirect"),
