@@ -28,7 +28,7 @@ from gateway.rules.plans import OutputBounds
 
 def build(resources: Resources) -> Starlette:
     """The ASGI app. Its lifespan opens and closes the resources."""
-    offering = Offering(resources.catalogue, resources.router)
+    offering = Offering(resources.catalogue, resources.router, resources.profiles)
     endpoint = Endpoint(
         offering=offering,
         clock=resources.clock,
@@ -83,7 +83,7 @@ def pipeline(resources: Resources, offering: Offering) -> list[Middleware]:
         Middleware(
             Target,
             offering=offering,
-            bounds=OptionBounds(config.max_keep_alive_s, config.max_num_ctx),
+            bounds=OptionBounds(config.max_keep_alive_s, config.max_num_ctx, config.default_keep_alive_s),
         ),
         # Pure planners: each adds what is to be taken.
         Middleware(Limits),

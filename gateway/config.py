@@ -88,6 +88,7 @@ class Config:
     write_stall_s: float
     drain_s: float
     max_keep_alive_s: float
+    default_keep_alive_s: float | None
     max_num_ctx: int
     max_output_tokens: int
     default_output_tokens: int
@@ -305,6 +306,12 @@ SETTINGS: Final = (
     Setting("GATEWAY_DRAIN_S", _seconds, "120", "how long SIGTERM waits for running requests"),
     Setting(
         "GATEWAY_MAX_KEEP_ALIVE_S", _seconds, "1800", "how long a caller may keep a model loaded, at most"
+    ),
+    Setting(
+        "GATEWAY_DEFAULT_KEEP_ALIVE_S",
+        lambda text: _seconds(text) if text else None,
+        "",
+        "how long a model stays loaded where the caller does not say; empty: as the backend is set",
     ),
     Setting(
         "GATEWAY_MAX_NUM_CTX", _tokens, "32768", "how many tokens of context a caller may load a model with"

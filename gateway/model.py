@@ -368,6 +368,10 @@ class Exchange:
     asked: Any = None
     call: Any = None
     target: Any = None
+    profile: Any = None
+    """The profile that the caller's name stands for (`formats.profiles`), if it is one."""
+    timeouts: Any = None
+    """Those of the profile (`formats.profiles.PhaseTimeouts`), where it has its own."""
     output_cap: int | None = None
     """Tokens of output that this caller may have of this model at most, where somebody said so."""
     model: str | None = None

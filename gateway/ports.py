@@ -23,6 +23,7 @@ from gateway.accounting import (
     Verdict,
 )
 from gateway.formats.chat import UpstreamRequest
+from gateway.formats.profiles import PhaseTimeouts
 from gateway.model import AuditRow, Key, LoadedModel, ModelCard, Principal
 from gateway.rules.floors import Floor
 from gateway.rules.prompts import Learned
@@ -313,8 +314,13 @@ class Backend(Protocol):
     name: str
     kind: str
 
-    def send(self, request: UpstreamRequest, *, request_id: str) -> AbstractAsyncContextManager[Answer]:
-        """POST the request. Entering raises BackendFailed or BackendTimeout; nothing is ever sent twice."""
+    def send(
+        self, request: UpstreamRequest, *, request_id: str, timeouts: PhaseTimeouts | None = None
+    ) -> AbstractAsyncContextManager[Answer]:
+        """POST the request. Entering raises BackendFailed or BackendTimeout; nothing is ever sent twice.
+
+        `timeouts` go before the backend's own, where they say something.
+        """
 
     async def models(self) -> tuple[ModelCard, ...]:
         """What the backend has now. Raises BackendFailed or BackendTimeout."""

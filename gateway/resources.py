@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from gateway.backends.http import BackendTimeouts
 from gateway.backends.pool import Pool
 from gateway.config import BackendConfig, Config
 from gateway.errors import StoreUnavailable
+from gateway.formats.profiles import Profile
 from gateway.middleware.eviction import Running
 from gateway.middleware.settler import LEASE_S, Settler
 from gateway.middleware.tokenizers import Tokenizers
@@ -28,6 +29,7 @@ from gateway.sinks.metrics import Metrics, Observe
 from gateway.sinks.recent_refusals import RecentRefusals
 from gateway.spool.fleet import FleetSpools
 from gateway.spool.spool import Spool, SpoolUnusable
+from gateway.state.followed import Followed
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
@@ -42,6 +44,7 @@ from gateway.storage.engines import database_at, serving
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
+from gateway.storage.profiles import Profiles
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
@@ -93,6 +96,8 @@ class Resources:
         store = Keys(self.database)
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
         self.running = Running(self.keys)
+        known: dict[str, Profile] = {}
+        self._profiles = Followed(Profiles(self.database).all, self.keys.watch, known)
         timeouts = BackendTimeouts(
             connect_s=config.connect_timeout_s,
             first_byte_s=config.first_byte_timeout_s,
@@ -144,6 +149,8 @@ class Resources:
             opened.push_async_callback(self.keys.stop)
             await self.running.start()
             opened.push_async_callback(self.running.stop)
+            await self._profiles.start()
+            opened.push_async_callback(self._profiles.stop)
             # What a process that died left behind is in the ledger before anybody is counted by it.
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
@@ -180,6 +187,10 @@ class Resources:
 
     def _seen(self, backend: Backend, loaded: frozenset[str] | None) -> None:
         self.router.seen(backend, loaded)
+
+    def profiles(self) -> Mapping[str, Profile]:
+        """By canonical name, as of the latest change that is known."""
+        return self._profiles.value
 
     def missing(self) -> list[str]:
         """What this process lacks to serve, for /readyz."""

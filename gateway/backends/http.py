@@ -7,6 +7,7 @@ decompression, a total timeout that cuts long streams (security.md 1c).
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +23,7 @@ from gateway.formats.ollama.loaded import read_ps
 from gateway.formats.ollama.models import read_tags
 from gateway.formats.ollama.shown import read_shown, write_show
 from gateway.formats.openai.models import props_path, read_loaded, read_models, read_props
+from gateway.formats.profiles import PhaseTimeouts
 from gateway.model import Engine, LoadedModel, ModelCard
 from gateway.patience import Patience
 
@@ -49,6 +51,20 @@ class BackendTimeouts:
     answer_s: float
     """A whole answer that is not streamed."""
 
+    @cached_property
+    def plain(self) -> Self:
+        """Of what is not streamed: it has its first byte when the last token is there."""
+        return evolve(self, first_byte_s=self.answer_s)
+
+    def over(self, other: PhaseTimeouts) -> Self:
+        """With what the other says in place of these."""
+        return evolve(
+            self,
+            first_byte_s=other.first_byte_s or self.first_byte_s,
+            chunk_gap_s=other.chunk_gap_s or self.chunk_gap_s,
+            answer_s=other.answer_s or self.answer_s,
+        )
+
 
 class _Connector(aiohttp.TCPConnector):
     """aiohttp's, save that a connection on which something came unasked is never used again.
@@ -72,7 +88,6 @@ class HttpBackend:
         self.kind = config.kind
         self._root = config.url
         self._timeouts = timeouts
-        self._plain_timeouts = evolve(timeouts, first_byte_s=timeouts.answer_s)
         self._posted: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "User-Agent": "neuronetz-gateway"}
         if config.credential:
@@ -111,17 +126,19 @@ class HttpBackend:
         else:
             self._is_idle.set()
 
-    def send(self, request: UpstreamRequest, *, request_id: str) -> "HttpAnswer":
+    def send(
+        self, request: UpstreamRequest, *, request_id: str, timeouts: PhaseTimeouts | None = None
+    ) -> "HttpAnswer":
         body = orjson.dumps(request.body)
-        # A plain answer has its first byte when the last token is there.
         is_stream = bool(request.body.get("stream"))
-        timeouts = self._timeouts if is_stream else self._plain_timeouts
+        within = self._timeouts if timeouts is None else self._timeouts.over(timeouts)
+        within = within if is_stream else within.plain
         headers = {"X-Request-Id": request_id}
         if is_stream and self._is_llama_cpp:
             # It closes the connection behind a stream, though it promises to keep it: a request that came
             # on it before the close did would be lost (measured: every one that came at once).
             headers["Connection"] = "close"
-        return HttpAnswer(self._post(request.path, body, headers), self._use, timeouts)
+        return HttpAnswer(self._post(request.path, body, headers), self._use, within)
 
     async def models(self) -> tuple[ModelCard, ...]:
         path, read = _LISTS[self.kind]

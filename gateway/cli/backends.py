@@ -1,5 +1,6 @@
 """Commands for backends."""
 
+import asyncio
 import os
 import re
 import shlex
@@ -108,7 +109,7 @@ def list_backends(as_json: bool) -> None:
       neuronetz-gateway list-backends
       neuronetz-gateway list-backends --json
     """
-    found = probes_of(config.load())
+    found = asyncio.run(probes_of(config.load()))
     if as_json:
         show_json([_as_json(probe) for probe in found])
         return

@@ -23,6 +23,7 @@ from gateway.cli.ledger import verify_ledger
 from gateway.cli.limits import set_budgets, set_limits
 from gateway.cli.migrate import migrate
 from gateway.cli.model_access import allow_models
+from gateway.cli.profiles import list_models, remove_model, set_model
 from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
@@ -44,7 +45,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         (create_key, list_keys, show_key, update_key, rotate_key, revoke_key),
     ),
     ("Limits and budgets", (set_limits, set_budgets, explain_key)),
-    ("Models and backends", (allow_models, add_backend, remove_backend, list_backends)),
+    (
+        "Models and backends",
+        (allow_models, set_model, list_models, remove_model, add_backend, remove_backend, list_backends),
+    ),
     ("Usage and audit", (list_actions,)),
     ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
 )

@@ -36,13 +36,9 @@ class Probe:
         return "up" if self.error is None else "down"
 
 
-def probes_of(settings: Config) -> list[Probe]:
+async def probes_of(settings: Config) -> list[Probe]:
     """All of them asked at once; the list is in their order."""
-    return asyncio.run(_all(settings.backends))
-
-
-async def _all(backends: tuple[BackendConfig, ...]) -> list[Probe]:
-    return await asyncio.gather(*map(_probe, backends))
+    return await asyncio.gather(*map(_probe, settings.backends))
 
 
 async def _probe(config: BackendConfig) -> Probe:

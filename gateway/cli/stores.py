@@ -23,6 +23,7 @@ from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import refuse_pending
+from gateway.storage.profiles import Profiles
 from gateway.storage.refusals import RedisUnusable
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
@@ -43,6 +44,7 @@ class Stores:
     ledger: Ledger
     replicas: Replicas
     actions: Actions
+    profiles: Profiles
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
@@ -55,6 +57,7 @@ class Stores:
             Ledger(database),
             Replicas(database),
             Actions(database),
+            Profiles(database, actor),
         )
 
     async def tenant_id_of(self, name_or_id: str) -> str:

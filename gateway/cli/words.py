@@ -1,5 +1,6 @@
 """The kinds of values that commands take, checked before anything is opened."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,8 +9,9 @@ from typing import Any, Final
 import click
 
 from gateway.accounting import MAX_TOKENS
+from gateway.formats.durations import seconds_of
 from gateway.model import Network
-from gateway.rules import access, keys, names
+from gateway.rules import access, keys, model_names, names
 from gateway.rules.addresses import networks_of
 from gateway.rules.windows import zone_of
 
@@ -81,6 +83,46 @@ class Models(click.ParamType[tuple[str, ...] | None]):
             return None if value == "none" else access.patterns_of(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class ModelName(click.ParamType[str]):
+    """A model's name, in any of its spellings; kept as it is written."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if model_names.canonical(value) is None:
+            self.fail(f"{value!a} is no name of a model.", param, ctx)
+        return str(value).strip()
+
+
+class Option(click.ParamType[tuple[str, Any]]):
+    """NAME=VALUE, the value a number, true, false or a text."""
+
+    name = "option"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        name, equal, text = value.partition("=")
+        if not equal or not name.strip() or not text.strip():
+            self.fail("expected NAME=VALUE, such as num_ctx=32768.", param, ctx)
+        try:
+            return name.strip(), json.loads(text)
+        except ValueError:
+            return name.strip(), text
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a duration such as 90s, 30m, 1h30m: above 0."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(value) if re.fullmatch(r"[0-9]{1,9}", value) else seconds_of(value)
+        if not seconds or seconds <= 0:
+            self.fail("expected seconds above 0, or a duration such as 90s, 30m or 24h.", param, ctx)
+        return seconds
 
 
 class Zone(click.ParamType[str]):

@@ -5,11 +5,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ModelNotFound
 from gateway.formats.chat import Call, ChatCall
+from gateway.formats.profiles import Profile, with_profile
 from gateway.formats.translation import READERS
 from gateway.middleware.context import caller_of, exchange_of
 from gateway.middleware.intake import worked_on
 from gateway.middleware.offering import Offering
-from gateway.model import Exchange, ModelCard
+from gateway.model import Exchange, ModelCard, Principal
 from gateway.rules.access import least
 from gateway.rules.model_names import canonical
 from gateway.rules.options import OptionBounds
@@ -43,14 +44,28 @@ class Target:
         caller = caller_of(exchange)
         exchange.stream = call.stream
         exchange.model = canonical(call.model) or call.model
-        exchange.target = await self.offering.find(caller, call.model)
-        if exchange.target is None:
+        found = await self.offering.find(caller, call.model)
+        if found is None:
             raise ModelNotFound(call.model)
-        _, card = exchange.target
-        exchange.call = _able(_bounded(call, self.bounds.for_caller(caller)), card)
+        exchange.target, exchange.profile = (found.backend, found.card), found.profile
+        exchange.timeouts = None if found.profile is None else found.profile.timeouts
+        exchange.call = _able(self._granted(call, caller, found.profile), found.card)
         exchange.output_cap = least(
-            caller.tenant_models.max_output_tokens, caller.key_models.max_output_tokens
+            caller.tenant_models.max_output_tokens,
+            caller.key_models.max_output_tokens,
+            None if found.profile is None else found.profile.max_output_tokens,
         )
+
+    def _granted(self, call: Call, caller: Principal, profile: Profile | None) -> Call:
+        """What is asked within the bounds of callers, then what the profile says of it."""
+        bounds = self.bounds.for_caller(caller)
+        if profile is None:
+            return _bounded(call, bounds)
+        cap = least(caller.tenant_models.max_num_ctx, caller.key_models.max_num_ctx)
+        bounds = bounds.capped(profile.max_num_ctx)
+        if profile.keep_alive_s is not None:
+            bounds = evolve(bounds, default_keep_alive_s=profile.keep_alive_s)
+        return with_profile(_bounded(call, bounds), profile, cap)
 
 
 def _able(call: Call, card: ModelCard) -> Call:
@@ -66,11 +81,12 @@ def _bounded(call: Call, bounds: OptionBounds) -> Call:
     """The call within the operator's bounds; what was not granted as asked is named with the dropped."""
     keep_alive, num_ctx = bounds.keep_alive(call.keep_alive), bounds.num_ctx(call.sampling.num_ctx)
     changed = {"keep_alive": call.keep_alive != keep_alive, "num_ctx": call.sampling.num_ctx != num_ctx}
-    if not any(changed.values()):
+    default = bounds.default_keep_alive_s
+    if not any(changed.values()) and (default is None or keep_alive is not None):
         return call
     return evolve(
         call,
-        keep_alive=keep_alive,
+        keep_alive=default if keep_alive is None else keep_alive,
         sampling=evolve(call.sampling, num_ctx=num_ctx),
         dropped=(*call.dropped, *(name for name, is_changed in changed.items() if is_changed)),
     )

@@ -145,7 +145,7 @@ class Endpoint:
         found = await self._offering.find(caller_of(exchange), name)
         if found is None:
             raise ModelNotFound(name)
-        return found[1]
+        return found.shown
 
     async def _usage(self, exchange: Exchange) -> Known:
         """The caller's own limits and budgets. Takes nothing."""

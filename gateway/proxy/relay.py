@@ -268,7 +268,9 @@ class Relay:
         visit.sent()
         async with AsyncExitStack() as stack:
             try:
-                answering = visit.backend.send(request, request_id=exchange.request_id)
+                answering = visit.backend.send(
+                    request, request_id=exchange.request_id, timeouts=exchange.timeouts
+                )
                 answer_of_backend = await stack.enter_async_context(answering)
             except (BackendFailed, ConnectTimeout):
                 self._take_back_dispatch()

@@ -15,10 +15,15 @@ class OptionBounds:
 
     max_keep_alive_s: float
     max_num_ctx: int
+    default_keep_alive_s: float | None = None
+    """Where the caller says nothing that is granted; None: as the backend is set."""
 
     def for_caller(self, principal: Principal) -> "OptionBounds":
         """Those that hold for this caller: its tenant's and its key's caps lower the operator's own."""
-        cap = least(principal.tenant_models.max_num_ctx, principal.key_models.max_num_ctx)
+        return self.capped(least(principal.tenant_models.max_num_ctx, principal.key_models.max_num_ctx))
+
+    def capped(self, cap: int | None) -> "OptionBounds":
+        """The same with a lower cap on the context, where there is one."""
         return self if cap is None or cap >= self.max_num_ctx else evolve(self, max_num_ctx=cap)
 
     def keep_alive(self, asked_s: float | None) -> float | None:

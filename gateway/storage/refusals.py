@@ -68,3 +68,9 @@ class KeyRotated(Refused):
         super().__init__(
             f"The key {prefix} was rotated already: its successor is {successor}. Rotate or revoke that one."
         )
+
+
+class NoSuchProfile(Refused):
+    def __init__(self, name: str, near: str | None = None) -> None:
+        hint = f"did you mean '{near}'?" if near else "`neuronetz-gateway list-models` shows all."
+        super().__init__(f"There is no profile '{name}'; {hint}")

@@ -49,7 +49,7 @@ class Describing:
     async def loaded(self) -> tuple[LoadedModel, ...]:
         raise NotImplementedError
 
-    def send(self, request, *, request_id):
+    def send(self, request, *, request_id, timeouts=None):
         raise NotImplementedError
 
     async def ask(self, request, *, request_id, timeout_s):

@@ -45,7 +45,7 @@ class FakeBackend:
         self.described.set()
         return evolve(card, context=4096)
 
-    def send(self, request, *, request_id):
+    def send(self, request, *, request_id, timeouts=None):
         raise NotImplementedError
 
     async def ask(self, request, *, request_id, timeout_s):

@@ -11,6 +11,7 @@ from gateway.config import BackendConfig
 from gateway.demo.engine import Engine
 from gateway.errors import BackendFailed, BackendTimeout, GatewayError
 from gateway.formats.chat import UpstreamRequest
+from gateway.formats.profiles import PhaseTimeouts
 from tests.doubles import (
     HEAD_OF_STREAM,
     Double,
@@ -121,6 +122,22 @@ async def test_a_backend_that(
 
     assert "127.0.0.1" not in caught.value.sentence
     assert len(double.received) == 1, "nothing is sent twice"
+
+
+async def test_a_model_may_have_timeouts_of_its_own(double: Double):
+    """A large one takes long to load, on a backend whose others must not; what is not said stays."""
+    double.scripts["/api/chat"] = raw(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", gap_s=0.3)
+    backend = HttpBackend(BackendConfig("b", double.url), HASTY)
+    await backend.open()
+
+    async with backend.send(CHAT, request_id="r1", timeouts=PhaseTimeouts(first_byte_s=30.0)) as got:
+        body = await got.body()
+    with pytest.raises(BackendTimeout):
+        async with backend.send(CHAT, request_id="r1", timeouts=PhaseTimeouts(answer_s=30.0)) as got:
+            await got.body()
+    await backend.close()
+
+    assert body == b"{}"
 
 
 async def test_a_plain_answer_may_take_as_long_as_its_last_token(double: Double):

@@ -16,6 +16,9 @@ from tests.asgi import PRINCIPAL, exchange, scope_of
 ASKED = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 
 
+BOUNDS = OptionBounds(max_keep_alive_s=600, max_num_ctx=4096)
+
+
 @define
 class OneModel:
     """A Catalogue with one model, `m`, of which this much is known."""
@@ -35,12 +38,15 @@ async def below(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 async def targeted(
-    catalogue: OneModel, body: dict[str, Any], path: str = "/v1/messages", caller: Principal = PRINCIPAL
+    catalogue: OneModel,
+    body: dict[str, Any],
+    path: str = "/v1/messages",
+    caller: Principal = PRINCIPAL,
+    bounds: OptionBounds = BOUNDS,
 ) -> Exchange:
     given = exchange(path=path, body=body, principal=caller)
     scope = scope_of("POST", path)
     open_exchange(scope, given)
-    bounds = OptionBounds(max_keep_alive_s=600, max_num_ctx=4096)
     offering = Offering(catalogue)  # type: ignore[arg-type]
     await Target(below, offering=offering, bounds=bounds)(scope, None, None)  # type: ignore[arg-type]
     return given
@@ -117,3 +123,21 @@ async def test_who_insists_on_thinking_is_not_silently_let_down():
     given = await targeted(OneModel(frozenset()), ASKED | {"think": True})
 
     assert given.call.think is True
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "dropped"),
+    [
+        pytest.param({}, 60, (), id="it says nothing"),
+        pytest.param({"keep_alive": 90}, 90, (), id="it says"),
+        pytest.param({"keep_alive": -1}, 60, ("keep_alive",), id="what is not granted"),
+    ],
+)
+async def test_a_model_stays_as_long_as_the_operator_says_where_the_caller_does_not(
+    asked: dict[str, Any], granted: float, dropped: tuple[str, ...]
+):
+    bounds = OptionBounds(max_keep_alive_s=600, max_num_ctx=4096, default_keep_alive_s=60)
+
+    given = await targeted(OneModel(), ASKED | asked, bounds=bounds)
+
+    assert (given.call.keep_alive, given.call.dropped) == (granted, dropped)

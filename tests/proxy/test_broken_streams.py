@@ -77,7 +77,9 @@ class Breaking:
     sent: list[UpstreamRequest] = field(factory=list)
 
     @asynccontextmanager
-    async def send(self, request: UpstreamRequest, *, request_id: str) -> AsyncIterator["Breaking"]:
+    async def send(
+        self, request: UpstreamRequest, *, request_id: str, timeouts: Any = None
+    ) -> AsyncIterator["Breaking"]:
         self.sent.append(request)
         yield self
 

@@ -77,7 +77,9 @@ class FakeBackend:
     """What it answers from the second request on."""
     sent_twice: asyncio.Event = field(factory=asyncio.Event)
 
-    def send(self, request: UpstreamRequest, *, request_id: str) -> AbstractAsyncContextManager[FakeAnswer]:
+    def send(
+        self, request: UpstreamRequest, *, request_id: str, timeouts: Any = None
+    ) -> AbstractAsyncContextManager[FakeAnswer]:
         if self.sent:
             self.answer = self.later.pop(0)
             self.sent_twice.set()

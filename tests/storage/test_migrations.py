@@ -26,6 +26,7 @@ ALL = [
     "0006_policies",
     "0007_ledger",
     "0008_replicas",
+    "0011_model_profiles",
     "0012_model_access",
     "0013_key_life",
     "0014_admin_actions",
@@ -163,7 +164,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(columns_of(new_url)) == 10
+    assert len(columns_of(new_url)) == 11
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):
