@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
     {"rules", "formats", "config", "postgres_address", "redis_address", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
-    {"app", "resources", "reloading", "process", "ops"},
+    {"app", "resources", "reloading", "process", "ops", "doctor"},
     {"cli"},
     {"__main__"},
 ]

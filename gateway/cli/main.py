@@ -16,6 +16,7 @@ from loguru import logger
 from gateway.cli.actions import list_actions
 from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
+from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain_key
 from gateway.cli.key_life import rotate_key, update_key
 from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
@@ -50,7 +51,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         (allow_models, set_model, list_models, remove_model, add_backend, remove_backend, list_backends),
     ),
     ("Usage and audit", (list_actions,)),
-    ("Operations", (serve, migrate, quickstart, verify_ledger, rebuild_counters)),
+    ("Operations", (serve, migrate, doctor, quickstart, verify_ledger, rebuild_counters)),
 )
 
 
