@@ -39,6 +39,9 @@ _LOADED: Final = {"ollama": ("/api/ps", read_ps), "openai": ("/v1/models", read_
 _LIST_TIMEOUT_S: Final = 5.0
 # Ollama writes its last chunk right behind its last frame.
 _END_WAIT_S: Final = 0.25
+# llama.cpp, and uvicorn, which serves vLLM, close a connection that nobody has used for 5 s. A request that
+# meets the close is lost, and must not be sent again: so the connection is let go before.
+_KEEP_ALIVE_S: Final = 3.0
 
 
 @frozen
@@ -100,7 +103,7 @@ class HttpBackend:
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ttl_dns_cache=30),
+            connector=_Connector(limit=0, ttl_dns_cache=30, keepalive_timeout=_KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -197,6 +197,33 @@ async def test_an_answer_left_behind_its_last_frame_keeps_its_connection(double:
     assert not double.closed_early.is_set()
 
 
+async def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch):
+    """Servers close what was idle for some seconds: a request that comes at that moment would be lost."""
+    monkeypatch.setattr("gateway.backends.http._KEEP_ALIVE_S", 0.05)
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"}"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backend = HttpBackend(BackendConfig("b", f"http://127.0.0.1:{port}"), PATIENT)
+    await backend.open()
+    for _ in range(2):
+        async with backend.send(CHAT, request_id="r1") as answered:
+            await answered.body()
+        await asyncio.sleep(0.1)
+    await backend.close()
+    server.close()
+
+    assert connections == 2
+
+
 async def test_leaving_an_answer_stops_the_backend(double: Double):
     """An answer that is not read to its end must not keep a GPU busy."""
     double.scripts["/api/chat"] = hang(HEAD_OF_STREAM + chunk(chat_frame("a")))
