@@ -29,6 +29,7 @@ from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
+from gateway.cli.warming import warm_model
 from gateway.config import ConfigError
 from gateway.errors import GatewayError
 from gateway.storage.refusals import Refused
@@ -48,7 +49,16 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
     ("Limits and budgets", (set_limits, set_budgets, explain_key)),
     (
         "Models and backends",
-        (allow_models, set_model, list_models, remove_model, add_backend, remove_backend, list_backends),
+        (
+            allow_models,
+            set_model,
+            list_models,
+            remove_model,
+            add_backend,
+            remove_backend,
+            list_backends,
+            warm_model,
+        ),
     ),
     ("Usage and audit", (list_actions,)),
     ("Operations", (serve, migrate, doctor, quickstart, verify_ledger, rebuild_counters)),

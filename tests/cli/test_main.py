@@ -108,6 +108,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["show-key", "--prefix", "nz_abc12345"],
         ["set-limits", "--tenant", "a", "--rpm", "1"],
         ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
+        ["warm-model", "a"],
         ["set-model", "--name", "a", "--model", "b"],
         ["list-models"],
         ["remove-model", "--name", "a"],
