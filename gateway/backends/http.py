@@ -288,7 +288,14 @@ class HttpAnswer:
                 if size > max_bytes:
                     raise BackendFailed("The model backend sent an answer that is too large.")
                 pieces.append(piece)
-        return b"".join(pieces)
+        whole = b"".join(pieces)
+        return whole if self.status == 200 else self._without_credential(whole)
+
+    def _without_credential(self, body: bytes) -> bytes:
+        """An error that repeats what it was sent may reach a caller, but not with our credential in it."""
+        sent = self._response.request_info.headers.get("Authorization", "") if self._response else ""
+        credential = sent.removeprefix("Bearer ").encode()
+        return body.replace(credential, "…".encode()) if credential else body
 
 
 def _url(root: str, path: str) -> URL:
