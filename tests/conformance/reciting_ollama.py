@@ -7,6 +7,7 @@ offered, the words after a tool's result, and whatever fits a schema.
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,12 +15,12 @@ from attrs import define
 
 from gateway.demo.scripts import ENDLESS, GREETING
 from tests.doubles import (
-    HEAD_OF_STREAM,
     Received,
     SocketServer,
     answer,
     chat_frame,
     chunk,
+    head_of,
     read_request,
     tags_of,
 )
@@ -28,7 +29,15 @@ WORDS: Final = "recital"
 LOOP: Final = "refrain"
 VECTORS: Final = "vectors"
 
-_CAPABILITIES: Final = {WORDS: ["completion", "tools"], LOOP: ["completion", "tools"], VECTORS: ["embedding"]}
+# Whoever says this sees it break in the midst of its answer.
+FAIL: Final = "Break down!"
+
+_CAPABILITIES: Final = {
+    WORDS: ["completion", "tools", "thinking"],
+    LOOP: ["completion", "tools"],
+    VECTORS: ["embedding"],
+}
+_HEAD: Final = head_of(200, {"Transfer-Encoding": "chunked", "Content-Type": "application/x-ndjson"})
 _DIMENSIONS: Final = 8
 # Slow enough that nobody has read it to its end before leaving, whatever the machine is busy with.
 _GAP_S: Final = 0.01
@@ -56,7 +65,7 @@ class RecitingOllama(SocketServer):
     async def _recite_for_ever(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.running += 1
         try:
-            writer.write(HEAD_OF_STREAM)
+            writer.write(_HEAD)
             while not reader.at_eof():
                 writer.write(chunk(chat_frame(f"{ENDLESS.answer} ")))
                 await writer.drain()
@@ -101,25 +110,38 @@ def _shown(model: str) -> dict[str, Any]:
 
 def _said(request: Received) -> Any:
     body = request.json()
-    frames = [_framed(request.target, message) for message in _messages(body)]
-    frames[-1] |= {"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": len(frames)}
-    if body["stream"]:
-        return _streamed(frames)
-    (whole,) = frames
-    return answer(200, whole)
+    if FAIL in request.body.decode():
+        return _streamed([_framed(request.target, {"content": "I"}), {"error": "the runner has ended"}])
+    pieces, limit = list(_pieces(body)), body["options"]["num_predict"]
+    spoken = pieces[:limit]
+    if not body["stream"]:
+        spoken = [{name: "".join(one.get(name, "") for one in spoken) for name in ("content", "thinking")}]
+        spoken[0] |= {"tool_calls": pieces[-1]["tool_calls"]} if "tool_calls" in pieces[-1] else {}
+    frames = [_framed(request.target, piece) for piece in spoken]
+    if body.get("logprobs"):
+        frames = [frame | {"logprobs": [_logprob(body.get("top_logprobs", 0))]} for frame in frames]
+    frames[-1] |= {
+        "done": True,
+        "done_reason": "stop" if len(pieces) <= limit else "length",
+        "prompt_eval_count": 7,
+        "eval_count": min(len(pieces), limit),
+    }
+    return _streamed(frames) if body["stream"] else answer(200, frames[0])
 
 
-def _framed(target: str, message: dict[str, Any]) -> dict[str, Any]:
+def _framed(target: str, piece: dict[str, Any]) -> dict[str, Any]:
     frame = chat_frame()
     if target == "/api/generate":
         del frame["message"]
-        return frame | {"response": message["content"]}
-    return frame | {"message": {"role": "assistant", **message}}
+        return frame | {"response": piece["content"]}
+    return frame | {"message": {"role": "assistant", **piece}}
 
 
-def _messages(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The one that says all, or its pieces."""
+def _pieces(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is said, as it is streamed."""
     last = body.get("messages", [{"role": "user"}])[-1]
+    if body.get("think"):
+        yield {"content": "", "thinking": "What do I say?"}
     if last["role"] == "tool":
         text = GREETING.tool_answer
     elif body.get("tools"):
@@ -129,9 +151,13 @@ def _messages(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         text = json.dumps(_fitting(body["format"]))
     else:
         text = GREETING.answer
-    words = [f"{word} " for word in text.split(" ")]
-    for piece in [*words[:-1], words[-1].rstrip()] if body["stream"] else [text]:
-        yield {"content": piece}
+    for word in re.findall(r"\S+\s*", text):
+        yield {"content": word}
+
+
+def _logprob(top: int) -> dict[str, Any]:
+    token = {"token": "Hi", "logprob": -0.1, "bytes": [72, 105]}
+    return token | ({"top_logprobs": [token] * top} if top else {})
 
 
 def _call_of(function: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +182,7 @@ def _fitting(schema: Any) -> Any:
 
 def _streamed(frames: list[dict[str, Any]]) -> Any:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD_OF_STREAM)
+        writer.write(_HEAD)
         for frame in frames:
             writer.write(chunk(frame))
             await writer.drain()
