@@ -265,6 +265,8 @@ class LedgerEntry:
     completion_tokens: int
     estimated: bool
     evidence: Evidence
+    backend: str = ""
+    """Where it was served; "" where it never was, or nobody knows."""
 
 
 def charged_in_full(intent: LedgerEntry, evidence: Evidence) -> LedgerEntry:

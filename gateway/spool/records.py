@@ -86,7 +86,8 @@ def _row(row: AuditRow) -> dict[str, Any]:
 
 
 def _read_entry(values: Mapping[str, Any]) -> LedgerEntry:
-    known = {name: values[name] for name in _ENTRY}
+    # A gateway from before did not tell of the backend.
+    known = {name: values.get(name, "") if name == "backend" else values[name] for name in _ENTRY}
     return LedgerEntry(**{**known, "evidence": Evidence(known["evidence"])})
 
 

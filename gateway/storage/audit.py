@@ -8,19 +8,22 @@ from attrs import asdict, fields
 
 from gateway.errors import Unstorable
 from gateway.model import AuditRow
+from gateway.rules.usage import bucket_of_row, counts_of_row
 from gateway.storage.database import Database
+from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 # The names come from our own class. A batch whose outcome was unknown is written again: its rows stay.
 _INSERT: Final = " ".join(
     (
         "INSERT INTO audit",
-        f"({', '.join(_COLUMNS)})",
+        f"({', '.join(_COLUMNS)}, recorded_at)",
         "VALUES",
-        f"({', '.join(f':{name}' for name in _COLUMNS)})",
+        f"({', '.join(f':{name}' for name in _COLUMNS)}, NOW_S())",
         "ON CONFLICT (request_id) DO NOTHING",
     )
 )
+_THERE: Final = "SELECT request_id FROM audit WHERE request_id IN EACH(:ids)"
 _MAX_INTEGER: Final = 2**63 - 1
 
 
@@ -36,15 +39,30 @@ class AuditLog:
         What a database can't hold (a backend may count to 10^30) is brought into its range, so that no row
         stands in the way of the others for ever.
         """
-        values = [asdict(row, recurse=False) for row in rows]
         try:
-            await self._insert(values)
+            await self._insert(rows)
         except Unstorable:
-            await self._insert([{name: _storable(value) for name, value in row.items()} for row in values])
+            storable = [{name: _storable(value) for name, value in _values_of(row).items()} for row in rows]
+            await self._insert([AuditRow(**values) for values in storable])
 
-    async def _insert(self, rows: list[dict[str, Any]]) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute_many(_INSERT, rows)
+    async def _insert(self, rows: Sequence[AuditRow]) -> None:
+        tenants = {row.tenant_id or "" for row in rows}
+        # Whoever writes the same rows waits, and then finds them: each is counted once.
+        async with self._database.transaction(*map(lock_of, tenants)) as connection:
+            found = await connection.fetch_all(_THERE, {"ids": [row.request_id for row in rows]})
+            there = {row["request_id"] for row in found}
+            new = {row.request_id: row for row in reversed(rows) if row.request_id not in there}
+            await connection.execute_many(_INSERT, map(_values_of, reversed(new.values())))
+            zones = await Zones.read(connection, tenants)
+            added: Added = {}
+            for row in new.values():
+                bucket = bucket_of_row(row, zones.of(row.tenant_id or ""))
+                count(added, bucket, counts_of_row(row))
+            await add(connection, added)
+
+
+def _values_of(row: AuditRow) -> dict[str, Any]:
+    return asdict(row, recurse=False)
 
 
 def _storable(value: Any) -> Any:

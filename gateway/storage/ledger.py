@@ -6,31 +6,34 @@ or batches in any order, end in the same numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import Any, Final
-from zlib import crc32
 
 from attrs import asdict, fields, frozen
 
 from gateway.accounting import Evidence, LedgerEntry, Scope, Sum
+from gateway.rules.usage import TOKENS, bucket_of_entry, counts_of_entry, hour_of
 from gateway.storage.database import Database, Row, Session, Values
+from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 TOTAL: Final = "total"
-_LOCKS: Final = 64
 _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
 _COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
+# What is kept with an entry and is none of its own.
+_ASIDE: Final = ("rank", "usage_hour")
 # The names come from our own class.
 _SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
-_THESE: Final = _SELECT + "reservation_id IN EACH(:ids)"  # nosec B608
+_THESE: Final = _SELECT.replace(" FROM", ", usage_hour FROM") + "reservation_id IN EACH(:ids)"  # nosec B608
 _OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
 _ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(
     (
         "INSERT INTO ledger",
-        f"({', '.join(_COLUMNS)}, rank)",
-        f"VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, 'rank'))})",
+        f"({', '.join((*_COLUMNS, *_ASIDE))})",
+        f"VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_ASIDE))})",
         "ON CONFLICT (reservation_id) DO UPDATE SET",
-        ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], "rank")),
+        ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], *_ASIDE)),
         "WHERE excluded.rank > ledger.rank",
     )
 )
@@ -78,12 +81,46 @@ _VERIFY: Final = """
 """
 
 
+# Tokens of the usage by hour, and of the ledger, by all that both know of them.
+_VERIFY_USAGE: Final = """
+    WITH compared (tenant_id, key_id, model, backend, tokens, prompt_tokens, completion_tokens,
+        true_tokens, true_prompt_tokens, true_completion_tokens) AS (
+        SELECT tenant_id, key_id, model, backend, tokens, prompt_tokens, completion_tokens, 0, 0, 0
+        FROM usage_hours
+        UNION ALL
+        SELECT tenant_id, key_id, model, backend, 0, 0, 0, tokens, prompt_tokens, completion_tokens
+        FROM ledger WHERE evidence <> 'intent'
+    )
+    SELECT tenant_id, key_id, model, backend,
+        CAST(sum(tokens) AS BIGINT), CAST(sum(prompt_tokens) AS BIGINT),
+        CAST(sum(completion_tokens) AS BIGINT), CAST(sum(true_tokens) AS BIGINT),
+        CAST(sum(true_prompt_tokens) AS BIGINT), CAST(sum(true_completion_tokens) AS BIGINT)
+    FROM compared
+    GROUP BY tenant_id, key_id, model, backend
+    HAVING sum(tokens) <> sum(true_tokens) OR sum(prompt_tokens) <> sum(true_prompt_tokens)
+        OR sum(completion_tokens) <> sum(true_completion_tokens)
+    ORDER BY tenant_id, key_id, model, backend
+"""
+
+
 @frozen
 class Difference:
     """A sum that is not what the ledger adds up to."""
 
     kept: Sum
     by_ledger: Sum
+
+
+@frozen
+class UsageDifference:
+    """Tokens of the usage by hour that are not what the ledger adds up to, by their names in it."""
+
+    tenant_id: str
+    key_id: str
+    model: str
+    backend: str
+    kept: dict[str, int]
+    by_ledger: dict[str, int]
 
 
 @frozen
@@ -111,7 +148,7 @@ class Ledger:
         best = _best(entries)
         # Other gateways' entries of the same tenants add to the same sums.
         tenants = {entry.tenant_id for entry in best.values()}
-        async with self._database.transaction(*map(_lock_of, tenants)) as connection:
+        async with self._database.transaction(*map(lock_of, tenants)) as connection:
             await _keep(connection, best)
 
     async def sums(self, tenant_id: str, periods: Sequence[str]) -> list[Sum]:
@@ -145,14 +182,25 @@ class Ledger:
             rows = await connection.fetch_all(_VERIFY)
         return [Difference(_sum(row[:5]), by_ledger=_sum((*row[:3], *row[5:]))) for row in rows]
 
+    async def verify_usage(self) -> list[UsageDifference]:
+        """Add the whole ledger up again, and tell where the usage by hour says something else."""
+        async with self._database.snapshot(patient=True) as connection:
+            rows = await connection.fetch_all(_VERIFY_USAGE)
+        return [
+            UsageDifference(
+                tenant_id=row[0],
+                key_id=row[1],
+                model=row[2],
+                backend=row[3],
+                kept=dict(zip(TOKENS, row[4:7], strict=True)),
+                by_ledger=dict(zip(TOKENS, row[7:], strict=True)),
+            )
+            for row in rows
+        ]
+
     async def _fetch(self, statement: str, values: Values) -> Sequence[Row]:
         async with self._database.session() as connection:
             return await connection.fetch_all(statement, values)
-
-
-def _lock_of(tenant_id: str) -> str:
-    """One of a few: a batch may hold more tenants than the database has room for locks."""
-    return f"ledger {crc32(tenant_id.encode()) % _LOCKS}"
 
 
 def _periods_of(tenant_id: str, periods: Sequence[str]) -> dict[str, Any]:
@@ -170,7 +218,7 @@ def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
 
 async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
     rows = await connection.fetch_all(_THESE, {"ids": list(best)})
-    before = {entry.reservation_id: entry for entry in map(_entry, rows)}
+    before = {entry.reservation_id: entry for entry in (_entry(row[:-1]) for row in rows)}
     better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
     spent: Counter[_Account] = Counter()
     reserved: Counter[_Account] = Counter()
@@ -182,9 +230,43 @@ async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
         {**asdict(account, recurse=False), "spent": spent[account], "reserved": reserved[account]}
         for account in spent.keys() | reserved.keys()
     ]
-    kept = [{**asdict(entry, recurse=False), "rank": entry.evidence.rank} for entry in better]
+    hours = {row["reservation_id"]: int(row["usage_hour"]) for row in rows}
+    hours = await _count_usage(connection, better, before, hours)
+    kept = [
+        {
+            **asdict(entry, recurse=False),
+            "rank": entry.evidence.rank,
+            "usage_hour": hours[entry.reservation_id],
+        }
+        for entry in better
+    ]
     await connection.execute_many(_KEEP, kept)
     await connection.execute_many(_ADD, differences)
+
+
+async def _count_usage(
+    connection: Session,
+    better: Sequence[LedgerEntry],
+    before: Mapping[str, LedgerEntry],
+    known_hours: Mapping[str, int],
+) -> dict[str, int]:
+    """Add what entries cost to the usage, less what those cost that they replace: the hour of each.
+
+    An entry stays in the hour that it was first counted in, whatever becomes of its tenant's time zone.
+    """
+    zones = await Zones.read(connection, {entry.tenant_id for entry in better})
+    added: Added = {}
+    hours: dict[str, int] = {}
+    for entry in better:
+        known = known_hours.get(entry.reservation_id)
+        zone = zones.of(entry.tenant_id) if known is None else UTC
+        hour = hours[entry.reservation_id] = known or hour_of(entry.admitted_at, zone)
+        count(added, bucket_of_entry(entry, hour), counts_of_entry(entry))
+        if entry.reservation_id in before:
+            replaced = before[entry.reservation_id]
+            count(added, bucket_of_entry(replaced, hour), counts_of_entry(replaced), -1)
+    await add(connection, added)
+    return hours
 
 
 def _is_better(entry: LedgerEntry, before: LedgerEntry | None) -> bool:

@@ -192,7 +192,7 @@ def test_a_ledger_that_adds_up_is_told(run, used):
 
     assert (verified.exit_code, verified.stderr) == (0, "")
     assert verified.stdout == "All sums are what the ledger adds up to.\n"
-    assert run.json("verify-ledger") == {"equal": True, "differences": []}
+    assert run.json("verify-ledger") == {"equal": True, "differences": [], "usage_differences": []}
 
 
 def test_sums_that_are_not_the_ledgers_are_a_table_and_a_failure(run, used):
@@ -211,6 +211,28 @@ def test_sums_that_are_not_the_ledgers_are_a_table_and_a_failure(run, used):
     assert failed.stderr.startswith("Error: 2 sums are not what the ledger adds up to. ")
 
 
+def test_usage_that_is_not_the_ledgers_is_a_table_and_a_failure(run, used):
+    """What `usage` shows is checked with the rest."""
+    tamper("UPDATE usage_hours SET tokens = tokens + 5")
+
+    failed, told = run("verify-ledger"), json.loads(run("verify-ledger", "--json").stdout)
+
+    assert failed.exit_code == 1
+    assert failed.stdout.splitlines()[0].split() == [
+        "Usage",
+        "of",
+        "Key",
+        "Model",
+        "Backend",
+        "Tokens",
+        "By",
+        "ledger",
+    ]
+    assert told["equal"] is False
+    assert {one["tokens"] - one["tokens_by_ledger"] for one in told["usage_differences"]} == {5}
+    assert {one["tenant"] for one in told["usage_differences"]} == {"acme"}
+
+
 def test_programs_get_the_differences_and_the_exit_code(run, used):
     """An owner that is not known any more has no name."""
     acme = run.json("show-tenant", "--name", "acme")
@@ -225,6 +247,7 @@ def test_programs_get_the_differences_and_the_exit_code(run, used):
     assert failed.stderr.startswith("Error: 1 sum is not what the ledger adds up to. ")
     assert json.loads(failed.stdout) == {
         "equal": False,
+        "usage_differences": [],
         "differences": [
             {
                 "scope": "key",

@@ -30,6 +30,7 @@ ALL = [
     "0012_model_access",
     "0013_key_life",
     "0014_admin_actions",
+    "0015_usage",
 ]
 
 MIGRATE = """

@@ -1,0 +1,253 @@
+"""Usage by hour: at every moment what ledger and audit log add up to, in whatever order they are written."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.accounting import Evidence, LedgerEntry
+from gateway.model import AuditRow, Tenant
+from gateway.rules.usage import COUNTS, OUTCOMES
+from gateway.storage.audit import AuditLog
+from gateway.storage.ledger import Ledger
+from gateway.storage.migrations import known, migrate, migrator_of
+from gateway.storage.tenants import Tenants
+from tests.databases import ask
+from tests.storage.samples import ACME, audit_row, intent, settled
+
+# Of samples.intent, and of samples.audit_row.
+HOUR = 1_699_999_200
+
+
+async def usage(database: Any) -> dict[tuple[Any, ...], dict[str, int]]:
+    """By hour, tenant, key, model and backend what is not 0."""
+    async with database.session() as connection:
+        rows = await connection.fetch_all("SELECT * FROM usage_hours")
+    return {
+        (row["hour"], row["tenant_id"], row["key_id"], row["model"], row["backend"]): {
+            name: row[name] for name in COUNTS if row[name]
+        }
+        for row in rows
+    }
+
+
+async def test_a_request_and_its_cost_count_in_its_hour(database):
+    """Its tokens by the ledger, all else by the audit log; both know it by the same names."""
+    await Ledger(database).write([evolve(settled("r1", tokens=30), backend="gpu1", model="llama3")])
+    await AuditLog(database).write([audit_row(1, load_ms=700.5)])
+
+    assert await usage(database) == {
+        (HOUR, "t1", "k1", "llama3", "gpu1"): {
+            "requests": 1,
+            "served": 1,
+            "tokens": 30,
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+            "load_us": 700_500,
+            "prompt_us": 2_000,
+            "generation_us": 3_250,
+            "model_loads": 1,
+        }
+    }
+
+
+async def test_what_runs_costs_nothing_yet_and_better_evidence_corrects(database):
+    """expired → recovered → settled: the difference is added, also where the backend gets known."""
+    ledger = Ledger(database)
+    seen = []
+    for evidence, tokens, backend in [
+        (Evidence.INTENT, 100, ""),
+        (Evidence.EXPIRED, 100, ""),
+        (Evidence.RECOVERED, 90, ""),
+        (Evidence.SETTLED, 30, "gpu1"),
+    ]:
+        entry = evolve(settled("r1", tokens=tokens), evidence=evidence, backend=backend)
+        await ledger.write([entry])
+        await ledger.write([entry])
+        seen.append({key[-1]: counts.get("tokens", 0) for key, counts in (await usage(database)).items()})
+
+    assert seen == [{}, {"": 100}, {"": 90}, {"": 0, "gpu1": 30}]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "code", "counted"),
+    [
+        (200, "served", None, "served"),
+        (499, "client_left", None, "client_left"),
+        (502, "backend_failed", "backend_failed", "backend_failed"),
+        (200, "cut", "draining", "cut"),
+        (401, "refused", "invalid_api_key", "refused_auth"),
+        (403, "refused", "tenant_suspended", "refused_forbidden"),
+        (404, "refused", "not_found", "refused_invalid"),
+        (413, "refused", "request_too_large", "refused_invalid"),
+        (429, "refused", "rate_limit_exceeded", "refused_limit"),
+        (429, "refused", "insufficient_quota", "refused_budget"),
+        (503, "refused", "overloaded", "refused_unavailable"),
+    ],
+)
+async def test_each_request_counts_once_by_how_it_ended(database, status, outcome, code, counted):
+    """And a refusal by its reason: all of them together are the requests."""
+    await AuditLog(database).write([audit_row(1, status=status, outcome=outcome, error_code=code)])
+
+    (counts,) = (await usage(database)).values()
+    assert {name: counts[name] for name in ("requests", *OUTCOMES) if name in counts} == {
+        "requests": 1,
+        counted: 1,
+    }
+
+
+async def test_who_has_no_key_and_what_does_not_exist_make_no_rows(database):
+    """A flood of invented models, or of wrong keys, adds to one row."""
+    log = AuditLog(database)
+    nobody = {"tenant_id": None, "key_id": None, "model": None, "backend": None, "outcome": "refused"}
+    await log.write([audit_row(n, **nobody, status=401) for n in range(5)])
+    invented = {"backend": None, "outcome": "refused", "status": 404, "error_code": "model_not_found"}
+    await log.write([audit_row(10 + n, **invented, model=f"m{n}") for n in range(5)])
+
+    assert {key: counts["requests"] for key, counts in (await usage(database)).items()} == {
+        (HOUR, "", "", "", ""): 5,
+        (HOUR, "t1", "k1", "", ""): 5,
+    }
+
+
+async def test_hours_are_those_of_the_tenants_zone(database):
+    """So that its days are sums of hours also where they begin at half past."""
+    await Tenants(database).add(Tenant("t1", "acme", 1.0, time_zone="Asia/Kolkata"))
+    await Ledger(database).write([settled("r1", tokens=30)])
+    await AuditLog(database).write([audit_row(1)])
+    await Tenants(database).set_time_zone("acme", "UTC")
+    await Ledger(database).write([evolve(settled("r2"), evidence=Evidence.EXPIRED)])
+    await Ledger(database).write([settled("r1", tokens=5)])  # no better: it stays
+
+    assert {
+        key[0]: counts["tokens"] for key, counts in (await usage(database)).items() if "tokens" in counts
+    } == {
+        HOUR - 1_800 + 0: 30,
+        HOUR: 30,
+    }
+
+
+async def test_a_correction_stays_in_its_hour(database):
+    """Whatever became of the tenant's time zone in between: nothing is left behind, nothing goes below 0."""
+    await Tenants(database).add(Tenant("t1", "acme", 1.0, time_zone="Asia/Kolkata"))
+    await Ledger(database).write([evolve(settled("r1", tokens=100), evidence=Evidence.EXPIRED)])
+    await Tenants(database).set_time_zone("acme", "UTC")
+    await Ledger(database).write([settled("r1", tokens=30)])
+
+    assert {key[0]: counts["tokens"] for key, counts in (await usage(database)).items()} == {HOUR - 1_800: 30}
+
+
+async def test_times_that_no_calendar_has_stand_in_nobodys_way(database):
+    """A mad clock: counted in the hour 0, rather than drained again for ever."""
+    await AuditLog(database).write([audit_row(1, received_at_us=2**62)])
+    await Ledger(database).write([evolve(settled("r1"), admitted_at=1e300)])
+
+    assert {key[0] for key in await usage(database)} == {0}
+
+
+# ── any order, twice ─────────────────────────────────────────────────────────────────────
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[list[LedgerEntry | AuditRow]]:
+    records: list[LedgerEntry | AuditRow] = []
+    for number in range(draw(st.integers(1, 5))):
+        owner, model = draw(st.sampled_from(["a", "b"])), draw(st.sampled_from(["m", "n"]))
+        for evidence in draw(st.sets(st.sampled_from(list(Evidence)), min_size=1)):
+            entry = settled(f"r{number}", tokens=draw(st.integers(0, 1000)), reserved=1000)
+            at = entry.admitted_at + draw(st.integers(0, 3)) * 3600
+            records.append(
+                evolve(entry, evidence=evidence, tenant_id=owner, key_id=owner, model=model, admitted_at=at)
+            )
+        records.append(audit_row(number, tenant_id=owner, key_id=owner, model=model))
+    order = draw(st.permutations(records + draw(st.lists(st.sampled_from(records)))))
+    cuts = sorted(draw(st.sets(st.integers(0, len(order)))))
+    return [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(batches=batches())
+async def test_usage_is_what_ledger_and_audit_log_add_up_to(database, batches):
+    """Drained in any order and cut, some of it twice: the sums are those of what is kept."""
+    async with database.transaction() as connection:
+        for table in ("ledger", "sums", "audit", "usage_hours"):
+            await connection.execute(f"DELETE FROM {table}")
+    ledger, log = Ledger(database), AuditLog(database)
+    for batch in batches:
+        await ledger.write([one for one in batch if isinstance(one, LedgerEntry)])
+        await log.write([one for one in batch if isinstance(one, AuditRow)])
+
+    counted: Counter[tuple[str, str]] = Counter()
+    for (_, tenant_id, *_), counts in (await usage(database)).items():
+        for name in ("tokens", "prompt_tokens", "completion_tokens", "requests"):
+            counted[tenant_id, name] += counts.get(name, 0)
+    assert counted == await _added_up(database)
+    assert await ledger.verify() == []
+    assert await ledger.verify_usage() == []
+
+
+async def _added_up(database: Any) -> Counter[tuple[str, str]]:
+    added: Counter[tuple[str, str]] = Counter()
+    async with database.session() as connection:
+        for row in await connection.fetch_all("SELECT * FROM ledger WHERE evidence <> 'intent'"):
+            for name in ("tokens", "prompt_tokens", "completion_tokens"):
+                added[row["tenant_id"], name] += row[name]
+        for row in await connection.fetch_all(
+            "SELECT tenant_id, count(*) AS n FROM audit GROUP BY tenant_id"
+        ):
+            added[row["tenant_id"], "requests"] += row["n"]
+    return added
+
+
+async def test_usage_that_is_not_what_the_ledger_adds_up_to_is_told(database):
+    """Changed and missing, with both numbers."""
+    ledger = Ledger(database)
+    await ledger.write([settled("r1", tokens=30), intent("r2")])
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE usage_hours SET tokens = 31")
+
+    (found,) = await ledger.verify_usage()
+
+    assert (found.tenant_id, found.key_id, found.model, found.backend) == ("t1", "k1", "llama3:latest", "")
+    assert (found.kept["tokens"], found.by_ledger["tokens"]) == (31, 30)
+
+
+# ── from before ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_upgrade_counts_what_is_there(database, database_url):
+    """As if it had been counted all along, save where the ledger did not know the backend."""
+    await Tenants(database).add(ACME)
+    entries = [settled(f"r{n}", tokens=10 * n) for n in range(1, 4)]
+    later = evolve(settled("r9", tokens=7), admitted_at=1_700_010_000.75)
+    await Ledger(database).write([*entries, later, intent("r5")])
+    await AuditLog(database).write(
+        [
+            audit_row(1, load_ms=900.25),
+            audit_row(2, status=429, outcome="refused", error_code="insufficient_quota"),
+            audit_row(3, status=429, outcome="refused", error_code="rate_limit_exceeded", generation_ms=None),
+            audit_row(4, status=404, outcome="refused", error_code="model_not_found", backend=None),
+            audit_row(
+                5, status=401, outcome="refused", tenant_id=None, key_id=None, model=None, backend=None
+            ),
+            audit_row(6, status=503, outcome="refused", received_at_us=1_700_009_999_999_999),
+            audit_row(7, status=499, outcome="client_left"),
+        ]
+    )
+    before = await usage(database)
+    migrator = migrator_of(database_url)
+    with migrator.backend() as backend:
+        last = [one for one in backend.to_rollback(known(migrator)) if one.id == "0015_usage"]
+        with backend.transaction():
+            last[0].process_steps(backend, "rollback")
+            backend.unmark_one(last[0])
+
+    assert migrate(database_url) == ["0015_usage"]
+
+    assert await usage(database) == before
+    assert ask(database_url, "SELECT count(*) AS n FROM audit WHERE recorded_at IS NOT NULL") == [{"n": 0}]
+    await Ledger(database).write([settled("r5", tokens=9)])
+    assert await Ledger(database).verify_usage() == []
