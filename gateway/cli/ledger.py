@@ -36,8 +36,8 @@ def verify_ledger(as_json: bool) -> None:
         columns = ("Of the", "Name", "Period", "Spent", "By ledger", "Reserved", "By ledger")
         show_table(columns, [_as_row(difference, names) for difference in differences])
     if of_usage and not as_json:
-        columns = ("Usage of", "Key", "Model", "Backend", "Tokens", "By ledger")
-        show_table(columns, [_usage_as_row(difference, names) for difference in of_usage])
+        of_whom = ("Usage of", "Key", "Model", "Backend", "Tokens", "By ledger")
+        show_table(of_whom, [_usage_as_row(difference, names) for difference in of_usage])
     if count:
         raise click.ClickException(_told(count))
 

@@ -29,6 +29,7 @@ from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
+from gateway.cli.usage import usage
 from gateway.cli.warming import warm_model
 from gateway.config import ConfigError
 from gateway.errors import GatewayError
@@ -60,7 +61,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
             warm_model,
         ),
     ),
-    ("Usage and audit", (list_actions,)),
+    ("Usage and audit", (usage, list_actions)),
     ("Operations", (serve, migrate, doctor, quickstart, verify_ledger, rebuild_counters)),
 )
 

@@ -1,11 +1,12 @@
 """What commands print: tables for people, JSON for programs. Nothing else of `rich` is used elsewhere."""
 
 import contextlib
+import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 from rich.console import Console
@@ -63,6 +64,54 @@ def iso(moment: float | None) -> str | None:
 def when(moment: float | None, otherwise: str) -> str:
     """Seconds since the epoch for people: 2026-11-23 15:04 UTC."""
     return otherwise if moment is None else f"{_utc(moment):%Y-%m-%d %H:%M} UTC"
+
+
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_PLAIN_BLOCKS: Final = " .:-=+*%#"
+
+
+def bar(value: float, most: float, width: int = 12) -> str:
+    """As long as a value is of the largest one; what is there at all is seen."""
+    if value <= 0 or most <= 0:
+        return ""
+    return _blocks()[-1] * max(1, round(width * value / most))
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A character for each value, as high as it is of the largest one; what is there at all is seen."""
+    blocks, most = _blocks(), max(values, default=0)
+    if most <= 0:
+        return ""
+    steps = len(blocks) - 1
+    return "".join(
+        blocks[0 if value <= 0 else max(1, round(steps * value / most))] for value in values
+    ).rstrip()
+
+
+def _blocks() -> str:
+    """Where a terminal's encoding has no blocks, what it has."""
+    try:
+        _BLOCKS.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return _PLAIN_BLOCKS
+    return _BLOCKS
+
+
+def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: IO[str] | None = None) -> None:
+    """CSV with a head, safe to open: no text in it is taken for a formula by a spreadsheet."""
+    writer = csv.writer(file or sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([harmless(value) for value in row] for row in rows)
+
+
+def harmless(value: Any) -> Any:
+    """Text that a spreadsheet would run gets an apostrophe before it (OWASP, CSV injection)."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def _utc(moment: float) -> datetime:

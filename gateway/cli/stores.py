@@ -27,6 +27,7 @@ from gateway.storage.profiles import Profiles
 from gateway.storage.refusals import RedisUnusable
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
+from gateway.storage.usage import Usage
 
 _T = TypeVar("_T")
 
@@ -45,6 +46,7 @@ class Stores:
     replicas: Replicas
     actions: Actions
     profiles: Profiles
+    usage: Usage
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
@@ -58,6 +60,7 @@ class Stores:
             Replicas(database),
             Actions(database),
             Profiles(database, actor),
+            Usage(database),
         )
 
     async def tenant_id_of(self, name_or_id: str) -> str:

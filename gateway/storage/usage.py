@@ -4,17 +4,18 @@ The law: `usage_hours` is at every moment what ledger and audit log add up to, a
 What is written twice is counted once, and where better evidence replaces an entry, the difference is added.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 from zlib import crc32
 
-from attrs import asdict, astuple, fields
+from attrs import asdict, astuple, fields, frozen
 
-from gateway.rules.usage import COUNTS, Bucket
+from gateway.rules.usage import COUNTS, HOUR_S, Bucket
 from gateway.rules.windows import zone_of
-from gateway.storage.database import Session
+from gateway.storage.database import Database, Session
 
 _LOCKS: Final = 64
 _BUCKET: Final = tuple(field.name for field in fields(Bucket))
@@ -30,7 +31,93 @@ _ADD: Final = " ".join(
     )
 )
 
+# What usage may be told by, and what that is in the database. A key is one of its tenant's.
+_COLUMNS: Final = {
+    "tenant": ("tenant_id",),
+    "key": ("tenant_id", "key_id"),
+    "model": ("model",),
+    "backend": ("backend",),
+}
+DIMENSIONS: Final = tuple(_COLUMNS)
+
 Added = dict[Bucket, Counter[str]]
+
+
+@frozen
+class Selection:
+    """Which usage: from one moment to another, seconds since the epoch; and whose, where that is given."""
+
+    since: float
+    until: float
+    tenant_id: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    backend: str | None = None
+
+
+@frozen
+class Used:
+    """What was used in one slot of time, by the values of what was asked for ("" is not known).
+
+    `slot` is an hour, seconds since the epoch, or a number counted from the first of them: see `read`. `zone`
+    is where its hours begin.
+    """
+
+    of: dict[str, str]
+    slot: int
+    zone: str
+    counts: dict[str, int]
+
+
+class Usage:
+    """Reads usage by hour. All raise StoreUnavailable when the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, selection: Selection, by: Sequence[str], *, slots: int | None) -> list[Used]:
+        """What was used, by some of DIMENSIONS, and by hour or by so many slots of equal length.
+
+        An hour that a selection cuts counts whole. Reads the hours that were asked for, and nothing else.
+        """
+        columns = list(dict.fromkeys(column for name in by for column in _COLUMNS[name]))
+        since, until = math.floor(selection.since), math.ceil(selection.until)
+        values = {**asdict(selection), "since": since - HOUR_S, "until": until}
+        if slots is not None:
+            values |= {"origin": since, "width": max(HOUR_S, math.ceil((until - since) / slots))}
+        async with self._database.snapshot(patient=True) as connection:
+            rows = await connection.fetch_all(_read(columns, in_slots=slots is not None), values)
+        width = len(columns)
+        return [
+            Used(
+                of=dict(zip(columns, row[:width], strict=True)),
+                slot=int(row[width]),
+                zone=row[width + 1],
+                counts={name: int(value) for name, value in zip(COUNTS, row[width + 2 :], strict=True)},
+            )
+            for row in rows
+        ]
+
+
+def _read(columns: Sequence[str], *, in_slots: bool) -> str:
+    """The statement: all names in it are our own."""
+    slot = "CAST((hour - :origin) / :width AS BIGINT)" if in_slots else "hour"
+    zone = "''" if in_slots else "coalesce(time_zone, 'UTC')"
+    terms = [*columns, f"{slot} AS slot", f"{zone} AS zone"]
+    terms += [f"CAST(sum({name}) AS BIGINT) AS {name}" for name in COUNTS]
+    filters = [
+        f"({name} = :{name} OR :{name} IS NULL)" for name in ("tenant_id", "key_id", "model", "backend")
+    ]
+    parts = (
+        "SELECT",
+        ", ".join(terms),
+        "FROM usage_hours LEFT JOIN tenants ON tenants.id = tenant_id",
+        "WHERE hour > :since AND hour < :until AND",
+        " AND ".join(filters),
+        "GROUP BY",
+        ", ".join(str(number) for number in range(1, len(columns) + 3)),
+    )
+    return " ".join(parts)
 
 
 def lock_of(tenant_id: str) -> str:

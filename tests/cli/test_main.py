@@ -104,6 +104,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["resume-tenant", "--name", "a"],
         ["delete-tenant", "--name", "a", "--yes"],
         ["list-actions"],
+        ["usage"],
         ["show-tenant", "--name", "a"],
         ["show-key", "--prefix", "nz_abc12345"],
         ["set-limits", "--tenant", "a", "--rpm", "1"],

@@ -165,7 +165,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(columns_of(new_url)) == 11
+    assert len(columns_of(new_url)) == 12
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):
