@@ -17,6 +17,7 @@ from tests.engines import WEATHER_TOOL, ask_json, busy_slots, wait_until
 from tests.gateways import Gateway
 
 ROOT = Path(__file__).parents[2]
+NODE_CLIENTS = ROOT / "tests" / "conformance" / "clients"
 _PROGRAMS = "tests.conformance.clients"
 TEXTS = ["hello good world", "hello world", "number of words"]
 MODELS = {
@@ -184,7 +185,7 @@ def of_other_python(module: str, *arguments: str) -> Client:
 
 def of_node(script: str, *arguments: str) -> Client:
     """A program for a client for Node.js."""
-    command = [str(ROOT.joinpath(*_PROGRAMS.split("."), f"{script}.mjs")), *arguments]
+    command = [str(NODE_CLIENTS / f"{script}.mjs"), *arguments]
     return Client(_named(script, *arguments), lambda: [_installed_node(), *command])
 
 
