@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from attrs import evolve
 from loguru import logger
 
 from gateway.backends.discovery import Discovery
@@ -40,6 +41,7 @@ from gateway.state.restored_counters import RestoredCounters
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.state.upkeep import Chore, Upkeep, settle_all
 from gateway.storage.audit import AuditLog
+from gateway.storage.drains import Drains
 from gateway.storage.engines import database_at, serving
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
@@ -98,6 +100,10 @@ class Resources:
         self.running = Running(self.keys)
         known: dict[str, Profile] = {}
         self._profiles = Followed(Profiles(self.database).all, self.keys.watch, known)
+        none: frozenset[str] = frozenset()
+        self._drained = Followed(
+            Drains(self.database).all, self.keys.watch, none, on_change=lambda _: self._route()
+        )
         timeouts = BackendTimeouts(
             connect_s=config.connect_timeout_s,
             first_byte_s=config.first_byte_timeout_s,
@@ -151,6 +157,8 @@ class Resources:
             opened.push_async_callback(self.running.stop)
             await self._profiles.start()
             opened.push_async_callback(self._profiles.stop)
+            await self._drained.start()
+            opened.push_async_callback(self._drained.stop)
             # What a process that died left behind is in the ledger before anybody is counted by it.
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
@@ -183,7 +191,15 @@ class Resources:
 
     def _adopt(self) -> None:
         self.catalogue.set_backends(self._pool.backends)
-        self.router.set_backends(self._pool.pairs)
+        self._route()
+
+    def _route(self) -> None:
+        """To the backends as they are set, save those that operators have taken out of service."""
+        drained = self._drained.value
+        self.router.set_backends(
+            (backend, evolve(config, is_draining=config.is_draining or config.name in drained))
+            for backend, config in self._pool.pairs
+        )
 
     def _seen(self, backend: Backend, loaded: frozenset[str] | None) -> None:
         self.router.seen(backend, loaded)

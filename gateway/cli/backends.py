@@ -1,6 +1,7 @@
 """Commands for backends."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shlex
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from attrs import evolve
 
 from gateway import config
 from gateway.cli.backend_line import NAME, BackendLine, entry_of, with_entry, without
 from gateway.cli.env_file import NotWritten, changed, with_setting
 from gateway.cli.output import json_option, show_json, show_table
 from gateway.cli.probes import Probe, probes_of
-from gateway.config import BackendConfig
+from gateway.cli.stores import with_stores
+from gateway.config import BackendConfig, Config
+from gateway.errors import GatewayError
+from gateway.storage.refusals import Refused
 
 _ENV_FILE: Final = Path(".env")
 _Line = Callable[[Mapping[str, str]], BackendLine]
@@ -109,7 +114,7 @@ def list_backends(as_json: bool) -> None:
       neuronetz-gateway list-backends
       neuronetz-gateway list-backends --json
     """
-    found = asyncio.run(probes_of(config.load()))
+    found = asyncio.run(probes_of(_with_drained(config.load())))
     if as_json:
         show_json([_as_json(probe) for probe in found])
         return
@@ -118,6 +123,17 @@ def list_backends(as_json: bool) -> None:
     for probe in found:
         if probe.error is not None:
             click.echo(f"\n{probe.backend.name}: {probe.error}")
+
+
+def _with_drained(settings: Config) -> Config:
+    """With what drain-backend has said, as far as there is a database that knows."""
+    with contextlib.suppress(Refused, GatewayError):
+        drained = with_stores(lambda stores: stores.drains.all())
+        backends = (
+            evolve(one, is_draining=one.is_draining or one.name in drained) for one in settings.backends
+        )
+        return evolve(settings, backends=tuple(backends))
+    return settings
 
 
 # ── the line ─────────────────────────────────────────────────────────────────────────────

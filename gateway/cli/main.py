@@ -17,6 +17,7 @@ from gateway.cli.actions import list_actions
 from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
 from gateway.cli.doctor import doctor
+from gateway.cli.draining import drain_backend
 from gateway.cli.explain import explain_key
 from gateway.cli.key_life import rotate_key, update_key
 from gateway.cli.keys import create_key, list_keys, revoke_key, show_key
@@ -51,14 +52,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
     (
         "Models and backends",
         (
-            allow_models,
-            set_model,
-            list_models,
-            remove_model,
-            add_backend,
-            remove_backend,
-            list_backends,
-            warm_model,
+            *(allow_models, set_model, list_models, remove_model, warm_model),
+            *(add_backend, remove_backend, list_backends, drain_backend),
         ),
     ),
     ("Usage and audit", (usage, list_actions)),

@@ -18,6 +18,7 @@ from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.storage.actions import Actions
 from gateway.storage.database import Database
+from gateway.storage.drains import Drains
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
@@ -47,6 +48,7 @@ class Stores:
     actions: Actions
     profiles: Profiles
     usage: Usage
+    drains: Drains
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
@@ -61,6 +63,7 @@ class Stores:
             Actions(database),
             Profiles(database, actor),
             Usage(database),
+            Drains(database, actor),
         )
 
     async def tenant_id_of(self, name_or_id: str) -> str:

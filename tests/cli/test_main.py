@@ -110,6 +110,7 @@ def test_mistakes_in_the_settings_are_a_line_each(unmigrated, monkeypatch):
         ["set-limits", "--tenant", "a", "--rpm", "1"],
         ["set-budgets", "--tenant", "a", "--daily-tokens", "1"],
         ["warm-model", "a"],
+        ["drain-backend", "127.0.0.1:11434"],
         ["set-model", "--name", "a", "--model", "b"],
         ["list-models"],
         ["remove-model", "--name", "a"],

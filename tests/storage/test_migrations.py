@@ -31,6 +31,7 @@ ALL = [
     "0013_key_life",
     "0014_admin_actions",
     "0015_usage",
+    "0018_drained_backends",
 ]
 
 MIGRATE = """
@@ -165,7 +166,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(columns_of(new_url)) == 12
+    assert len(columns_of(new_url)) == 13
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):
