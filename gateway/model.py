@@ -202,11 +202,15 @@ class Principal:
 
 @frozen
 class Usage:
-    """Tokens of one request, as the backend counted them, or as we did (`estimated`)."""
+    """Tokens of one request, as the backend counted them, or as we did (`estimated`).
+
+    `reasoning_tokens` are those of the completion that were thinking; None where the backend does not say.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     estimated: bool = False
+    reasoning_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -218,7 +222,12 @@ class Usage:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             estimated=self.estimated or other.estimated,
+            reasoning_tokens=_sum_of_known(self.reasoning_tokens, other.reasoning_tokens),
         )
+
+
+def _sum_of_known(one: int | None, two: int | None) -> int | None:
+    return one if two is None else two + (one or 0)
 
 
 def plus(one: Usage | None, two: Usage | None) -> Usage | None:

@@ -33,7 +33,8 @@ END: Final = "<!-- end of fields -->"
 SENT_TOLD: Final = (
     "These fields, built anew for each request, and no others: what a caller writes elsewhere reaches no\n"
     "backend. Below `parameters`, `arguments`, `format`, `schema` and `json_schema` stands what the caller\n"
-    "wrote there; Ollama is sent the `parameters` of tools folded into those words of JSON Schema it reads."
+    "wrote there, and `logit_bias` has tokens by number. Ollama is sent the `parameters` of tools folded\n"
+    "into those words of JSON Schema that it reads."
 )
 # Fields of `thinking`, which is read as if it always stood there.
 OWN: Final = frozenset({"budget_tokens", "display", "type"})

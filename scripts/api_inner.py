@@ -269,7 +269,7 @@ def _fate(operation: Operation, name: str, inner: Inner, kind: str) -> str:
     changed = {one for one in sent.keys() | before.keys() if sent.get(one) != before.get(one)}
     if not changed:
         return "ignored"
-    if any(one.startswith(name) for one in changed):
+    if any(one.startswith(name.partition(" ")[0]) for one in changed):
         return "sent"
     return "sent as " + ", ".join(f"`{one}`" for one in sorted(changed)[:_MOST_PATHS])
 

@@ -28,6 +28,7 @@ _NATIVE_COMMON: Final = {
     "format": FREE,
     "options": _NATIVE_OPTIONS,
 }
+_FORMAT: Final = {"name": PLAIN, "description": PLAIN, "schema": FREE, "strict": PLAIN}
 _OPENAI_COMMON: Final = {
     **dict.fromkeys(
         (
@@ -38,7 +39,8 @@ _OPENAI_COMMON: Final = {
         PLAIN,
     ),
     "stream_options": {"include_usage": PLAIN},
-    "response_format": {"type": PLAIN, "json_schema": {"name": PLAIN, "schema": FREE, "strict": PLAIN}},
+    "logit_bias": FREE,
+    "response_format": {"type": PLAIN, "json_schema": _FORMAT},
 }
 _IMAGE: Final = {"url": PLAIN}
 _SOUND: Final = {"data": PLAIN, "format": PLAIN}

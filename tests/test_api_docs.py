@@ -93,7 +93,7 @@ def test_what_is_written_is_up_to_date(file: Path, current: Any):
     ("operation", "field", "expected"),
     [
         (Operation.CHAT_COMPLETIONS, "temperature", ("sent as `options.temperature`", "sent")),
-        (Operation.CHAT_COMPLETIONS, "logit_bias", ("400", "400")),
+        (Operation.CHAT_COMPLETIONS, "logit_bias", ("400", "sent")),
         (Operation.CHAT_COMPLETIONS, "user", ("ignored", "ignored")),
         (Operation.CHAT, "options.num_gpu", ("dropped, named", "dropped, named")),
         (Operation.CHAT, "options.num_predict", ("sent", "sent as `max_tokens`")),

@@ -44,7 +44,8 @@ class Message:
     """One turn. `role` is system, user, assistant or tool; text parts are joined by newlines.
 
     On role tool, `tool_call_id` names the answered call and `tool_name` its function; either may be ""
-    as clients sent it: `with_tool_ids` completes them.
+    as clients sent it: `with_tool_ids` completes them. `name` tells apart who speaks in one role, where both
+    sides have a word for it.
     """
 
     role: str
@@ -54,6 +55,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    name: str = ""
 
 
 @frozen
@@ -81,6 +83,7 @@ class Format:
     schema: JsonObject | None = None
     name: str = ""
     strict: bool | None = None
+    description: str = ""
 
 
 @frozen
@@ -102,6 +105,8 @@ class Sampling:
     repeat_last_n: int | None = None
     num_keep: int | None = None
     num_ctx: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Tokens of the model, by number, and by how much each is more likely: -100 to 100."""
 
 
 @frozen

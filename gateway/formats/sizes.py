@@ -100,7 +100,7 @@ def _size_of_chat(call: ChatCall) -> PromptSize:
     text_bytes = schema_bytes = images = 0
     for message in call.messages:
         text_bytes += _bytes_of_texts(
-            (message.content, message.thinking, message.tool_name, message.tool_call_id)
+            (message.content, message.thinking, message.tool_name, message.tool_call_id, message.name)
         )
         images += len(message.images)
         if message.tool_calls:
@@ -182,7 +182,9 @@ def _bytes_of_tool(tool: Tool) -> int:
 
 def _bytes_of_format(form: Format | None) -> int:
     """Some templates tell the model its schema; Ollama's don't."""
-    return 0 if form is None or form.schema is None else _bytes_of_json(form.schema)
+    if form is None or form.schema is None:
+        return 0
+    return _bytes_of_json(form.schema) + _bytes_of_texts((form.description,))
 
 
 def _bytes_of_json(value: Any) -> int:

@@ -8,9 +8,10 @@ import ollama
 import openai
 import pytest
 
+from gateway.demo.engine import Engine
 from gateway.demo.scripts import GREETING
 from tests.doubles import Double, Script, answer, chat_frame, chat_stream
-from tests.engines import WEATHER_TOOL
+from tests.engines import WEATHER_TOOL, ask_json
 from tests.gateways import Gateway
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
@@ -211,6 +212,25 @@ def test_log_probabilities_are_given(openai_client: Any, ollama_client: Any, str
     assert [item.token for item in items] == [item.token for item in native] == ["Hello!", " I"]
     assert [len(item.top_logprobs) for item in items] == [top, top]
     assert [len(item.top_logprobs or ()) for item in native] == [top, top]
+
+
+def test_a_token_that_is_biased_away_is_not_said(openai_client: Any, double: Double, engine_greeting: Engine):
+    """By the engine, which tells its numbers; Ollama has no word for it, and so the request is refused."""
+    told = ask_json(
+        engine_greeting, "/v1/chat/completions", {"messages": HELLO, "logprobs": True, "top_logprobs": 1}
+    )
+    items = told["choices"][0]["logprobs"]["content"]
+    (token,) = [item["id"] for item in items if item["token"] == " friendly"]
+    asked = {"messages": HELLO, "logit_bias": {str(token): -100}}
+
+    said = openai_client.chat.completions.create(model="greeting", **asked).choices[0].message.content
+    with pytest.raises(openai.BadRequestError) as refused:
+        openai_client.chat.completions.create(model="double", **asked)
+
+    assert said.startswith("Hello!")
+    assert " friendly" in GREETING.answer
+    assert " friendly" not in said
+    assert refused.value.param == "logit_bias"
 
 
 def test_an_ollama_backend_serves_both_surfaces(openai_client: Any, ollama_client: Any, double: Double):

@@ -87,6 +87,7 @@ def test_no_field_is_sent_that_the_table_does_not_list(
         assert set(fields_of(orjson.loads(orjson.dumps(request.body)), shape)) <= set(names(shape))
 
 
+HELLO: Any = [{"role": "user", "content": "Hi"}]
 # Some that no body of BODIES asks for.
 OTHERS: list[tuple[Operation, JsonObject]] = [
     (Operation.GENERATE, {"model": "m", "prompt": "x", "suffix": "y", "logprobs": True, "top_logprobs": 2}),
@@ -97,7 +98,20 @@ OTHERS: list[tuple[Operation, JsonObject]] = [
         {
             "model": "m",
             "prompt": "x",
-            "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}},
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"schema": SCHEMA, "strict": True, "description": "x"},
+            },
+            "logit_bias": {"5": 1},
+        },
+    ),
+    (
+        Operation.CHAT_COMPLETIONS,
+        {
+            "model": "m",
+            "messages": HELLO,
+            "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "description": "x"}},
+            "logit_bias": {"5": 1},
         },
     ),
     (

@@ -154,7 +154,7 @@ def _read_tool(fields: Fields) -> Tool:
 
 
 def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
-    """The chat for a backend that knows the model as `model`. Raise for a tool choice that it can't keep.
+    """The chat for a backend that knows the model as `model`. Raise UnsupportedField for what it can't keep.
 
     No bound of the output is added where the caller gave none: that is the budget's business.
     """
@@ -173,7 +173,7 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
 
 
 def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
-    """The completion for a backend that knows the model as `model`. Raise UnsupportedField for tokens."""
+    """The completion for a backend that knows the model as `model`. Raise UnsupportedField likewise."""
     if call.tokens:
         raise UnsupportedField(
             "'prompt' must be text for this model: its server takes no tokens.", param="prompt"
@@ -190,6 +190,10 @@ def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:
 
 
 def _write_common(call: ChatCall | GenerateCall) -> JsonObject:
+    if call.sampling.logit_bias:
+        raise UnsupportedField(
+            "'logit_bias' can't be honoured for this model; leave it out.", param="logit_bias"
+        )
     fields = {
         "format": _write_format(call.format),
         "options": write_options(call.sampling) or None,

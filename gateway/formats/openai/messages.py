@@ -34,7 +34,7 @@ _FIELDS: Final = frozenset(
 def read_messages(body: Fields) -> tuple[Message, ...]:
     """`messages`, at least one. Text parts are joined by newlines, images and sounds collected.
 
-    A refusal is taken as text. `name` counts only where it names a tool; unknown fields are left out.
+    A refusal is taken as text. Unknown fields are left out.
     """
     messages = tuple(_read_message(message) for message in body.objects("messages", MAX_MESSAGES))
     if not messages:
@@ -54,7 +54,7 @@ def _read_message(message: Fields) -> Message:
     if not message.has("content"):
         raise message.refuse("content", "given: a string or an array of parts")
     content, images = _read_content(message)
-    return Message(role=_ROLES[role], content=content, images=images)
+    return Message(role=_ROLES[role], content=content, images=images, name=message.text("name"))
 
 
 def _read_answer(message: Fields) -> Message:
@@ -78,6 +78,7 @@ def _read_assistant(message: Fields) -> Message:
         images=images,
         thinking=message.text("reasoning") or message.text("reasoning_content"),
         tool_calls=read_tool_calls(message),
+        name=message.text("name"),
     )
 
 
@@ -145,6 +146,8 @@ def _write_message(message: Message) -> JsonObject:
         written["tool_call_id"] = message.tool_call_id
         if message.tool_name:
             written["name"] = message.tool_name
+    elif message.name:
+        written["name"] = message.name
     if message.thinking:
         written["reasoning"] = message.thinking
         written["reasoning_content"] = message.thinking

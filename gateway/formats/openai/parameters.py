@@ -1,5 +1,6 @@
 """Sampling, structured output and thinking: OpenAI's fields, and those of its servers ↔ the house's words."""
 
+import re
 from typing import Any, Final
 
 from gateway.formats.chat import Format, Sampling
@@ -9,6 +10,11 @@ from gateway.model import JsonObject
 
 MAX_STOPS: Final = 4
 MAX_TOP_LOGPROBS: Final = 20
+# More than OpenAI takes.
+MAX_BIASES: Final = 1024
+_MOST_BIAS: Final = 100
+# One spelling each: no token is told twice.
+_TOKEN: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _INT64: Final = 2**63
 
 # ── sampling ─────────────────────────────────────────────────────────────────────────────
@@ -23,6 +29,7 @@ SAMPLING_FIELDS: Final = frozenset(
         "stop",
         "presence_penalty",
         "frequency_penalty",
+        "logit_bias",
         # Beyond OpenAI, by the names of llama.cpp, vLLM and Ollama.
         "top_k",
         "min_p",
@@ -61,6 +68,7 @@ def read_sampling(body: Fields) -> Sampling:
         repeat_last_n=body.integer("repeat_last_n", lowest=-1),
         num_keep=body.integer("num_keep", lowest=-1),
         num_ctx=body.integer("num_ctx", lowest=1),
+        logit_bias=_read_logit_bias(body),
     )
 
 
@@ -86,6 +94,7 @@ def write_sampling(sampling: Sampling) -> JsonObject:
         "repetition_penalty": sampling.repeat_penalty,
         "repeat_last_n": sampling.repeat_last_n,
         "n_keep": sampling.num_keep,
+        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
     }
     return {name: value for name, value in written.items() if value is not None}
 
@@ -94,6 +103,19 @@ def _read_stop(body: Fields) -> tuple[str, ...]:
     stop = (body.text("stop"),) if isinstance(body.raw("stop"), str) else body.strings("stop", MAX_STOPS)
     # An empty one would end every answer before it began; vLLM refuses it, llama.cpp ignores it.
     return tuple(text for text in stop if text)
+
+
+def _read_logit_bias(body: Fields) -> tuple[tuple[int, float], ...]:
+    biases = body.object("logit_bias")
+    if biases is None:
+        return ()
+    tokens = list(biases.names())
+    if len(tokens) > MAX_BIASES or not all(map(_TOKEN.fullmatch, tokens)):
+        raise body.refuse(
+            "logit_bias", f"an object of {MAX_BIASES} tokens at most, by number, with their biases"
+        )
+    read = ((int(token), biases.number(token, -_MOST_BIAS, _MOST_BIAS)) for token in tokens)
+    return tuple((token, bias) for token, bias in read if bias is not None)
 
 
 def read_top_logprobs(body: Fields) -> int | None:
@@ -126,7 +148,12 @@ def format_of(response_format: Fields | None) -> Format | None:
     schema = _read_schema(described)
     if schema is None:
         raise described.refuse("schema", "given: a JSON Schema")
-    return Format(schema=schema, name=described.text("name"), strict=described.boolean("strict"))
+    return Format(
+        schema=schema,
+        name=described.text("name"),
+        strict=described.boolean("strict"),
+        description=described.text("description"),
+    )
 
 
 def write_format(format: Format | None) -> JsonObject:
@@ -137,6 +164,8 @@ def write_format(format: Format | None) -> JsonObject:
     described: JsonObject = {"name": format.name or "schema", "schema": format.schema}
     if format.strict is not None:
         described["strict"] = format.strict
+    if format.description:
+        described["description"] = format.description
     return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 

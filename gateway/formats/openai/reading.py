@@ -264,9 +264,15 @@ def _reason(reason: str, has_calls: bool) -> str:
 
 
 def _usage_of(usage: Any) -> Usage | None:
+    """How much of the prompt came out of a cache is left: the cache is shared, and would tell one tenant what
+    another has asked."""
     counts = _dict_of(usage)
     prompt, completion = count_of(counts.get("prompt_tokens")), count_of(counts.get("completion_tokens"))
-    return None if prompt is None or completion is None else Usage(prompt, completion)
+    if prompt is None or completion is None:
+        return None
+    details = counts.get("completion_tokens_details")
+    reasoning = count_of(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return Usage(prompt, completion, reasoning_tokens=reasoning)
 
 
 def count_of(value: Any) -> int | None:

@@ -47,7 +47,6 @@ READ: Final = (
 UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     # OpenAI's
     "audio": (),
-    "logit_bias": ({},),
     "modalities": (["text"], []),
     "moderation": (),
     "store": (False,),

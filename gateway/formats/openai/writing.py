@@ -182,11 +182,14 @@ def _logprobs(items: Iterable[JsonObject], top: int | None) -> JsonObject:
 
 
 def usage_fields(usage: Usage) -> JsonObject:
-    return {
+    fields: JsonObject = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
+    if usage.reasoning_tokens is not None:
+        fields["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return fields
 
 
 # ── whole answers ────────────────────────────────────────────────────────────────────────

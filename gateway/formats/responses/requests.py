@@ -50,7 +50,6 @@ STATEFUL: Final[dict[str, tuple[Any, ...]]] = {
 }
 UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "functions": ([],),
-    "logit_bias": ({},),
     "max_completion_tokens": (),
     "max_tokens": (),
     "messages": (),

@@ -279,12 +279,12 @@ def _status(finish: Finish) -> str:
 
 
 def _usage(usage: Usage) -> JsonObject:
-    """No backend says how much of it came from caches or went into thinking."""
+    """Clients demand the details. What came from a cache that all share is nobody's to know."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": usage.total_tokens,
     }
 

@@ -377,6 +377,18 @@ def test_a_choice_among_several_tools_that_must_be_made_is_refused():
     assert raised.value.param == "tool_choice"
 
 
+def test_a_bias_of_tokens_is_refused():
+    """Ollama has no word for it, and would ignore it."""
+    sampling = Sampling(logit_bias=((5, 1),))
+
+    with pytest.raises(UnsupportedField) as of_chat:
+        write_chat(ChatCall("m", (), stream=False, sampling=sampling), "m")
+    with pytest.raises(UnsupportedField) as of_generate:
+        write_generate(GenerateCall("m", "Hi", stream=False, sampling=sampling), "m")
+
+    assert of_chat.value.param == of_generate.value.param == "logit_bias"
+
+
 def test_a_choice_of_an_unknown_tool_is_refused():
     """Nothing would be left to call."""
     call = ChatCall("tiny", (), stream=False, tools=(ONE,), tool_choice=ToolChoice("required", "two"))

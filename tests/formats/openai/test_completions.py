@@ -102,7 +102,7 @@ def test_a_completion_is_read(fields: JsonObject, call: CompletionCall):
         pytest.param({"stream_options": {}}, InvalidRequest, "stream_options", id="options without a stream"),
         pytest.param({"Prompt": "Twice"}, InvalidRequest, "Prompt", id="a look-alike"),
         pytest.param({"messages": []}, UnsupportedField, "messages", id="a chat"),
-        pytest.param({"logit_bias": {"1": 1}}, UnsupportedField, "logit_bias", id="what a chat can't either"),
+        pytest.param({"moderation": {"model": "x"}}, UnsupportedField, "moderation", id="what a chat can't"),
     ],
 )
 def test_a_completion_that_cannot_be_is_refused(fields: JsonObject, error: type[GatewayError], param: str):

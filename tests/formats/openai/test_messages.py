@@ -70,7 +70,9 @@ def sound_part(data: str, format: str) -> dict[str, Any]:
             id="sounds",
         ),
         pytest.param(
-            {"role": "user", "content": "Hi", "name": "bob"}, Message("user", "Hi"), id="a user's name"
+            {"role": "user", "content": "Hi", "name": "bob"},
+            Message("user", "Hi", name="bob"),
+            id="a user's name",
         ),
         pytest.param(
             {"role": "assistant", "content": None}, Message("assistant"), id="assistant without content"

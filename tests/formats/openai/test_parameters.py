@@ -8,6 +8,7 @@ from gateway.errors import InvalidRequest
 from gateway.formats.chat import Format, Sampling
 from gateway.formats.fields import Fields
 from gateway.formats.openai.parameters import (
+    MAX_BIASES,
     read_format,
     read_sampling,
     read_thinking,
@@ -33,6 +34,7 @@ ALL = Sampling(
     repeat_last_n=64,
     num_keep=4,
     num_ctx=4096,
+    logit_bias=((5, -100), (17, 0.5)),
 )
 
 
@@ -62,7 +64,8 @@ ALL = Sampling(
                 "presence_penalty": -2,
                 "frequency_penalty": 2,
             }
-            | {"repeat_penalty": 1.1, "repeat_last_n": 64, "num_keep": 4, "num_ctx": 4096},
+            | {"repeat_penalty": 1.1, "repeat_last_n": 64, "num_keep": 4, "num_ctx": 4096}
+            | {"logit_bias": {"5": -100, "17": 0.5, "18": None}},
             ALL,
             id="everything",
         ),
@@ -97,6 +100,11 @@ def test_sampling_is_read(wire: dict[str, Any], sampling: Sampling) -> None:
         ("top_k", -2),
         ("min_p", 2),
         ("num_ctx", 0),
+        ("logit_bias", [1]),
+        ("logit_bias", {"Hello": 1}),
+        ("logit_bias", {"05": 1}),
+        ("logit_bias", {"-1": 1}),
+        ("logit_bias", {str(token): 1 for token in range(MAX_BIASES + 1)}),
     ],
 )
 def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
@@ -105,6 +113,14 @@ def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
         read_sampling(Fields({name: value}))
 
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("bias", [101, -100.5, "1", True])
+def test_a_bias_has_bounds(bias: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_sampling(Fields({"logit_bias": {"5": bias}}))
+
+    assert refused.value.param == "logit_bias.5"
 
 
 def test_sampling_is_written_by_the_names_of_both_servers() -> None:
@@ -124,6 +140,7 @@ def test_sampling_is_written_by_the_names_of_both_servers() -> None:
         "repetition_penalty": 1.1,
         "repeat_last_n": 64,
         "n_keep": 4,
+        "logit_bias": {"5": -100, "17": 0.5},
     }
 
 

@@ -226,7 +226,13 @@ calls = st.builds(ToolCall, id=names, name=names, arguments=objects)
 images = st.sampled_from([Image("iVBORw0KGgo=", "image/png"), Image("/9j/4AAQ", "image/jpeg")])
 messages = st.one_of(
     st.builds(Message, st.just("system"), texts),
-    st.builds(Message, st.just("user"), texts, images=st.lists(images, max_size=2).map(tuple)),
+    st.builds(
+        Message,
+        st.just("user"),
+        texts,
+        images=st.lists(images, max_size=2).map(tuple),
+        name=st.just("") | names,
+    ),
     st.builds(
         Message,
         st.just("assistant"),
@@ -253,8 +259,15 @@ samplings = st.builds(
     frequency_penalty=st.none() | st.floats(-2, 2),
     repeat_penalty=st.none() | st.floats(0, 10),
     repeat_last_n=st.none() | st.integers(-1, 100),
+    logit_bias=st.dictionaries(st.integers(0, 99_999), st.floats(-100, 100), max_size=3).map(
+        lambda biases: tuple(biases.items())
+    ),
 )
-formats = st.none() | st.just(Format()) | st.builds(Format, st.just(SCHEMA), names, st.none() | st.booleans())
+formats = (
+    st.none()
+    | st.just(Format())
+    | st.builds(Format, st.just(SCHEMA), names, st.none() | st.booleans(), st.just("") | names)
+)
 thinking = st.sampled_from([None, True, False, "low", "medium", "high", "max"])
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.errors import BackendFailed
+from gateway.formats import sse
 from gateway.formats.chat import (
     AnswerStamp,
     ChatCall,
@@ -381,3 +382,22 @@ def test_an_answer_that_failed_is_no_answer() -> None:
         write_chat_answer([Delta("Hi"), Failure(error)], STAMP, CALL)
     with pytest.raises(BackendFailed):
         write_chat_answer([Delta("Hi")], STAMP, CALL)
+
+
+def test_tokens_of_thinking_are_told_where_they_are_known() -> None:
+    """From the backend's usage to the caller's; of several answers they are added up."""
+    chunk = {"choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": "stop"}]}
+    counts = {"prompt_tokens": 3, "completion_tokens": 5}
+    details = {
+        "completion_tokens_details": {"reasoning_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    usage = {"choices": [], "usage": counts | details}
+    events = ChatReader().feed(b"".join(sse.frame(orjson.dumps(one)) for one in (chunk, usage)))
+
+    one = answer(events, CALL)["usage"]
+    two = answer([*events, *events], evolve(CALL, n=2))["usage"]
+
+    assert one["completion_tokens_details"] == {"reasoning_tokens": 4}
+    assert two["completion_tokens_details"] == {"reasoning_tokens": 8}
+    assert "prompt_tokens_details" not in one, "what others have asked is nobody's to know"
