@@ -30,6 +30,7 @@ from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
+from gateway.cli.top import top
 from gateway.cli.usage import usage
 from gateway.cli.warming import warm_model
 from gateway.config import ConfigError
@@ -57,7 +58,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         ),
     ),
     ("Usage and audit", (usage, list_actions)),
-    ("Operations", (serve, migrate, doctor, quickstart, verify_ledger, rebuild_counters)),
+    ("Operations", (serve, migrate, doctor, top, quickstart, verify_ledger, rebuild_counters)),
 )
 
 

@@ -13,6 +13,8 @@ from prometheus_client.registry import Collector
 from gateway.model import BackendState
 from gateway.ops.budgets import BudgetLeft
 from gateway.ports import Readiness
+from gateway.proxy.station import StationState
+from gateway.rules.breaker import BreakerState
 from gateway.server.lifecycle import Lifecycle
 
 # What /readyz may name.
@@ -53,6 +55,7 @@ class Standing(Protocol):
     @property
     def readiness(self) -> Readiness: ...
     def backends(self) -> Iterable[BackendState]: ...
+    def stations(self) -> Iterable[StationState]: ...
     def spool(self) -> SpoolState: ...
     def running(self) -> Iterable[Running]: ...
     def settling(self) -> int: ...
@@ -71,6 +74,7 @@ class Gauges(Collector):
         self._families = [
             *_of_process(self._standing),
             *_of_backends(tuple(self._standing.backends())),
+            *_of_queues(tuple(self._standing.stations())),
             *_of_spool(self._standing.spool()),
             *_of_requests(self._standing),
             *_of_budgets(budgets),
@@ -122,6 +126,36 @@ def _of_backends(states: tuple[BackendState, ...]) -> Iterator[Metric]:
         models.add_metric((state.name,), state.models)
         loaded.add_metric((state.name,), state.loaded)
     yield from (up, models, loaded)
+
+
+def _of_queues(states: tuple[StationState, ...]) -> Iterator[Metric]:
+    running = GaugeMetricFamily(
+        "gateway_backend_running", "Requests that it has from this gateway.", labels=("backend",)
+    )
+    slots = GaugeMetricFamily(
+        "gateway_backend_slots", "Requests at the same time that it is sent at most.", labels=("backend",)
+    )
+    queue = GaugeMetricFamily("gateway_queue_length", "Requests that wait for it.", labels=("backend",))
+    draining = GaugeMetricFamily(
+        "gateway_backend_draining", "1 while it gets no new requests.", labels=("backend",)
+    )
+    breaker = GaugeMetricFamily(
+        "gateway_backend_breaker_open", "1 while it is left alone after failures.", labels=("backend",)
+    )
+    broken = GaugeMetricFamily(
+        "gateway_backend_broken_models",
+        "Models of it that are left alone after failures.",
+        labels=("backend",),
+    )
+    for state in states:
+        running.add_metric((state.name,), state.running)
+        if state.slots is not None:
+            slots.add_metric((state.name,), state.slots)
+        queue.add_metric((state.name,), state.waiting)
+        draining.add_metric((state.name,), state.is_draining)
+        breaker.add_metric((state.name,), state.breaker is not BreakerState.CLOSED)
+        broken.add_metric((state.name,), len(state.broken_models))
+    yield from (running, slots, queue, draining, breaker, broken)
 
 
 def _of_spool(spool: SpoolState) -> Iterator[Metric]:

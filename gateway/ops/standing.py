@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from gateway.model import BackendState
 from gateway.ops.budgets import BudgetLeft, BudgetsLeft
 from gateway.ops.gauges import Running, SpoolState
+from gateway.proxy.station import StationState
 from gateway.resources import Resources
 
 
@@ -19,6 +20,9 @@ class ProcessStanding:
 
     def backends(self) -> Iterable[BackendState]:
         return self._resources.catalogue.states()
+
+    def stations(self) -> Iterable[StationState]:
+        return self._resources.router.states()
 
     def spool(self) -> SpoolState:
         spool = self._resources.spool

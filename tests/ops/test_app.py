@@ -10,6 +10,8 @@ from gateway.model import BackendState
 from gateway.ops.app import build
 from gateway.ops.budgets import BudgetLeft
 from gateway.ops.gauges import Running, SpoolState
+from gateway.proxy.station import StationState
+from gateway.rules.breaker import BreakerState
 from gateway.server.lifecycle import Lifecycle
 from tests.asgi import Answered, call
 
@@ -29,6 +31,10 @@ class FakeStanding:
 
     def backends(self) -> list[BackendState]:
         return [BackendState("gpu", "ollama", is_up=True, models=4, loaded=1)]
+
+    def stations(self) -> list[StationState]:
+        broken = BreakerState.HALF_OPEN
+        return [StationState("gpu", 4, 1, False, running=2, waiting=5, breaker=broken, broken_models=("m",))]
 
     def spool(self) -> SpoolState:
         return SpoolState(1000, 2, 10_000, 0.5, 0.01, is_full=False, dropped=0, set_aside=1, lost_bytes=0)
@@ -71,6 +77,11 @@ async def test_metrics_are_read_at_the_scrape(app, standing: FakeStanding):
     assert samples["gateway_missing[('what', 'redis')]"] == 1
     assert samples["gateway_requests_in_flight[]"] == 3
     assert samples["gateway_backend_up[('backend', 'gpu'), ('kind', 'ollama')]"] == 1
+    gpu = "[('backend', 'gpu')]"
+    assert (samples[f"gateway_backend_running{gpu}"], samples[f"gateway_backend_slots{gpu}"]) == (2, 4)
+    assert samples[f"gateway_queue_length{gpu}"] == 5
+    assert samples[f"gateway_backend_breaker_open{gpu}"] == 1
+    assert samples[f"gateway_backend_broken_models{gpu}"] == 1
     assert samples["gateway_ledger_lag_seconds[]"] == 0.5
     assert samples["gateway_spool_set_aside_total[]"] == 1
     running = "gateway_running[('key', 'nz_abc12345'), ('model', 'llama3'), ('tenant', 'acme')]"
