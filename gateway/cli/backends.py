@@ -192,7 +192,7 @@ def _show(done: str, line: BackendLine, *, write_env: bool) -> None:
 def _row(probe: Probe) -> tuple[str, ...]:
     one = probe.backend
     loaded = ", ".join(f"{name} ({context:,})" if context else name for name, context in probe.loaded.items())
-    state = "draining" if one.is_draining and probe.error is None else probe.state
+    state = f"{probe.state}, draining" if one.is_draining else probe.state
     latency = "" if probe.latency_s is None else f"{probe.latency_s * 1000:.0f} ms"
     models = "" if probe.error is not None else str(len(probe.models))
     slots = "no queue" if one.slots is None else str(one.slots)

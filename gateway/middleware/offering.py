@@ -63,8 +63,9 @@ class Offering:
         if known_as is None:
             return None
         profile = self._profiles().get(known_as)
-        model = name if profile is None else profile.model
-        if may_use(principal, known_as, leaves=leaves_the_machine(canonical(model) or model)):
+        # A profile keeps the canonical name.
+        model = known_as if profile is None else profile.model
+        if may_use(principal, known_as, leaves=leaves_the_machine(model)):
             found = await self._targets.find(model)
             if found is None:
                 return None

@@ -6,7 +6,7 @@ patterns say.
 """
 
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from gateway.model import ModelPolicy, Principal
@@ -60,7 +60,9 @@ def _allows(policy: ModelPolicy, name: str) -> bool:
     return policy.models is None or _is_among(name, policy.models)
 
 
-def _is_among(name: str, patterns: Iterable[str]) -> bool:
+# Asked with every request, of few names and fewer lists. A flood of names only pushes answers out.
+@lru_cache(maxsize=4096)
+def _is_among(name: str, patterns: tuple[str, ...]) -> bool:
     return any(matches(name, pattern) for pattern in patterns)
 
 

@@ -41,6 +41,30 @@ def test_a_key_that_one_replica_revoked_is_refused_by_all(fleet: tuple[Gateway, 
     assert wait_until(lambda: [ask(replica, key).status_code for replica in fleet] == [401, 401], 5.0)
 
 
+def test_what_operators_say_of_models_holds_at_all_replicas(fleet: tuple[Gateway, Gateway]):
+    """A profile, an allow-list and a drained backend: said once, by a command beside any of them."""
+    key = key_of(fleet[0], "modest")
+
+    def statuses(model: str) -> list[int]:
+        headers, body = {"Authorization": f"Bearer {key}"}, CHAT | {"model": model}
+        return [
+            httpx.post(f"{one.url}/v1/chat/completions", json=body, headers=headers, timeout=30).status_code
+            for one in fleet
+        ]
+
+    fleet[0].json("set-model", "--name", "brief", "--model", "greeting", "--option", "num_predict=2")
+    assert wait_until(lambda: statuses("brief") == [200, 200], 30)
+
+    fleet[1].json("allow-models", "--tenant", "modest", "--models", "brief")
+    assert wait_until(lambda: statuses("greeting") == [404, 404], 30)
+    assert statuses("brief") == [200, 200]
+
+    fleet[1].json("drain-backend", "words")
+    assert wait_until(lambda: statuses("brief") == [503, 503], 30)
+    fleet[0].json("drain-backend", "words", "--undo")
+    assert wait_until(lambda: statuses("brief") == [200, 200], 30)
+
+
 def test_ready_names_redis(tmp_path: Path, fleet_settings: dict[str, str]):
     with RedisServer() as server:
         gateway = Gateway(tmp_path / "one", **{**fleet_settings, "REDIS_URL": server.url})
