@@ -14,6 +14,8 @@ import click
 from loguru import logger
 
 from gateway.cli.actions import list_actions
+from gateway.cli.audit import audit
+from gateway.cli.audit_export import export_audit
 from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
 from gateway.cli.doctor import doctor
@@ -26,6 +28,7 @@ from gateway.cli.limits import set_budgets, set_limits
 from gateway.cli.migrate import migrate
 from gateway.cli.model_access import allow_models
 from gateway.cli.profiles import list_models, remove_model, set_model
+from gateway.cli.purging import purge_tenant
 from gateway.cli.quickstart import quickstart
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
@@ -57,7 +60,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
             *(add_backend, remove_backend, list_backends, drain_backend),
         ),
     ),
-    ("Usage and audit", (usage, list_actions)),
+    ("Usage and audit", (usage, audit, export_audit, list_actions, purge_tenant)),
     ("Operations", (serve, migrate, doctor, top, quickstart, verify_ledger, rebuild_counters)),
 )
 

@@ -2,14 +2,16 @@
 
 import contextlib
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -56,6 +58,17 @@ def working(sentence: str) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
+@contextlib.contextmanager
+def progress(sentence: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where somebody may be watching; call it with how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(sentence, total=total)
+        yield lambda more: shown.advance(task, more)
+
+
 def iso(moment: float | None) -> str | None:
     """Seconds since the epoch as ISO 8601, UTC, for programs: 2026-11-23T15:04:05Z."""
     return None if moment is None else f"{_utc(moment):%Y-%m-%dT%H:%M:%SZ}"
@@ -97,11 +110,12 @@ def _blocks() -> str:
     return _BLOCKS
 
 
-def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: IO[str] | None = None) -> None:
-    """CSV with a head, safe to open: no text in it is taken for a formula by a spreadsheet."""
-    writer = csv.writer(file or sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+def csv_of(rows: Iterable[Sequence[Any]]) -> str:
+    """CSV that is safe to open: no text in it is taken for a formula by a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerows([harmless(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def harmless(value: Any) -> Any:

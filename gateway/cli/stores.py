@@ -17,6 +17,7 @@ from gateway.resources import SystemClock
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.storage.actions import Actions
+from gateway.storage.audit_reading import AuditReading
 from gateway.storage.database import Database
 from gateway.storage.drains import Drains
 from gateway.storage.engines import database_at
@@ -49,6 +50,7 @@ class Stores:
     profiles: Profiles
     usage: Usage
     drains: Drains
+    audit: AuditReading
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
@@ -64,6 +66,7 @@ class Stores:
             Profiles(database, actor),
             Usage(database),
             Drains(database, actor),
+            AuditReading(database, actor),
         )
 
     async def tenant_id_of(self, name_or_id: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from attrs import evolve, field, frozen
 
-from gateway.cli.output import bar, json_option, show_csv, show_json, show_table, sparkline
+from gateway.cli.output import bar, csv_of, json_option, show_json, show_table, sparkline
 from gateway.cli.policies import number
 from gateway.cli.standings import standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
@@ -213,7 +213,7 @@ def _as_json(by: Sequence[str], group: Group, names: Names) -> dict[str, Any]:
 def _show_csv(by: Sequence[str], groups: Sequence[Group], names: Names) -> None:
     rows = [{**_named(by, group, names), **_counted(group.counts)} for group in groups]
     head = list(rows[0]) if rows else [*by, *_counted(Counter())]
-    show_csv(head, [list(row.values()) for row in rows])
+    click.echo(csv_of([head, *(list(row.values()) for row in rows)]), nl=False)
 
 
 def _show(by: Sequence[str], groups: Sequence[Group], names: Names) -> None:

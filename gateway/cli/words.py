@@ -215,6 +215,23 @@ class Networks(click.ParamType[tuple[Network, ...]]):
             self.fail(str(error), param, ctx)
 
 
+class Statuses(click.ParamType[tuple[int, int]]):
+    """One status of HTTP, or a class of them: from the least to the most."""
+
+    name = "status"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch("[1-5]([0-9][0-9]|xx)", value, re.ASCII):
+            self.fail(
+                f"{value!a} is no status such as 200 or 429, and no class of them such as 4xx.", param, ctx
+            )
+        return int(value.replace("x", "0")), int(value.replace("x", "9"))
+
+
 def bound(text: str) -> int | None:
     """The number that a text means, None for `none`. Raises ValueError, with a sentence."""
     if text == "none":

@@ -1,0 +1,74 @@
+"""The command that removes what is personal of a tenant."""
+
+from collections.abc import Sequence
+
+import click
+from attrs import asdict
+
+from gateway.cli.output import json_option, progress, show_json
+from gateway.cli.stores import Stores, with_stores
+from gateway.model import Tenant
+from gateway.storage.audit_reading import Personal
+
+
+@click.command()
+@click.option(
+    "--name", required=True, help="The name of the tenant, or its id, also of one that was deleted."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def purge_tenant(name: str, yes: bool, as_json: bool) -> None:
+    """Remove a tenant's personal data from the audit log, for good.
+
+    That is what says who sent a request: addresses, user agents, request ids of the caller's own; and what of
+    it stands in records that could not be stored. What was used stays, under the ids of tenant and keys:
+    times, models, tokens, outcomes. Prompts are in none of it. Requests that come later are recorded as ever,
+    and those of the last moments may still be on their way: suspend or delete the tenant first.
+
+    \b
+    Examples:
+      neuronetz-gateway purge-tenant --name acme
+      neuronetz-gateway purge-tenant --name acme --yes --json
+    """
+    if as_json and not yes:
+        raise click.UsageError("--json asks nothing: give --yes with it.")
+    tenant, found = with_stores(lambda stores: _look_at(stores, name))
+    if not yes:
+        click.confirm(f"Remove from the rows of {_told(tenant)}: {', '.join(_lines(found))}?", abort=True)
+    removed, rows = with_stores(lambda stores: _purge(stores, tenant))
+    if as_json:
+        show_json({"tenant": tenant.name or None, "tenant_id": tenant.id, "rows": rows, **asdict(removed)})
+        return
+    click.echo(f"Removed from {rows:,} rows of {_told(tenant)}:")
+    for line in _lines(removed):
+        click.echo(f"  {line}")
+    click.echo("What was used stays, under the ids of tenant and keys.")
+
+
+async def _look_at(stores: Stores, name: str) -> tuple[Tenant, Personal]:
+    tenant_id = await stores.tenant_id_of(name)
+    known = {tenant.id: tenant for tenant in await stores.tenants.all()}
+    tenant = known.get(tenant_id) or Tenant(tenant_id, "", 0.0)
+    return tenant, await stores.audit.personal(tenant_id)
+
+
+async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
+    removed, rows = await stores.audit.begin_purge(tenant), 0
+    with progress("Removing personal data", removed.addresses) as advance:
+        async for count in stores.audit.purge(tenant.id):
+            rows += count
+            advance(count)
+    return removed, rows
+
+
+def _told(tenant: Tenant) -> str:
+    return f"the tenant '{tenant.name}'" if tenant.name else f"the deleted tenant {tenant.id}"
+
+
+def _lines(found: Personal) -> Sequence[str]:
+    return (
+        f"{found.addresses:,} addresses",
+        f"{found.user_agents:,} user agents",
+        f"{found.client_request_ids:,} request ids of the caller's own",
+        f"{found.quarantined:,} records that could not be stored",
+    )
