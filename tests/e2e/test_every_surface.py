@@ -287,3 +287,26 @@ def test_images_are_bounded_by_number(gateway: Gateway, double: Double, path: st
     assert answered.status_code == 400
     assert "64 images" in told(answered, path)
     assert len(double.inference) == before
+
+
+# ── HEAD ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["/", "/api/version", "/api/tags", "/api/ps"])
+def test_head_is_get_without_its_body_where_ollama_has_it(gateway: Gateway, path: str):
+    """Ollama's command line asks `HEAD /` before anything else."""
+    with gateway.client() as client:
+        got, head = client.get(path), client.head(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/api/chat", "/v1/messages"])
+def test_head_is_no_method_elsewhere(gateway: Gateway, path: str):
+    with gateway.client() as client:
+        answered = client.head(path)
+
+    assert answered.status_code == 405
+    assert answered.headers["allow"] in ("GET", "POST")
