@@ -64,9 +64,9 @@ class Offering:
             return None
         profile = self._profiles().get(known_as)
         # A profile keeps the canonical name.
-        model = known_as if profile is None else profile.model
-        if may_use(principal, known_as, leaves=leaves_the_machine(model)):
-            found = await self._targets.find(model)
+        leaves = leaves_the_machine(known_as if profile is None else profile.model)
+        if may_use(principal, known_as, leaves=leaves):
+            found = await self._targets.find(name if profile is None else profile.model)
             if found is None:
                 return None
             if may_use(principal, known_as, leaves=found[1].leaves):
