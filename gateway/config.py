@@ -57,6 +57,11 @@ class BackendConfig:
     is_draining: bool = False
     """It gets no new requests; those that run finish."""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the operator gave the name; else it is the address."""
+        return self.name != urlsplit(self.url).netloc
+
 
 @frozen
 class Config:

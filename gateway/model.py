@@ -140,6 +140,8 @@ class Tenant:
     """Its prompts may leave the box: models that another machine answers for are there for it, too."""
     suspended_at: float | None = None
     """Since then all of its keys are refused; None while they are not."""
+    weight: int = 1
+    """Of a busy backend it gets so much, beside other tenants that wait."""
 
 
 @frozen
@@ -196,6 +198,8 @@ class Principal:
     allow_cloud: bool = False
     is_suspended: bool = False
     allow_ip: tuple[Network, ...] = ()
+    weight: int = 1
+    """The tenant's, in a queue."""
     epoch: int = field(default=0, eq=False)
     """The revision of tenants and keys (`ports.KeyStore.revision`) that this was read at, or after."""
 
@@ -451,6 +455,7 @@ class AuditRow:
     completion_tokens: int | None = None
     tokens_estimated: bool = False
     first_token_ms: float | None = None
+    queue_ms: float | None = None
     load_ms: float | None = None
     prompt_ms: float | None = None
     generation_ms: float | None = None

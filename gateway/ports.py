@@ -3,7 +3,7 @@
 An adapter turns its driver's errors into the few that are named here, in one place.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -290,6 +290,13 @@ class Readiness(Protocol):
         """What it lacks to serve; none when ready.
 
         Of `starting`, `draining`, `database`, `redis`, `backend` and `spool`.
+        """
+
+    def backends_lacking(self) -> Mapping[str, Sequence[str]]:
+        """What each backend lacks; those that lack nothing are left out.
+
+        Of `reach`, `models`, `trust` (its circuit breaker is open) and `service` (it is drained). By the name
+        that the operator gave, or a number: never by an address.
         """
 
 

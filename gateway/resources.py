@@ -23,6 +23,7 @@ from gateway.middleware.tokenizers import Tokenizers
 from gateway.ports import Backend, Counters, Sink
 from gateway.proxy.queue import QueueBounds
 from gateway.proxy.router import Router
+from gateway.rules.breaker import BreakerState
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
 from gateway.sinks.loop_lag import LoopLag
@@ -219,6 +220,26 @@ class Resources:
             "spool": self.spool.is_full,
         }
         return [name for name, is_lacking in lacks.items() if is_lacking]
+
+    def backends_lacking(self) -> dict[str, list[str]]:
+        """What each backend lacks, for /readyz: see `ports.Readiness`."""
+        stations = {station.name: station for station in self.router.states()}
+        lacking: dict[str, list[str]] = {}
+        for number, ((_, config), known) in enumerate(
+            zip(self._pool.pairs, self.catalogue.states(), strict=True), 1
+        ):
+            station = stations[config.name]
+            lacks = {
+                "reach": not known.is_up,
+                "models": known.is_up and not known.models,
+                "trust": station.breaker is BreakerState.OPEN,
+                "service": station.is_draining,
+            }
+            if any(lacks.values()):
+                # Without a name of its own it goes by its address, which is nobody's business.
+                name = config.name if config.is_named else f"backend-{number}"
+                lacking[name] = [word for word, is_lacking in lacks.items() if is_lacking]
+        return lacking
 
     def _note_closing(self) -> None:
         self._is_open = False

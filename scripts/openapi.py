@@ -49,6 +49,7 @@ _MODEL_PATH: Final = "/v1/models/{model}"
 # Which headers may be on which answers, besides x-request-id.
 _OF_INFERENCE: Final = (
     *("x-gateway-dropped-options", "x-gateway-truncated"),
+    *("x-queue-position", "x-queue-wait-ms"),
     *("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens", "x-budget-remaining-day"),
 )
 _OF_ERRORS: Final = ("retry-after", "x-should-retry")

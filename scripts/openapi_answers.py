@@ -287,7 +287,10 @@ ANSWERS: Final[dict[Operation, tuple[str, JsonObject]]] = {
     ),
     Operation.VERSION: ("OllamaVersion", made_of(version=TEXT)),
     Operation.HEALTH: ("Health", made_of(status=is_always("ok"))),
-    Operation.READINESS: ("Readiness", made_of(status=is_always("ok"))),
+    Operation.READINESS: (
+        "Readiness",
+        made_of({"backends": any_object()}, status=is_always("ok")),
+    ),
     Operation.OPENAPI: ("OpenApi", made_of(openapi=TEXT, info=any_object(), paths=any_object())),
 }
 TEXTS: Final[dict[Operation, str]] = {Operation.ROOT: "text/plain", Operation.DOCS: "text/html"}
@@ -328,6 +331,8 @@ HEADERS: Final[dict[str, Any]] = {
     "x-gateway-dropped-options": "Fields that were read and not honoured as asked, separated by commas.",
     "x-gateway-truncated": "The field of which the model has not seen all, because it was too long.",
     "x-gateway-estimated": "The field of the answer that is an estimate.",
+    "x-queue-position": "Where the request stood in the queue when it came, 1 is next; if it had to wait.",
+    "x-queue-wait-ms": "How long it waited there, in milliseconds.",
     "retry-after": _SECONDS,
     "x-should-retry": "false: the same request will not pass before a budget turns.",
     "x-ratelimit-remaining-requests": "What is left of the requests per minute; also limit and reset.",

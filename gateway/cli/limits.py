@@ -1,6 +1,7 @@
 """Commands that change limits and budgets."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -21,6 +22,7 @@ from gateway.cli.policies import (
     policy_options,
     show_policy,
     told,
+    weight_option,
 )
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import tenant_as_json
@@ -33,23 +35,30 @@ from gateway.storage.refusals import NoSuchKey, Refused
 @of_tenant
 @of_key
 @policy_options(LIMITS)
+@weight_option(default=None)
 @json_option
-def set_limits(tenant: str | None, prefix: str | None, changes: Changes, as_json: bool) -> None:
+def set_limits(
+    tenant: str | None, prefix: str | None, changes: Changes, weight: int | None, as_json: bool
+) -> None:
     """Change limits of a tenant or key.
 
     Running gateways apply them within one second. Only what is given changes. `none` removes a limit: a key
     then has its tenant's. 0 denies all requests. The limits of a tenant are for all of its keys together, and
-    hold beside a key's own.
+    hold beside a key's own. Of two tenants that wait for a busy backend, one with twice the --weight
+    is served twice as much.
 
     \b
     Examples:
       neuronetz-gateway set-limits --tenant acme --rpm 600 --tpm 1_000_000
       neuronetz-gateway set-limits --prefix nz_abc12345 --concurrent 4 --rpm none
+      neuronetz-gateway set-limits --tenant acme --weight 3
     """
     target = target_of(tenant, prefix)
-    if not changes:
-        raise click.UsageError(f"Nothing to change: give at least one of {_listed(LIMITS)}.")
-    _change(target, changes, None, LIMITS, as_json)
+    if weight is not None and target.tenant is None:
+        raise click.UsageError("The keys of a tenant share its weight: give --weight with --tenant.")
+    if not changes and weight is None:
+        raise click.UsageError(f"Nothing to change: give at least one of {_listed(LIMITS)}, --weight.")
+    _change(target, changes, {"weight": weight}, LIMITS, as_json)
 
 
 @click.command()
@@ -77,17 +86,19 @@ def set_budgets(
         raise click.UsageError("A key has the time zone of its tenant: give --time-zone with --tenant.")
     if not changes and time_zone is None:
         raise click.UsageError(f"Nothing to change: give at least one of {_listed(BUDGETS)}, --time-zone.")
-    _change(target, changes, time_zone, BUDGETS, as_json)
+    _change(target, changes, {"time_zone": time_zone}, BUDGETS, as_json)
+
+
+# What only a tenant has, by field; None changes nothing.
+Own = Mapping[str, Any]
 
 
 def _listed(bounds: Mapping[str, str]) -> str:
     return ", ".join(map(option_of, bounds))
 
 
-def _change(
-    target: Target, changes: Changes, time_zone: str | None, bounds: Mapping[str, str], as_json: bool
-) -> None:
-    before, after, untold = with_stores(lambda stores: _set(stores, target, changes, time_zone))
+def _change(target: Target, changes: Changes, own: Own, bounds: Mapping[str, str], as_json: bool) -> None:
+    before, after, untold = with_stores(lambda stores: _set(stores, target, changes, own))
     differences = changed(before, after)
     if as_json:
         shown = tenant_as_json(after) if isinstance(after, Tenant) else key_as_json(after)
@@ -109,15 +120,15 @@ def _show(after: Holder, differences: Differences, bounds: Mapping[str, str]) ->
 
 
 async def _set(
-    stores: Stores, target: Target, changes: Changes, time_zone: str | None
+    stores: Stores, target: Target, changes: Changes, own: Own
 ) -> tuple[Holder, Holder, Refused | None]:
     """Change what is given: how it was before, is now, and why Redis could not be told. Raises Refused."""
-    before, after = await _set_in_database(stores, target, changes, time_zone)
+    before, after = await _set_in_database(stores, target, changes, own)
     return before, after, await tell_gateways(stores, after)
 
 
 async def _set_in_database(
-    stores: Stores, target: Target, changes: Changes, time_zone: str | None
+    stores: Stores, target: Target, changes: Changes, own: Own
 ) -> tuple[Holder, Holder]:
     if target.prefix is not None:
         key = await stores.keys.key_by_prefix(target.prefix)
@@ -127,6 +138,8 @@ async def _set_in_database(
     tenant = after = await stores.tenants.by_name(target.tenant or "")
     if changes:
         after = await stores.tenants.set_policy(tenant.name, **changes)
-    if time_zone is not None:
-        after = await stores.tenants.set_time_zone(tenant.name, time_zone)
+    if own.get("time_zone") is not None:
+        after = await stores.tenants.set_time_zone(tenant.name, own["time_zone"])
+    if own.get("weight") is not None:
+        after = await stores.tenants.set_weight(tenant.name, own["weight"])
     return tenant, after

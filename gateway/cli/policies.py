@@ -36,6 +36,7 @@ _CHANGEABLE: Final = {
     "models": "models",
     "allow_cloud": "models that leave the box",
     "time_zone": "time zone",
+    "weight": "weight in queues",
 }
 
 # What was given on the command line, by field; None removes.
@@ -79,6 +80,17 @@ def policy_options(bounds: Mapping[str, str]) -> Callable[[_Command], _Command]:
 
 def is_given(context: click.Context, field: str) -> bool:
     return context.get_parameter_source(field) is ParameterSource.COMMANDLINE
+
+
+def weight_option(default: int | None) -> Callable[[_Command], _Command]:
+    """`--weight`, which only a tenant has."""
+    return click.option(
+        "--weight",
+        type=click.IntRange(1, 1000),
+        default=default,
+        show_default=default is not None,
+        help="Of a tenant: how much it is served beside others that wait for a busy backend.",
+    )
 
 
 # ── what applies ─────────────────────────────────────────────────────────────────────────
@@ -174,7 +186,11 @@ def settings_of(holder: Holder) -> dict[str, Any]:
     """What commands can change: the own values of both policies, and what only a tenant has."""
     of_tenant: dict[str, Any] = {}
     if isinstance(holder, Tenant):
-        of_tenant = {"time_zone": holder.time_zone, "allow_cloud": holder.allow_cloud}
+        of_tenant = {
+            "time_zone": holder.time_zone,
+            "allow_cloud": holder.allow_cloud,
+            "weight": holder.weight,
+        }
     return {**of_tenant, **asdict(holder.policy), **asdict(holder.models)}
 
 

@@ -20,6 +20,7 @@ from gateway.cli.policies import (
     policy_options,
     show_denial,
     show_policy,
+    weight_option,
 )
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
@@ -35,6 +36,7 @@ from gateway.model import Key, KeyStatus, ModelPolicy, Tenant
 @click.option(
     "--time-zone", type=Zone(), default="UTC", show_default=True, help="Where its days and months begin."
 )
+@weight_option(default=1)
 @json_option
 def create_tenant(
     *,
@@ -43,6 +45,7 @@ def create_tenant(
     model_changes: ModelChanges,
     allow_cloud: bool | None,
     time_zone: str,
+    weight: int,
     as_json: bool,
 ) -> None:
     """Make a tenant: who owns keys.
@@ -57,7 +60,9 @@ def create_tenant(
     """
     policy, models = Policy(**changes), ModelPolicy(**model_changes)
     tenant = with_stores(
-        lambda stores: make_tenant(stores, name, policy, time_zone, models, allow_cloud=bool(allow_cloud))
+        lambda stores: make_tenant(
+            stores, name, policy, time_zone, models, allow_cloud=bool(allow_cloud), weight=weight
+        )
     )
     if as_json:
         show_json(tenant_as_json(tenant))
@@ -113,6 +118,7 @@ def show_tenant(name: str, as_json: bool) -> None:
             ("Status", status_of(tenant)),
             ("Created", when(tenant.created_at, "")),
             ("Time zone", tenant.time_zone),
+            ("Weight", str(tenant.weight)),
             ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
             *model_facts(tenant),
         ]
@@ -131,6 +137,7 @@ async def make_tenant(
     models: ModelPolicy | None = None,
     *,
     allow_cloud: bool = False,
+    weight: int = 1,
 ) -> Tenant:
     """Make a tenant. Raises TenantNameTaken."""
     tenant = Tenant(
@@ -141,6 +148,7 @@ async def make_tenant(
         time_zone,
         models or ModelPolicy(),
         allow_cloud,
+        weight=weight,
     )
     await stores.tenants.add(tenant)
     return tenant
@@ -171,4 +179,5 @@ def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
         **asdict(tenant.policy),
         **asdict(tenant.models),
         "allow_cloud": tenant.allow_cloud,
+        "weight": tenant.weight,
     }

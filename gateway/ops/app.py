@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.ops.gauges import Gauges, Standing
+from gateway.rules.readiness import readiness_document
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
@@ -60,8 +61,7 @@ class _Probes:
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
     async def readiness(self, _: Request) -> Response:
-        missing = list(self._standing.readiness.missing())
-        if missing:
-            told = {"status": "unavailable", "missing": missing}
-            return JSONResponse(told, 503, headers=_NO_STORE)
-        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+        readiness = self._standing.readiness
+        missing = readiness.missing()
+        document = readiness_document(missing, readiness.backends_lacking())
+        return JSONResponse(document, 503 if missing else 200, headers=_NO_STORE)

@@ -33,6 +33,7 @@ from gateway.rules.fair_queue import Ticket
 from gateway.rules.model_names import canonical
 from gateway.rules.plans import takes_of
 from gateway.rules.quota_headers import usage_document
+from gateway.rules.readiness import readiness_document
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -129,8 +130,8 @@ class Endpoint:
 
     def _ready(self) -> Known:
         missing = self._readiness.missing()
-        status = {"status": "unavailable", "missing": list(missing)} if missing else {"status": "ok"}
-        return Known(orjson.dumps(status), status=503 if missing else 200)
+        document = readiness_document(missing, self._readiness.backends_lacking())
+        return Known(orjson.dumps(document), status=503 if missing else 200)
 
     async def _model(self, exchange: Exchange) -> Known:
         name = exchange.route.model if isinstance(exchange.route, Route) and exchange.route.model else ""
@@ -218,6 +219,7 @@ def _ticket(exchange: Exchange, card: ModelCard, now: float) -> Ticket:
         key=principal.key_id,
         model=canonical(card.name) or card.name,
         arrived=now,
+        weight=principal.weight,
         cost=max(1, len(parts_of(exchange.call))),
     )
 

@@ -65,6 +65,7 @@ def row_of(exchange: Exchange, ended: float) -> AuditRow:
         completion_tokens=usage.completion_tokens if usage else None,
         tokens_estimated=bool(usage and usage.estimated),
         first_token_ms=None if exchange.first_token is None else _ms(exchange.first_token - exchange.started),
+        queue_ms=None if exchange.queued_s is None else _ms(exchange.queued_s),
         load_ms=_ns_to_ms(timings.load_ns),
         prompt_ms=_ns_to_ms(timings.prompt_ns),
         generation_ms=_ns_to_ms(timings.generation_ns),

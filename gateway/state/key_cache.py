@@ -282,5 +282,6 @@ def _principal(key: Key, stamp: Stamp) -> Principal:
         allow_cloud=key.tenant.allow_cloud,
         is_suspended=key.tenant.suspended_at is not None,
         allow_ip=key.allow_ip,
+        weight=key.tenant.weight,
         epoch=stamp.revision or 0,
     )

@@ -24,7 +24,7 @@ _SELECT: Final = """
         tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens,
         keys.models, keys.max_num_ctx, keys.max_output_tokens,
         tenants.models, tenants.max_num_ctx, tenants.max_output_tokens, tenants.allow_cloud,
-        keys.account_id, keys.allow_ip, tenants.suspended_at
+        keys.account_id, keys.allow_ip, tenants.suspended_at, tenants.weight
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
 """
 _BY_PREFIX: Final = _SELECT + "WHERE prefix = :prefix"
@@ -315,6 +315,7 @@ def _key(row: Row) -> Key:
             models_of(row[28:31]),
             bool(row[31]),
             suspended_at=row["suspended_at"],
+            weight=row["weight"],
         ),
         name=name,
         prefix=prefix,

@@ -17,7 +17,7 @@ from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 _SELECT: Final = """
     SELECT id, name, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, allow_cloud, suspended_at
+        models, max_num_ctx, max_output_tokens, allow_cloud, suspended_at, weight
     FROM tenants
 """
 _BY_NAME: Final = _SELECT + "WHERE folded = :folded"
@@ -26,16 +26,16 @@ _BY_ID: Final = _SELECT + "WHERE id IN EACH(:ids) ORDER BY folded"
 _ADD: Final = """
     INSERT INTO tenants (id, name, folded, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, allow_cloud)
+        models, max_num_ctx, max_output_tokens, allow_cloud, weight)
     VALUES (:id, :name, :folded, :created_at, :time_zone,
         :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
-        :models, :max_num_ctx, :max_output_tokens, :allow_cloud)
+        :models, :max_num_ctx, :max_output_tokens, :allow_cloud, :weight)
 """
 _CHANGE: Final = """
     UPDATE tenants SET time_zone = :time_zone, rpm = :rpm, tpm = :tpm, concurrent = :concurrent,
         daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens,
         models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens,
-        allow_cloud = :allow_cloud, suspended_at = :suspended_at
+        allow_cloud = :allow_cloud, suspended_at = :suspended_at, weight = :weight
     WHERE id = :id
 """
 _KEYS: Final = "SELECT prefix FROM keys WHERE tenant_id = :id ORDER BY created_at, prefix"
@@ -89,6 +89,10 @@ class Tenants:
     async def set_time_zone(self, name: str, time_zone: str) -> Tenant:
         """Let the tenant's days and months begin in this zone, which is not judged. Raises NoSuchTenant."""
         return await self._change(name, lambda found: evolve(found, time_zone=time_zone))
+
+    async def set_weight(self, name: str, weight: int) -> Tenant:
+        """Let it have so much of a busy backend, 1 to 1000. Raises NoSuchTenant."""
+        return await self._change(name, lambda found: evolve(found, weight=weight))
 
     async def set_models(self, name: str, *, allow_cloud: bool | None = None, **changes: Any) -> Tenant:
         """Change what is named of ModelPolicy, and whether it may use the cloud; else as `set_policy`."""
@@ -166,6 +170,7 @@ def _changeable(tenant: Tenant) -> dict[str, Any]:
         **values_of(tenant.models),
         "allow_cloud": int(tenant.allow_cloud),
         "suspended_at": tenant.suspended_at,
+        "weight": tenant.weight,
     }
 
 
@@ -181,4 +186,5 @@ def _tenant(row: Row) -> Tenant:
         models,
         bool(row["allow_cloud"]),
         suspended_at=row["suspended_at"],
+        weight=row["weight"],
     )

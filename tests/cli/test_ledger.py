@@ -61,6 +61,7 @@ def test_a_tenant_is_shown_whole_to_programs(run, used):
         **NO_BOUNDS,
         **NO_MODEL_BOUNDS,
         "allow_cloud": False,
+        "weight": 1,
         "daily_tokens": 1_000,
         "keys": {"active": 2, "suspended": 0, "expired": 0, "revoked": 0},
         "limits": {"rpm": none, "tpm": none, "concurrent": none},
@@ -149,8 +150,9 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
 
     lines = [line.rstrip() for line in run("show-tenant", "--name", "acme").stdout.splitlines()]
 
-    assert lines[4:11] == [
+    assert lines[4:12] == [
         "Time zone  Europe/Berlin",
+        "Weight     1",
         "Keys       1 active, 0 suspended, 0 expired, 1 revoked",
         "Models     all",
         "Cloud      refused",
@@ -158,7 +160,7 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
     ]
-    assert lines[16] == "tokens per minute          0: denies all"
+    assert lines[17] == "tokens per minute          0: denies all"
     assert lines[-1] == "0 denies: all requests of the tenant 'acme' to models are refused by --tpm 0."
 
 

@@ -182,6 +182,19 @@ def test_a_tenants_days_begin_in_another_zone(run):
     }
 
 
+def test_a_tenants_weight_is_changed(run):
+    """Alone or with limits."""
+    shown = run("set-limits", "--tenant", "acme", "--weight", "3").stdout
+    told = run.json("set-limits", "--tenant", "acme", "--weight", "5", "--rpm", "7")
+
+    assert "  weight in queues: 3, was 1\n" in shown
+    assert told["changed"] == {
+        "weight": {"before": 3, "after": 5},
+        "rpm": {"before": None, "after": 7},
+    }
+    assert run.json("show-tenant", "--name", "acme")["weight"] == 5
+
+
 # ── refused ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -195,7 +208,15 @@ def test_a_tenants_days_begin_in_another_zone(run):
         ),
         (
             ["set-limits", "--tenant", "acme"],
-            "Nothing to change: give at least one of --rpm, --tpm, --concurrent.",
+            "Nothing to change: give at least one of --rpm, --tpm, --concurrent, --weight.",
+        ),
+        (
+            ["set-limits", "--prefix", "nz_abc12345", "--weight", "2"],
+            "The keys of a tenant share its weight: give --weight with --tenant.",
+        ),
+        (
+            ["set-limits", "--tenant", "acme", "--weight", "0"],
+            "Invalid value for '--weight': 0 is not in the range 1<=x<=1000.",
         ),
         (
             ["set-budgets", "--prefix", "nz_abc12345"],

@@ -23,6 +23,9 @@ class Lacking:
     def missing(self) -> list[str]:
         return self.what
 
+    def backends_lacking(self) -> dict[str, list[str]]:
+        return {"gpu": ["reach"]} if self.what else {}
+
 
 @define
 class FakeStanding:
@@ -110,7 +113,12 @@ async def test_probes_say_what_is_missing(app, standing: FakeStanding):
 
     assert (health.status, health.json()) == (200, {"status": "ok"})
     assert (ready.status, ready.json()) == (200, {"status": "ok"})
-    assert (starting.status, starting.json()) == (503, {"status": "unavailable", "missing": ["starting"]})
+    assert starting.status == 503
+    assert starting.json() == {
+        "status": "unavailable",
+        "missing": ["starting"],
+        "backends": {"gpu": ["reach"]},
+    }
 
 
 @pytest.mark.parametrize("target", ["/", "/metrics/", "/v1/models", "/docs"])

@@ -25,6 +25,7 @@ def test_a_whole_row():
         usage=Usage(7, 5),
         timings=Timings(load_ns=1_000_000, prompt_ns=2_500_000, generation_ns=3_000_000),
         first_token=100.5,
+        queued_s=0.25,
         bytes_in=10,
         bytes_out=20,
     )
@@ -52,6 +53,7 @@ def test_a_whole_row():
         completion_tokens=5,
         tokens_estimated=False,
         first_token_ms=500.0,
+        queue_ms=250.0,
         load_ms=1.0,
         prompt_ms=2.5,
         generation_ms=3.0,

@@ -56,6 +56,7 @@ def audit_row(number: int = 1, **changes: Any) -> AuditRow:
         completion_tokens=34,
         tokens_estimated=False,
         first_token_ms=1.5,
+        queue_ms=0.5,
         load_ms=None,
         prompt_ms=2.0,
         generation_ms=3.25,

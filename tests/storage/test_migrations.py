@@ -26,6 +26,8 @@ ALL = [
     "0006_policies",
     "0007_ledger",
     "0008_replicas",
+    "0009_weights",
+    "0010_queue_time",
     "0011_model_profiles",
     "0012_model_access",
     "0013_key_life",
