@@ -404,6 +404,8 @@ class Exchange:
     backend: str | None = None
     queued_s: float | None = None
     """How long it waited for a slot of the backend; None when it had not to."""
+    busy_s: float = 0.0
+    """How long its backend is likely to be at work on it after it has ended: its caller left."""
     is_dispatched: bool = False
     """The backend has, or may have, begun to work: from here on it costs."""
     pieces: int = 0

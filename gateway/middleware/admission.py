@@ -104,7 +104,7 @@ class Admission:
         self, exchange: Exchange, intent: LedgerEntry, settlement: budgets.Settlement
     ) -> asyncio.Task[None]:
         self.counting.compare(exchange)
-        return self.settler.end(evolve(intent, backend=exchange.backend or ""), settlement)
+        return self.settler.end(evolve(intent, backend=exchange.backend or ""), settlement, exchange.busy_s)
 
 
 class _Told:

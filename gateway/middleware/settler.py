@@ -6,6 +6,7 @@ of the process, on a normal end, an error, a cancellation and a drain alike.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from attrs import evolve
@@ -32,12 +33,14 @@ class Settler:
         self._running: dict[str, LedgerEntry] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self._renewing: asyncio.Task[None] | None = None
+        self._is_stopping = asyncio.Event()
 
     async def start(self) -> None:
         self._renewing = asyncio.create_task(self._renew_for_ever())
 
     async def stop(self) -> None:
         """Settle what has ended. What the store does not take its lease ends, and the spool corrects."""
+        self._is_stopping.set()
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
@@ -68,10 +71,12 @@ class Settler:
         """How many ended requests the counters do not know of yet."""
         return len(self._settling)
 
-    def end(self, intent: LedgerEntry, settlement: Settlement) -> asyncio.Task[None]:
+    def end(self, intent: LedgerEntry, settlement: Settlement, busy_s: float = 0.0) -> asyncio.Task[None]:
         """Write down what it cost, and tell the counters in a task of our own. Never awaits, never raises.
 
-        The task that is returned ends when they know, however long that takes.
+        The task that is returned ends when they know, however long that takes. They are told after `busy_s`,
+        less than a lease: for so long its backend is still at work, and its place among the requests at the
+        same time is taken.
         """
         self._running.pop(intent.reservation_id, None)
         self._spool.settled(
@@ -84,12 +89,15 @@ class Settler:
                 evidence=Evidence.SETTLED,
             )
         )
-        task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens))
+        task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens, busy_s))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
 
-    async def _settle(self, intent: LedgerEntry, tokens: int) -> None:
+    async def _settle(self, intent: LedgerEntry, tokens: int, busy_s: float) -> None:
+        if busy_s:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_stopping.wait(), busy_s)
         while True:
             try:
                 await self._counters.settle(intent.tenant_id, intent.reservation_id, tokens)

@@ -201,8 +201,8 @@ class Visit:
         queue, self._queue, self._station = self._queue, None, None
         if queue is None:
             return
-        hold_s = 0.0 if queue.slots is None else self._hold_s(error)
-        if hold_s:
+        hold_s = self._exchange.busy_s = self._hold_s(error)
+        if hold_s and queue.slots is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(hold_s, partial(queue.leave, self._ticket, is_served=False))
         else:

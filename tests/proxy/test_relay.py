@@ -13,6 +13,7 @@ from attrs import define, evolve, field
 from gateway.errors import (
     BackendFailed,
     BackendTimeout,
+    BackendUnreachable,
     ClientLeft,
     ContextLengthExceeded,
     Draining,
@@ -36,7 +37,7 @@ from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream
 from gateway.model import Demand, Exchange, LoadedModel, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
-from tests.proxy.doubles import visit_at
+from tests.proxy.doubles import router_of, ticket, visit_at
 
 CALL = ChatCall("m", (Message("user", "Hi"),), stream=True)
 
@@ -657,3 +658,65 @@ async def test_of_many_inputs_one_that_is_cut_is_told_once():
     assert caller.headers[b"x-gateway-truncated"] == b"input"
     assert [sent.body["truncate"] for sent in backend.sent] == [False, True, False, True]
     assert noted.counted == Usage(450, 0)
+
+
+class Away(FakeBackend):
+    """Nobody listens there."""
+
+    def send(
+        self, request: UpstreamRequest, *, request_id: str, timeouts: Any = None
+    ) -> AbstractAsyncContextManager[FakeAnswer]:
+        raise BackendUnreachable("away")
+
+
+async def test_who_waits_in_line_is_told_where():
+    """By the comments that keep its stream open; the head says where it stood when it came."""
+    call = evolve(CALL, include_usage=False)
+    relay, given, backend = relay_of([frame("a"), DONE], call, Operation.CHAT_COMPLETIONS, heartbeat_s=0.01)
+    router = router_of([backend], slots=1)
+    first = visit_at(backend, router=router)
+    await first.__aenter__()
+    relay._job = evolve(relay._job, visit=visit_at(backend, noted=given, router=router, given=ticket("t2")))
+    caller = Caller()
+
+    streaming = asyncio.create_task(relay.stream(caller.send))
+    await asyncio.wait_for(caller.got.wait(), 30)
+    assert caller.pieces[0] == b": waiting in the queue at position 1\n\n"
+    assert caller.headers[b"x-queue-position"] == b"1"
+    assert b"x-queue-wait-ms" not in caller.headers
+    await first.__aexit__(None, None, None)
+    await asyncio.wait_for(streaming, 30)
+
+    assert caller.is_complete
+    assert given.queued_s is not None
+
+
+async def test_a_call_goes_on_at_another_backend_where_the_first_is_not_reached():
+    """Before anything was sent, and for its first part only: the other's have cost something."""
+    unreached = Away(FakeAnswer([]), name="away")
+    backend = FakeBackend(FakeAnswer([DONE]), name="there")
+    given = exchange(bytes_in=40)
+    visit = visit_at(unreached, noted=given, router=router_of([unreached, backend]))
+    job = Job(CALL, SURFACES[Operation.CHAT], visit, AnswerStamp("r1", "m", 0.0, lambda: 0.0))
+    caller = Caller()
+
+    await Relay(job, given, FakeClock(), cut=lambda: None).stream(caller.send)
+
+    assert (given.backend, given.usage) == ("there", Usage(5, 2))
+    assert len(backend.sent) == 1
+
+
+async def test_where_nobody_is_reached_nothing_is_charged():
+    unreached = Away(FakeAnswer([]), name="away")
+    given = exchange(bytes_in=40)
+    job = Job(
+        CALL,
+        SURFACES[Operation.CHAT],
+        visit_at(unreached, noted=given),
+        AnswerStamp("r1", "m", 0.0, lambda: 0.0),
+    )
+
+    with pytest.raises(BackendUnreachable):
+        await Relay(job, given, FakeClock(), cut=lambda: None).stream(Caller().send)
+
+    assert not given.is_dispatched

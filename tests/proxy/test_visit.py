@@ -356,9 +356,9 @@ async def test_who_waits_for_what_then_fails_is_told_at_once():
 async def test_a_slot_is_kept_while_a_prompt_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch):
     """Leaving is no way around the slots: a server that reads a prompt does not look who is there."""
     monkeypatch.setattr(visit_module, "ABORT_HOLD_S", 0.05)
-    clock = FakeClock()
+    clock, noted = FakeClock(), exchange()
     router = router_of([A], clock=clock, slots=1)
-    left = visit_at(A, router=router)
+    left = visit_at(A, router=router, noted=noted)
     await left.__aenter__()
     left.sent()
     clock.monotonic += 2
@@ -366,6 +366,7 @@ async def test_a_slot_is_kept_while_a_prompt_is_read_for_nobody(monkeypatch: pyt
     await left.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
 
     assert state_of(router, "a").running == 1
+    assert noted.busy_s == 0.05, "its tenant's place among those at the same time is kept as well"
     async with asyncio.timeout(SOON), visit_at(A, router=router):
         assert state_of(router, "a").running == 1
 
