@@ -99,6 +99,8 @@ class Config:
     default_output_tokens: int
     trusted_proxies: tuple[Network, ...]
     allowed_hosts: frozenset[str]
+    collector: str | None
+    """Where traces go; None: nowhere."""
     log_level: str
 
 
@@ -126,6 +128,12 @@ def _address(text: str) -> Address:
 
 def _ops_address(text: str) -> Address | None:
     return None if text.lower() == "off" else _address(text)
+
+
+def _collector(text: str) -> str | None:
+    if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("http://host:port or https://host:port, without credentials")
+    return text.rstrip("/") or None
 
 
 def _database(text: str) -> str:
@@ -335,6 +343,14 @@ SETTINGS: Final = (
         "comma list of networks whose X-Forwarded-For is believed; empty: nobody's",
     ),
     Setting("GATEWAY_ALLOWED_HOSTS", _hosts, "", "comma list of Host names that are served; empty: any"),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _collector,
+        "",
+        "an OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`, with the "
+        "extra `[otel]`; empty: no traces",
+        secret=True,  # somebody may have put a password into it
+    ),
     Setting("GATEWAY_LOG_LEVEL", _level, "INFO", "DEBUG, INFO, WARNING or ERROR"),
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
@@ -364,6 +380,7 @@ def parse(values: Mapping[str, str]) -> Config:
             shown = "is" if setting.secret else f"is {text!r}, but"
             mistakes.append(f"{setting.name} {shown} not usable: it takes {error}.")
     read["redis"] = read.pop("redis_url", None)
+    read["collector"] = read.pop("otel_exporter_otlp_endpoint", None)
     is_shared = read["redis"] is not None or is_postgres(read.get("database_url", ""))
     if is_shared and not read.get("secret"):
         mistakes.append(_FLEET_WITHOUT_ONE)

@@ -1,5 +1,6 @@
 """Everything that has to be opened: built closed, opened in order, closed backwards."""
 
+import asyncio
 import os
 import signal
 import time
@@ -29,6 +30,7 @@ from gateway.sinks.logs import RequestLog
 from gateway.sinks.loop_lag import LoopLag
 from gateway.sinks.metrics import Metrics, Observe
 from gateway.sinks.recent_refusals import RecentRefusals
+from gateway.sinks.traces import traces_to
 from gateway.spool.fleet import FleetSpools
 from gateway.spool.spool import Spool, SpoolUnusable
 from gateway.state.followed import Followed
@@ -139,6 +141,9 @@ class Resources:
         self.sinks: tuple[Sink, ...] = (self.spool, RequestLog(), self.refusals)
         if config.ops_bind is not None:  # nobody could ask for them otherwise
             self.sinks += (self.metrics,)
+        self._traces = traces_to(config.collector, self._kind_of)
+        if self._traces is not None:
+            self.sinks += (self._traces,)
         self._is_open = False
 
     @asynccontextmanager
@@ -175,6 +180,8 @@ class Resources:
             opened.push_async_callback(self.settler.stop)
             await self.upkeep.start()
             opened.push_async_callback(self.upkeep.stop)
+            if self._traces is not None:
+                opened.push_async_callback(asyncio.to_thread, self._traces.close)
             await self.loop_lag.start()
             opened.push_async_callback(self.loop_lag.stop)
             self._is_open = True
@@ -243,6 +250,9 @@ class Resources:
 
     def _note_closing(self) -> None:
         self._is_open = False
+
+    def _kind_of(self, backend: str) -> str:
+        return next((one.kind for one in self._pool.backends if one.name == backend), "")
 
     def _tenant_of(self, prefix: str) -> str | None:
         return self.keys.tenant_of(prefix)

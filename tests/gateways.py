@@ -29,7 +29,9 @@ class Gateway:
         self.directory = directory
         # Not the settings of whoever runs the tests.
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OLLAMA_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GATEWAY_", "OLLAMA_", "OTEL_"))
         }
         kept.pop("DATABASE_URL", None)
         kept.pop("REDIS_URL", None)

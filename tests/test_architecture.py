@@ -53,6 +53,7 @@ IMPURE = {
 ONLY_IN = {
     "starlette": {"middleware", "proxy", "app", "ops"},
     "prometheus_client": {"sinks", "ops"},
+    "opentelemetry": {"sinks"},
     "hypercorn": {"server"},
     "click": {"cli"},
     "databases": {"storage"},

@@ -49,6 +49,13 @@ def test_the_address_for_operators_can_be_off_and_is_never_that_of_callers():
     assert mistake.startswith("GATEWAY_OPS_BIND is the same as GATEWAY_BIND")
 
 
+def test_a_collector_is_an_address_without_credentials():
+    assert parse({}).collector is None
+    assert parse({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318/"}).collector == "http://otel:4318"
+    assert mistakes_of(OTEL_EXPORTER_OTLP_ENDPOINT="grpc://otel:4317")
+    assert "hunter2" not in mistakes_of(OTEL_EXPORTER_OTLP_ENDPOINT="http://user:hunter2@otel")[0]
+
+
 def test_redis_is_read_strictly_and_its_password_never_printed():
     config = parse({"REDIS_URL": "redis://:hunter2@cache:7000", "GATEWAY_SECRET": SECRET})
     (mistake,) = mistakes_of(REDIS_URL="redis://:hunter2@a,b", GATEWAY_SECRET=SECRET)

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.postgres_address import is_postgres
 from gateway.storage.postgres.connecting import address_of, libpq_arguments
+from tests.collector import Collector
 from tests.doubles import Double, answer, hang, raw, stream
 from tests.engines import wait_until
 from tests.gateways import SECRET, Gateway
@@ -43,13 +44,22 @@ def model_server() -> Iterator[Double]:
         yield one
 
 
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as one:
+        yield one
+
+
 @pytest.fixture(params=["embedded", "fleet"])
-def watched(request: pytest.FixtureRequest, tmp_path: Path, model_server: Double) -> Iterator[Gateway]:
+def watched(
+    request: pytest.FixtureRequest, tmp_path: Path, model_server: Double, collector: Collector
+) -> Iterator[Gateway]:
     """A gateway that logs all that it can."""
     settings = {
         "OLLAMA_BACKENDS": f"double={model_server.url};key-env=BACKEND_KEY",
         "BACKEND_KEY": CREDENTIAL,
         "GATEWAY_LOG_LEVEL": "DEBUG",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "GATEWAY_SECRET": SECRET,
     }
     if request.param == "fleet":
@@ -133,7 +143,7 @@ def kept_in_redis(server: RedisServer) -> bytes:
 
 
 def test_nothing_planted_is_kept_or_told(
-    watched: Gateway, model_server: Double, request: pytest.FixtureRequest
+    watched: Gateway, model_server: Double, collector: Collector, request: pytest.FixtureRequest
 ):
     errors = drive(watched, model_server)
     spool = b"".join(path.read_bytes() for path in watched.directory.rglob("spool/**/*") if path.is_file())
@@ -150,6 +160,8 @@ def test_nothing_planted_is_kept_or_told(
         places["redis"] = kept_in_redis(request.getfixturevalue("redis_server"))
     watched.stop()
     places["log"] = watched.log.read_bytes()
+    places["traces"] = b"".join(collector.bodies)
+    assert places["traces"]
     secrets = {
         "prompt": PROMPT,
         "answer": ANSWER,
