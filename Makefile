@@ -164,8 +164,9 @@ nightly: .dev ## Let chance and time try the code for longer than `test` does (h
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
 		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py
 
-bench: .dev ## Measure what admission costs, by the number of keys (minutes; nothing else should run)
+bench: .dev ## Measure what admission and usage cost, by keys and rows (minutes; nothing else should run)
 	$(BIN)/python -m bench.admission
+	$(BIN)/python -m bench.usage
 
 ##@ Release
 

@@ -202,6 +202,53 @@ async def test_a_key_expires_by_the_clock(keys, store, clock):
     assert len(store.reads) == 1
 
 
+@pytest.mark.parametrize("off_s", [-86_400, 86_400])
+async def test_the_databases_clock_decides_when_a_key_expires(keys, store, clock, off_s):
+    """C16: a replica whose own clock is a day off lets nobody in for longer, and refuses nobody before."""
+    store.now = lambda: clock.now() + off_s
+    store.put(evolve(KEY, expires_at=NOW + off_s + 60))
+    await keys.watch.poll()
+    seen = [await keys.principal_of(TOKEN)]
+    clock.pass_by(59)
+    seen.append(await keys.principal_of(TOKEN))
+    clock.pass_by(1)
+    seen.append(await keys.principal_of(TOKEN))
+
+    assert seen == [PRINCIPAL, PRINCIPAL, None]
+
+
+async def test_what_became_of_a_caller_is_read_once_a_change(keys, store):
+    """For running requests: an expired key is still its caller, a revoked one is nobody."""
+    await keys.principal_of(TOKEN)
+    before = len(store.reads)
+    same = [await keys.renewed(PRINCIPAL) for _ in range(3)]
+    store.put(evolve(KEY, expires_at=NOW - 1))
+    await keys.watch.poll()
+    expired = await keys.renewed(PRINCIPAL)
+    store.put(evolve(KEY, tenant=evolve(KEY.tenant, suspended_at=NOW)))
+    await keys.watch.poll()
+    suspended = await keys.renewed(PRINCIPAL)
+    store.put(evolve(KEY, revoked_at=NOW))
+    await keys.watch.poll()
+
+    assert same == [PRINCIPAL] * 3
+    assert expired == PRINCIPAL
+    assert suspended == evolve(PRINCIPAL, is_suspended=True)
+    assert await keys.renewed(PRINCIPAL) is None
+    assert len(store.reads) - before == 3
+
+
+async def test_a_successor_is_known_by_its_account(keys, store):
+    """What it takes, costs and leaves in the audit log is of the first key of the line."""
+    store.put(key(2, argon2=argon2_of(token(2)), account_id="k1"))
+    await keys.watch.poll()
+
+    found = await keys.principal_of(token(2))
+
+    assert found is not None
+    assert (found.key_id, found.prefix) == ("k1", key(2).prefix)
+
+
 async def test_a_deleted_key_is_refused(keys, store):
     """Gone from the database, gone from memory."""
     await keys.principal_of(TOKEN)

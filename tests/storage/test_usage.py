@@ -1,5 +1,6 @@
 """Usage by hour: at every moment what ledger and audit log add up to, in whatever order they are written."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.accounting import Evidence, LedgerEntry
 from gateway.model import AuditRow, Tenant
 from gateway.rules.usage import COUNTS, OUTCOMES
 from gateway.storage.audit import AuditLog
+from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import known, migrate, migrator_of
 from gateway.storage.tenants import Tenants
@@ -251,3 +253,19 @@ async def test_an_upgrade_counts_what_is_there(database, database_url):
     assert ask(database_url, "SELECT count(*) AS n FROM audit WHERE recorded_at IS NOT NULL") == [{"n": 0}]
     await Ledger(database).write([settled("r5", tokens=9)])
     assert await Ledger(database).verify_usage() == []
+
+
+async def test_two_who_drain_the_same_rows_count_them_once(database, database_url):
+    """A gateway that adopted what another one left, while that one's last batch is still on its way."""
+    async with database_at(database_url) as other:
+        logs = AuditLog(database), AuditLog(other)
+        ledgers = Ledger(database), Ledger(other)
+        rows = [audit_row(number) for number in range(50)]
+        entries = [settled(f"r{number}", tokens=10) for number in range(50)]
+        await asyncio.gather(
+            *(log.write(rows) for log in logs), *(ledger.write(entries) for ledger in ledgers)
+        )
+
+    counted = list((await usage(database)).values())
+    assert sum(counts.get("requests", 0) for counts in counted) == 50
+    assert sum(counts.get("tokens", 0) for counts in counted) == 500
