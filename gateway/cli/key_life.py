@@ -49,7 +49,7 @@ def update_key(
     """Change a key's name, its end, or from where it may be used.
 
     Only what is given changes. Running gateways apply it within one second: a request from an address that is
-    not allowed is 403. Limits and budgets are changed by `set-limits` and `set-budgets`.
+    not allowed is 403. `set-limits` and `set-budgets` change limits and budgets, `allow-models` the models.
 
     \b
     Examples:
