@@ -102,6 +102,9 @@ class HttpBackend:
         self._is_idle.set()
 
     async def open(self) -> None:
+        """Also a second time: a reload may come before the start is over."""
+        if self._session is not None:
+            return
         self._session = aiohttp.ClientSession(
             connector=_Connector(limit=0, ttl_dns_cache=30, keepalive_timeout=_KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect_s),

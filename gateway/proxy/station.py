@@ -91,7 +91,7 @@ class Station:
 
     def broke(self, model: str, now: float, *, is_busy: bool) -> None:
         """It was reached, and began no answer: it hung, broke off, made no sense, or was too busy."""
-        self.link.abandoned()
+        self.link.succeeded()
         trust = self._trust(model)
         trust.breaker.failed(now)
         trust.is_busy = is_busy

@@ -28,7 +28,7 @@ class ModelTurns:
         return model in self.resident
 
     def may_load(self, model: str, now: float, is_wanted: bool) -> bool:
-        """Whether a model that is not there may be asked for; `is_wanted`: one that is, is waited for."""
+        """Whether a model may be asked for, as one that is there may; `is_wanted`: that is waited for."""
         return self.ready_at(model, now, is_wanted) <= now
 
     def is_turn_over(self, now: float) -> bool:

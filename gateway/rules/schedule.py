@@ -57,12 +57,18 @@ class Schedule:
 
     def start_at_once(self, ticket: Ticket, now: float) -> bool:
         """Send it now, where nobody who waits could be sent instead. False: it has to wait, or to go."""
-        if self._waiting and self._peek(now) is not None:
-            return False
-        if not self._may(now)(ticket.model):
+        if not self._may_start_at_once(ticket.model, now):
             return False
         self._start(ticket, now)
         return True
+
+    def _may_start_at_once(self, model: str, now: float) -> bool:
+        if not self._waiting and len(self._running) < self.slots:
+            return self.turns.may_load(model, now, is_wanted=False)
+        if self._waiting and self._peek(now) is not None:
+            return False
+        may = self._may(now)
+        return may is not None and may(model)
 
     def enqueue(self, ticket: Ticket) -> None:
         self._waiting.add(ticket)
@@ -72,7 +78,8 @@ class Schedule:
         """Who is sent now, and holds a slot from here on; None when nobody can be."""
         if not self._waiting:
             return None
-        ticket = self._waiting.pop(self._turn(now))
+        may = self._turn(now)
+        ticket = None if may is None else self._waiting.pop(may)
         if ticket is not None:
             self._no_longer_waits(ticket)
             self._start(ticket, now)
@@ -115,7 +122,7 @@ class Schedule:
 
     def would_wait(self, model: str, now: float) -> bool:
         """Whether one more request for this model would have to wait."""
-        return bool(self._waiting and self._peek(now)) or not self._may(now)(model)
+        return not self._may_start_at_once(model, now)
 
     def expected_wait_s(self, ticket: Ticket, now: float) -> float:
         """About how long a ticket that comes now will wait; 0 while nothing is known."""
@@ -139,32 +146,42 @@ class Schedule:
     # ── who may ──────────────────────────────────────────────────────────────────────────
 
     def _peek(self, now: float) -> Ticket | None:
-        return self._waiting.peek(self._turn(now))
+        may = self._turn(now)
+        return None if may is None else self._waiting.peek(may)
 
-    def _turn(self, now: float) -> May:
-        """Who may be sent: all that `_may` lets, save when a turn is over and somebody waits for the next."""
+    def _turn(self, now: float) -> May | None:
+        """Who may be sent: all that `_may` lets, save when a turn is over and somebody waits for the next.
+
+        None: nobody. It is asked at every change, so it looks at who waits only where that decides.
+        """
         may = self._may(now)
-        if self.turns.is_turn_over(now):
+        if may is None or not any(map(may, self._wanted)):
+            return None
+        if self.turns.is_turn_over(now) and not all(map(self.turns.is_warm, self._wanted)):
             for ticket in self._waiting:
                 if not self.turns.is_warm(ticket.model) and may(ticket.model):
                     return partial(eq, ticket.model)
         return may
 
-    def _may(self, now: float) -> May:
-        hung = Counter(
-            one.ticket.model
-            for one in self._running.values()
-            if not one.is_answered and now >= one.started + self.turns.turn_s
-        )
-        busy = len(self._running) - hung.total()
+    def _may(self, now: float) -> May | None:
+        """Which models may be asked; None: none at all."""
+        hung: dict[str, int] = {}
+        if len(self._running) >= self.slots:
+            hung = Counter(one.ticket.model for one in self._running.values() if self._hangs(one, now))
+            if not hung:
+                return None
+        busy = len(self._running) - sum(hung.values())
         is_wanted = self._is_wanted()
 
         def may(model: str) -> bool:
-            if busy + hung[model] >= self.slots:
+            if busy + hung.get(model, 0) >= self.slots:
                 return False
-            return self.turns.is_warm(model) or self.turns.may_load(model, now, is_wanted)
+            return self.turns.may_load(model, now, is_wanted)
 
         return may
+
+    def _hangs(self, one: _Running, now: float) -> bool:
+        return not one.is_answered and now >= one.started + self.turns.turn_s
 
     def _is_wanted(self) -> bool:
         """Whether somebody waits for a model that is there."""
