@@ -162,7 +162,7 @@ security: .dev ## Look for weaknesses in the code and in what is installed
 
 nightly: .dev ## Let chance and time try the code for longer than `test` does (hours; FUZZ_FACTOR=40: forty times)
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
-		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py
+		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py tests/e2e/test_queue.py
 
 bench: .dev ## Measure what admission and usage cost, by keys and rows (minutes; nothing else should run)
 	$(BIN)/python -m bench.admission

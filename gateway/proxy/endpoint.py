@@ -34,6 +34,7 @@ from gateway.rules.model_names import canonical
 from gateway.rules.plans import takes_of
 from gateway.rules.quota_headers import usage_document
 from gateway.rules.readiness import readiness_document
+from gateway.rules.request_head import patience_of
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json; charset=utf-8"
@@ -220,6 +221,7 @@ def _ticket(exchange: Exchange, card: ModelCard, now: float) -> Ticket:
         model=canonical(card.name) or card.name,
         arrived=now,
         weight=principal.weight,
+        patience_s=patience_of(exchange.head),
         cost=max(1, len(parts_of(exchange.call))),
     )
 

@@ -85,7 +85,7 @@ class BackendQueue:
         waiter = self._waiters[id(ticket)] = loop.create_future()
         self._slotted.enqueue(ticket)
         self._arm()
-        expiry = loop.call_later(self._bounds.max_wait_s, self._expire, ticket)
+        expiry = loop.call_later(self._most_s(ticket), self._expire, ticket)
         try:
             await waiter
         except asyncio.CancelledError:
@@ -140,7 +140,7 @@ class BackendQueue:
         if self._schedule is None or not self._schedule.would_wait(ticket.model, now):
             return 0.0
         wait_s = self._schedule.expected_wait_s(ticket, now)
-        is_refused = self.waiting >= self._bounds.max_waiting or wait_s > self._bounds.max_wait_s
+        is_refused = self.waiting >= self._bounds.max_waiting or wait_s > self._most_s(ticket)
         return math.inf if is_refused else wait_s
 
     def position(self, ticket: Ticket) -> int:
@@ -165,12 +165,19 @@ class BackendQueue:
         wait_s = self._slotted.expected_wait_s(ticket, self._clock.elapsed())
         if self.waiting >= self._bounds.max_waiting:
             raise QueueFull("The queue for this model is full.", _retry_s(wait_s))
-        if wait_s > self._bounds.max_wait_s:
+        most_s = self._most_s(ticket)
+        if wait_s > most_s:
             raise QueueFull(
                 f"The queue for this model is too long: it takes about {wait_s:.0f} s, "
-                f"and this gateway lets nobody wait longer than {self._bounds.max_wait_s:g} s.",
-                _retry_s(wait_s - self._bounds.max_wait_s),
+                f"and this request may wait for {most_s:g} s.",
+                _retry_s(wait_s - most_s),
             )
+
+    def _most_s(self, ticket: Ticket) -> float:
+        """How long it may wait: as the operator says, or less where its caller wants so."""
+        if ticket.patience_s is None:
+            return self._bounds.max_wait_s
+        return min(ticket.patience_s, self._bounds.max_wait_s)
 
     def _go_on(self) -> None:
         """Let in whoever may go now."""
@@ -205,7 +212,7 @@ class BackendQueue:
 
     def _expire(self, ticket: Ticket) -> None:
         wait_s = self._slotted.expected_wait_s(ticket, self._clock.elapsed())
-        sentence = f"No slot for this model came free within {self._bounds.max_wait_s:g} s."
+        sentence = f"No slot for this model came free within {self._most_s(ticket):g} s."
         self._fail(ticket, QueueFull(sentence, _retry_s(wait_s)))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:

@@ -29,6 +29,8 @@ class Ticket:
     weight: int = 1
     """The tenant's: of two that wait, one with twice the weight is served twice as much."""
     cost: int = 1
+    patience_s: float | None = None
+    """How long its caller wants to wait at most, where it says."""
 
 
 class _Member(Protocol):

@@ -25,7 +25,7 @@ _ONCE: Final = frozenset(
         b"transfer-encoding",
     }
 )
-_NAMED: Final = _ONCE | {b"accept", b"user-agent", b"x-request-id", b"x-forwarded-for"}
+_NAMED: Final = _ONCE | {b"accept", b"user-agent", b"x-request-id", b"x-forwarded-for", b"prefer"}
 
 # RFC 9110 7.2: host and port alone; user information, a path or white space would be another authority.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -47,6 +47,20 @@ def head_of(headers: Headers) -> RequestHead:
         elif name == b"x-forwarded-for":
             fields[name] += b"," + value
     return RequestHead(fields, repeated)
+
+
+# RFC 7240 4.3. Five digits are more than a day.
+_WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*([0-9]{1,5})(?![0-9])", re.IGNORECASE)
+
+
+def patience_of(head: RequestHead) -> float | None:
+    """For how many seconds the caller wants to wait in a queue (`Prefer: wait=10`); None where it does not
+    say.
+
+    A preference: what can't be read is as if it was not there.
+    """
+    found = _WAIT.search(head.fields.get(b"prefer", b""))
+    return None if found is None else float(found[1])
 
 
 def refusal_of(head: RequestHead, http_version: str, allowed_hosts: frozenset[str]) -> GatewayError | None:

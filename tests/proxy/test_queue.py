@@ -131,6 +131,19 @@ async def test_whoever_waited_too_long_is_told():
     assert queue.waiting == 0
 
 
+async def test_a_caller_may_want_to_wait_less():
+    """Never more than the operator lets it; 0 is not at all, also where nobody knows how long it takes."""
+    queue = queue_of(clock=LoopClock(), wait_s=0.05)
+    queue.enter_at_once(ticket())
+
+    with pytest.raises(QueueFull, match=r"within 0\.01 s"):
+        await asyncio.wait_for(queue.wait(ticket("t2", patience_s=0.01)), SOON)
+    with pytest.raises(QueueFull, match=r"within 0 s"):
+        await asyncio.wait_for(queue.wait(ticket("t2", patience_s=0.0)), SOON)
+    with pytest.raises(QueueFull, match=r"within 0\.05 s"):
+        await asyncio.wait_for(queue.wait(ticket("t2", patience_s=60)), SOON)
+
+
 async def test_time_alone_lets_a_model_in():
     """Nothing else happens: the turn of the model that is there is over."""
     queue = queue_of(slots=2, clock=LoopClock(), turn_s=0.05)

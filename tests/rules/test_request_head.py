@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import MalformedRequest, MisdirectedRequest
 from gateway.model import RequestHead, Surface
-from gateway.rules.request_head import head_of, peer_of, refusal_of, token_of
+from gateway.rules.request_head import head_of, patience_of, peer_of, refusal_of, token_of
 
 HOST = (b"host", b"gateway.example")
 
@@ -27,6 +27,24 @@ def test_a_deciding_header_may_come_once(name: str):
     head = head_of([*headers, (name.encode(), b"1"), (name.encode(), b"1")])
 
     assert isinstance(refusal_of(head, "1.1", frozenset()), MalformedRequest)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "patience"),
+    [
+        (b"wait=10", 10.0),
+        (b"respond-async, Wait = 5", 5.0),
+        (b"return=minimal; wait=0", 0.0),
+        (b"await=10", None),
+        (b"wait=soon", None),
+        (b"wait=1000000", None),
+        (b"", None),
+    ],
+)
+def test_a_caller_may_say_how_long_it_waits(prefer: bytes, patience: float | None):
+    """A preference only: what can't be read is no reason to refuse."""
+    assert patience_of(head_of([HOST, (b"prefer", prefer)])) == patience
+    assert patience_of(head_of([HOST])) is None
 
 
 def test_length_and_encoding_together_are_refused():
