@@ -92,6 +92,7 @@ class Metrics:
         self._at_backends = measure(
             "backend_request_duration", "Of requests that a backend had.", _DURATIONS, "backend"
         )
+        self._waits = measure("queue_wait", "Of those that had to wait for a slot.", _DURATIONS, "backend")
         self._work = count("backend_work_seconds", "What backends say that they worked.", "backend", "phase")
         self._stores = measure("store_latency", "How long a store was used.", _STORES, "store", "use")
         self._lag = measure("event_loop_lag", "How late the event loop was.", _LAGS)
@@ -134,6 +135,8 @@ class Metrics:
         model = self._models.label(row.model or "")
         self._of_backends[backend, row.outcome].inc()
         self._at_backends[(backend,)].observe(row.duration_ms / 1e3)
+        if row.queue_ms is not None:
+            self._waits[(backend,)].observe(row.queue_ms / 1e3)
         for phase, took_ms in (
             ("load", row.load_ms),
             ("prompt", row.prompt_ms),

@@ -95,7 +95,8 @@ class SpansOfRequests:
                 f"{_NAMES.get(row.operation or '', 'chat')} {row.model or ''}".strip(),
                 set_span_in_context(server),
                 kind=SpanKind.CLIENT,
-                start_time=began_ns,
+                # The wait for a slot is ours; what is behind it is the model server's.
+                start_time=began_ns + round((row.queue_ms or 0.0) * 1e6),
                 attributes=self._of_call(row, row.backend),
             )
             if row.outcome == Outcome.BACKEND_FAILED:
@@ -122,6 +123,7 @@ class SpansOfRequests:
                 GEN_AI_USAGE_OUTPUT_TOKENS: row.completion_tokens,
                 ERROR_TYPE: row.error_code if row.outcome == Outcome.BACKEND_FAILED else None,
                 "gateway.backend": backend,
+                "gateway.queue_ms": row.queue_ms,
                 "gateway.tokens_estimated": row.tokens_estimated,
             }
         )

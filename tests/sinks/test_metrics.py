@@ -67,6 +67,13 @@ def test_latencies_are_seconds():
     assert value(metrics, "backend_request_duration_seconds_count", backend="gpu") == 1
 
 
+def test_a_wait_for_a_slot_is_told_of_those_who_waited():
+    metrics = counted(served(), served(queue_ms=2500.0))
+
+    assert value(metrics, "queue_wait_seconds_count", backend="gpu") == 1
+    assert value(metrics, "queue_wait_seconds_sum", backend="gpu") == 2.5
+
+
 def test_a_plain_answer_has_no_first_token_that_anybody_saw():
     metrics = counted(served(stream=False))
 

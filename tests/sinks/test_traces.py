@@ -58,6 +58,15 @@ def test_a_served_stream_is_a_span_of_the_server_and_one_of_the_model_call():
     }
 
 
+def test_a_wait_for_a_slot_is_before_the_model_call():
+    call, server = spans_of(served(queue_ms=500.0))
+
+    assert call.start_time is not None
+    assert server.start_time is not None
+    assert call.start_time - server.start_time == 500_000_000
+    assert call.end_time == server.end_time
+
+
 def test_what_no_backend_had_is_one_span():
     (server,) = spans_of(
         served(backend=None, model="canary", status=429, error_code="rate_limit_exceeded", outcome="refused")
