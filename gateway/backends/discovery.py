@@ -15,6 +15,8 @@ from gateway.ports import Backend, Clock, Offer
 from gateway.rules.model_names import canonical
 
 REFRESH_S: Final = 10.0
+# One that comes back is noticed, and served again, within seconds.
+DOWN_REFRESH_S: Final = 2.0
 # An unknown name may be a model that was pulled a moment ago; a flood of unknown names asks no more often.
 UNKNOWN_NAME_REFRESH_S: Final = 1.0
 
@@ -157,7 +159,8 @@ class Discovery:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
+            is_down = any(not known.is_up for known in self._known)
+            await asyncio.sleep(DOWN_REFRESH_S if is_down else REFRESH_S)
             await self.refresh()
 
     async def _ask_all(self) -> None:

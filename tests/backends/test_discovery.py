@@ -271,3 +271,19 @@ async def test_backends_come_and_go():
     await discovery.refresh()
     assert [one.name for one in discovery.cards()] == ["comes", "stays"]
     assert [backend.asked for backend in (stays, goes, comes)] == [2, 1, 1]
+
+
+async def test_while_one_is_away_it_is_asked_more_often(monkeypatch):
+    """Who comes back is served again within seconds, whatever its breaker has come to."""
+    monkeypatch.setattr("gateway.backends.discovery.DOWN_REFRESH_S", 0.001)
+    backend = FakeBackend("a", None)
+    discovery = Discovery([backend], FakeClock())
+
+    await discovery.start()
+    await asyncio.wait_for(backend.asked_thrice.wait(), 30)
+    backend.names = ("one",)
+    await discovery.refresh()
+    await discovery.refresh()
+    await discovery.stop()
+
+    assert await found_by(discovery, "one") == ("a", "one")

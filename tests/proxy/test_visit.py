@@ -487,3 +487,14 @@ async def test_where_nobody_has_it_any_more_the_caller_is_told():
 
     with pytest.raises(BackendFailed, match="is gone"):
         await visit_at(A, router=router).__aenter__()
+
+
+async def test_a_queue_that_closes_in_between_lets_nobody_in():
+    """The station was picked, and replaced in the same moment: the choice is made anew."""
+    router = router_of([A, B], slots=1)
+    station = router.station_of(A)
+    assert station is not None
+    station.queue.close()
+    router.set_backends([*configured(A, is_draining=True), *configured(B, slots=1)])
+
+    assert await visited(visit_at(A, router=router)) == "b"
