@@ -127,6 +127,12 @@ def test_a_backend_that_fails_is_told_with_its_words(run, ollama):
     assert '"loaded": false' in failed.stdout
 
 
+def test_what_a_backend_says_may_be_nothing(run, ollama):
+    ollama.scripts["/api/chat"] = answer(502, b"<html>")
+
+    assert run("warm-model", "double").stderr == "Error: gpu-1: It answered 502.\n"
+
+
 def test_a_backend_that_takes_too_long_is_not_waited_for_for_ever(run, ollama, monkeypatch):
     monkeypatch.setenv("GATEWAY_FIRST_BYTE_TIMEOUT_S", "0.2")
     ollama.scripts["/api/chat"] = hang()

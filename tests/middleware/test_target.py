@@ -6,6 +6,8 @@ import pytest
 from attrs import define, evolve
 
 from gateway.errors import ModelNotFound
+from gateway.formats.chat import Sampling
+from gateway.formats.profiles import PhaseTimeouts, Profile
 from gateway.middleware.context import open_exchange
 from gateway.middleware.offering import Offering
 from gateway.middleware.target import Target
@@ -40,14 +42,17 @@ async def below(scope: Any, receive: Any, send: Any) -> None: ...
 async def targeted(
     catalogue: OneModel,
     body: dict[str, Any],
+    *,
     path: str = "/v1/messages",
     caller: Principal = PRINCIPAL,
     bounds: OptionBounds = BOUNDS,
+    profile: Profile | None = None,
 ) -> Exchange:
     given = exchange(path=path, body=body, principal=caller)
     scope = scope_of("POST", path)
     open_exchange(scope, given)
-    offering = Offering(catalogue)  # type: ignore[arg-type]
+    profiles = {} if profile is None else {profile.known_as: profile}
+    offering = Offering(catalogue, None, lambda: profiles)  # type: ignore[arg-type]
     await Target(below, offering=offering, bounds=bounds)(scope, None, None)  # type: ignore[arg-type]
     return given
 
@@ -141,3 +146,21 @@ async def test_a_model_stays_as_long_as_the_operator_says_where_the_caller_does_
     given = await targeted(OneModel(), ASKED | asked, bounds=bounds)
 
     assert (given.call.keep_alive, given.call.dropped) == (granted, dropped)
+
+
+async def test_a_profile_bounds_what_is_asked_and_is_bound_by_nobody_but_its_callers_caps():
+    """What it fixes is the operator's word; what the caller asks is within the profile's bound."""
+    profile = Profile(
+        "wide", "m", 0.0, fixed=Sampling(temperature=0.0), max_num_ctx=2048, keep_alive_s=7200.0
+    )
+    fixed = evolve(profile, fixed=Sampling(num_ctx=9000), timeouts=PhaseTimeouts(first_byte_s=900.0))
+
+    bound = await targeted(OneModel(), ASKED | {"model": "wide", "num_ctx": 4000}, profile=profile)
+    free = await targeted(OneModel(), ASKED | {"model": "wide"}, profile=fixed)
+    capped = evolve(PRINCIPAL, key_models=ModelPolicy(max_num_ctx=1024))
+    least = await targeted(OneModel(), ASKED | {"model": "wide"}, profile=fixed, caller=capped)
+
+    assert (bound.call.sampling.num_ctx, bound.call.keep_alive) == (2048, 7200.0)
+    assert (bound.call.dropped, bound.model) == (("num_ctx",), "wide:latest")
+    assert (free.call.sampling.num_ctx, free.timeouts.first_byte_s) == (9000, 900.0)
+    assert least.call.sampling.num_ctx == 1024
