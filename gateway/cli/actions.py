@@ -66,7 +66,9 @@ def _as_json(action: Action) -> dict[str, Any]:
 
 
 def _as_row(action: Action) -> tuple[str, ...]:
-    key = f"{action.key_name} ({action.key_prefix})" if action.key_prefix else None
+    key, mark = action.key_name, f"({action.key_prefix})"
+    if key and not key.endswith(mark):  # that of a key which has a successor does already
+        key = f"{key} {mark}"
     return (
         time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(action.at)),
         f"{action.actor.os_user} at {action.actor.host}",

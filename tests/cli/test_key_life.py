@@ -213,3 +213,13 @@ def test_an_actor_is_who_runs_the_command(monkeypatch, uid, sudo_user, expected)
     monkeypatch.setenv("SUDO_USER", sudo_user)
 
     assert actors.this_actor().os_user == expected
+
+
+def test_a_key_that_has_a_successor_is_not_told_by_its_prefix_twice(run, prefix):
+    """Its name has it already."""
+    run("rotate-key", "--prefix", prefix)
+
+    shown = run("list-actions").stdout
+
+    assert f"acme, ci ({prefix})  " in shown
+    assert f"({prefix}) ({prefix})" not in shown
