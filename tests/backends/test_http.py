@@ -9,7 +9,7 @@ from attrs import evolve
 from gateway.backends.http import BackendTimeouts, HttpBackend
 from gateway.config import BackendConfig
 from gateway.demo.engine import Engine
-from gateway.errors import BackendFailed, BackendTimeout, GatewayError
+from gateway.errors import BackendFailed, BackendTimeout, BackendUnreachable, GatewayError
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.profiles import PhaseTimeouts
 from tests.doubles import (
@@ -222,6 +222,62 @@ async def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pyte
     server.close()
 
     assert connections == 2
+
+
+async def test_a_kept_connection_that_breaks_under_a_request_is_told_and_nothing_sent_again():
+    """G14: the server has read it, and may have acted on it, before it went."""
+    received: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"}")
+            received.append(1)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await reader.readuntil(b"}")
+            received.append(2)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backend = HttpBackend(BackendConfig("b", f"http://127.0.0.1:{port}"), PATIENT)
+    await backend.open()
+    async with backend.send(CHAT, request_id="r1") as answered:
+        await answered.body()
+
+    with pytest.raises(BackendFailed) as caught:
+        await backend.send(CHAT, request_id="r2").__aenter__()
+
+    assert not isinstance(caught.value, BackendUnreachable), "it was sent: nobody else may be asked"
+    assert received == [1, 2]
+    await backend.close()
+    server.close()
+
+
+async def test_a_restart_between_two_requests_loses_none():
+    """G14: the connection that it closed meanwhile is not used for the next one."""
+    received = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal received
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"}")
+            received += 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backend = HttpBackend(BackendConfig("b", f"http://127.0.0.1:{port}"), PATIENT)
+    await backend.open()
+    for _ in range(3):
+        async with backend.send(CHAT, request_id="r1") as answered:
+            assert await answered.body() == b"{}"
+        await asyncio.sleep(0.1)
+    await backend.close()
+    server.close()
+
+    assert received == 3
 
 
 async def test_leaving_an_answer_stops_the_backend(double: Double):
