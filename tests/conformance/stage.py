@@ -1,9 +1,11 @@
 """The stage of this folder: one gateway before real engines and an Ollama double, and those who call it."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ MODELS = {
 }
 # For what should take milliseconds, on a machine that has no time.
 _PATIENCE_S = 30.0
+# All scenarios of a client take some ten seconds. One that hangs is ended, and its tests say what it had not told.
+_MOST_S = 300.0
 
 
 @frozen
@@ -119,17 +123,17 @@ class Cast:
         return set(self._told(client))
 
     def _told(self, client: Client) -> dict[tuple[str, str], Any]:
+        command = client.command()
         if client.name not in self.told:
             told = self.told[client.name] = {}  # kept, however the program ends: it is not run again
-            for scenario, report in self._perform(client):
+            for scenario, report in self._perform(client.name, command):
                 told[scenario] = report
         return self.told[client.name]
 
-    def _perform(self, client: Client) -> Iterator[tuple[tuple[str, str], Any]]:
-        command = client.command()
-        key = self.stage.gateway.json("create-key", "--tenant", "acme", "--name", client.name)["key"]
+    def _perform(self, name: str, command: list[str]) -> Iterator[tuple[tuple[str, str], Any]]:
+        key = self.stage.gateway.json("create-key", "--tenant", "acme", "--name", name)["key"]
         with (
-            (self.folder / client.name).open("w") as log,
+            (self.folder / name).open("w") as log,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -139,9 +143,11 @@ class Cast:
                 cwd=self.folder,
                 env=_environment(),
             ) as program,
+            contextlib.ExitStack() as stack,
         ):
             assert program.stdin is not None
             assert program.stdout is not None
+            stack.callback(_end_in_time(program).cancel)
             program.stdin.write(self.stage.told_to(key))
             program.stdin.flush()
             for line in program.stdout:
@@ -157,6 +163,12 @@ class Cast:
         """While the client's process lives on: it is its leaving that stops the backend, not its end."""
         freed = wait_until(self.stage.is_idle[backend], _PATIENCE_S)
         return {"backend is free": freed, "audited": self.stage.aborted(key, backend)}
+
+
+def _end_in_time(program: subprocess.Popen[str]) -> threading.Timer:
+    timer = threading.Timer(_MOST_S, program.kill)
+    timer.start()
+    return timer
 
 
 def _environment() -> dict[str, str]:
