@@ -38,7 +38,7 @@ def report(change: Change) -> dict[str, Any]:
 
 
 def _tenants(change: Change) -> list[dict[str, Any]]:
-    requests = change.rates("gateway_tenant_requests_total", "tenant")
+    asked = change.rates("gateway_tenant_requests_total", "tenant")
     refused = change.rates("gateway_tenant_requests_total", "tenant", outcome="refused")
     tokens = change.rates("gateway_tenant_tokens_total", "tenant")
     running = change.now.by("gateway_running", "tenant")
@@ -46,19 +46,19 @@ def _tenants(change: Change) -> list[dict[str, Any]]:
         {
             "tenant": name,
             "running": int(running.get((name,), 0)),
-            "requests_per_s": requests.get((name,), 0.0),
+            "requests_per_s": asked.get((name,), 0.0),
             "refused_per_s": refused.get((name,), 0.0),
             "tokens_per_s": tokens.get((name,), 0.0),
             "requests": int(change.now.total("gateway_tenant_requests_total", tenant=name)),
             "tokens": int(change.now.total("gateway_tenant_tokens_total", tenant=name)),
         }
-        for (name,) in requests.keys() | running.keys()
+        for (name,) in asked.keys() | running.keys()
     ]
     return _busiest(rows, "running", "tokens_per_s", "requests_per_s", "requests")
 
 
 def _keys(change: Change) -> list[dict[str, Any]]:
-    requests = change.rates("gateway_key_requests_total", "tenant", "key")
+    asked = change.rates("gateway_key_requests_total", "tenant", "key")
     tokens = change.rates("gateway_key_tokens_total", "tenant", "key")
     running = change.now.by("gateway_running", "tenant", "key")
     rows = [
@@ -66,11 +66,11 @@ def _keys(change: Change) -> list[dict[str, Any]]:
             "tenant": tenant,
             "key": key,
             "running": int(running.get((tenant, key), 0)),
-            "requests_per_s": requests.get((tenant, key), 0.0),
+            "requests_per_s": asked.get((tenant, key), 0.0),
             "tokens_per_s": tokens.get((tenant, key), 0.0),
             "requests": int(change.now.total("gateway_key_requests_total", tenant=tenant, key=key)),
         }
-        for tenant, key in requests.keys() | running.keys()
+        for tenant, key in asked.keys() | running.keys()
     ]
     return _busiest(rows, "running", "tokens_per_s", "requests_per_s", "requests")
 
