@@ -60,7 +60,7 @@ def _address(given: str | None) -> Address:
     bind = config.load().ops_bind
     if bind is None:
         raise click.ClickException("GATEWAY_OPS_BIND is off, so there is nothing to watch.")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # noqa: S104  # nosec B104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # noqa: S104
     return Address(host, bind.port)
 
 
