@@ -246,7 +246,7 @@ async def test_every_change_is_noted_with_what_was_and_what_is(tenants, keys, ac
     found = await actions.latest(since=0, limit=100)
     retired = f"key 1 ({KEY.prefix})"
     made = await told(actions)
-    # Of a new tenant all that it was given is told, its defaults included: not all of them are of interest here.
+    # Of a new tenant all that it was given is told, its defaults included: not all are of interest here.
     made[0] = (*made[0][:2], {name: made[0][2][name] for name in ("name", "time_zone")})
     suspended = made[-3][2].pop("suspended_at")
     revoked = made[4][2].pop("revoked_at")
