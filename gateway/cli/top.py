@@ -1,5 +1,6 @@
 """The command that watches a running gateway."""
 
+import ipaddress
 import select
 import sys
 import termios
@@ -60,8 +61,18 @@ def _address(given: str | None) -> Address:
     bind = config.load().ops_bind
     if bind is None:
         raise click.ClickException("GATEWAY_OPS_BIND is off, so there is nothing to watch.")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)  # noqa: S104
-    return Address(host, bind.port)
+    return Address(_reachable(bind.host), bind.port)
+
+
+def _reachable(host: str) -> str:
+    """Where to find on this machine what listens on all of its addresses, or on this one."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def _first_change(where: Address) -> Change:

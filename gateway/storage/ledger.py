@@ -24,7 +24,7 @@ _COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
 _ASIDE: Final = ("rank", "usage_hour")
 # The names come from our own class.
 _SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
-_THESE: Final = _SELECT.replace(" FROM", ", usage_hour FROM") + "reservation_id IN EACH(:ids)"  # nosec B608
+_THESE: Final = _SELECT.replace(" FROM", ", usage_hour FROM") + "reservation_id IN EACH(:ids)"
 _OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
 _ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(

@@ -1,8 +1,10 @@
 """The command top where there is nothing to watch, and what it would show."""
 
+import pytest
 from rich.console import Console
 
 from gateway.cli.screen import MAX_ROWS, rendered, report
+from gateway.cli.top import _address
 from gateway.ops.reading import Change, read
 from tests.cli.conftest import Commands
 
@@ -79,3 +81,14 @@ def test_a_name_is_no_markup():
     text = metrics('gateway_tenant_requests_total{tenant="[red]x",outcome="served"} 1')
 
     assert "[red]x" in screen(report(Change(None, read(text, 0.0))))
+
+
+@pytest.mark.parametrize(
+    ("bind", "shown"),
+    [("0.0.0.0:9", "127.0.0.1:9"), ("[::]:9", "[::1]:9"), ("127.0.0.1:9", None), ("ops.internal:9", None)],
+)
+def test_what_listens_everywhere_is_looked_for_here(unmigrated, monkeypatch, bind: str, shown: str | None):
+    """An address that stands for all of a machine's is none to connect to."""
+    monkeypatch.setenv("GATEWAY_OPS_BIND", bind)
+
+    assert str(_address(None)) == (shown or bind)
