@@ -144,21 +144,12 @@ def test_mistakes_are_sentences(run, arguments, code, sentence):
     assert sentence in failed.stderr
 
 
-# Whatever started the tests: a shell ignores interrupts for what it starts in the background.
-INTERRUPTIBLE = """
-import signal
-from gateway.cli.main import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-main()
-"""
-
-
 def test_who_follows_sees_each_row_once_when_it_came_in(run, tenant, recorded, empty):
     """Also one that was received long before, as of a long stream; and interrupted, it is done."""
     file = empty / "followed"
     with file.open("w") as out:
         following = subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTIBLE, "audit", "--follow", "--json", "--limit", "1"],
+            [sys.executable, "-m", "gateway", "audit", "--follow", "--json", "--limit", "1"],
             stdout=out,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
