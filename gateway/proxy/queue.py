@@ -89,7 +89,7 @@ class BackendQueue:
         try:
             await waiter
         except asyncio.CancelledError:
-            if not waiter.cancelled():
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 # It had got its slot in the very moment in which its caller left.
                 self.leave(ticket, is_served=False)
             elif id(ticket) in self._waiters:

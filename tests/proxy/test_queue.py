@@ -89,6 +89,20 @@ async def test_who_leaves_as_its_slot_comes_gives_it_back(is_cancelled_first: bo
     assert queue.enter_at_once(ticket())
 
 
+async def test_who_leaves_as_its_queue_closes_holds_no_slot():
+    """In one turn of the loop: it was refused, so there is none that it could give back."""
+    queue, first = queue_of(), ticket()
+    queue.enter_at_once(first)
+    waits = await waiting_in(queue, ticket("t2"))
+
+    queue.close()
+    waits.cancel()
+    await asyncio.wait([waits], timeout=SOON)
+
+    assert waits.cancelled()
+    assert (queue.running, queue.waiting) == (1, 0)
+
+
 async def test_a_full_queue_refuses():
     queue = queue_of(waiting=1)
     queue.enter_at_once(ticket())
