@@ -133,4 +133,7 @@ def _is_alike(offer: Offer, backend: Backend, card: ModelCard) -> bool:
 
 
 def _terms(backend: Backend, card: ModelCard) -> tuple[object, ...]:
-    return backend.kind, card.context, card.engine, card.leaves
+    """All that a reservation is made of. A card of which the details are not known yet is unlike one of which
+    they are: what its model puts before each prompt would be charged above what was reserved.
+    """
+    return backend.kind, card.context, card.engine, card.leaves, card.own, card.capabilities

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve
 
+from gateway.accounting import PromptSize
 from gateway.config import BackendConfig
 from gateway.errors import (
     BackendBusy,
@@ -118,6 +119,8 @@ async def test_the_choice_is_looked_at_again_when_it_is_full():
     "other",
     [
         pytest.param(ModelCard("m:latest", context=4096), id="another context"),
+        pytest.param(ModelCard("m:latest", own=PromptSize(text_bytes=9000)), id="more before each prompt"),
+        pytest.param(ModelCard("m:latest", capabilities=frozenset({"completion"})), id="thinks not"),
         pytest.param(None, id="another kind"),
     ],
 )
