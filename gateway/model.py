@@ -412,6 +412,8 @@ class Exchange:
     """Pieces of the answer that passed, each at least a token; where nobody counts, calls by their bytes."""
     counted: Usage | None = None
     """What the backend counted, if it did."""
+    is_all_counted: bool = False
+    """The last of its answers has ended: nothing can come any more that costs."""
     usage: Usage | None = None
     """What is told: counted, or estimated."""
     timings: Timings = Timings()

@@ -146,7 +146,7 @@ class _Told:
 
     def _is_counted(self, message: Message) -> bool:
         """Whether nothing can come any more that costs; of a stream also before the frame that says so."""
-        return self.exchange.usage is not None or not message.get("more_body", False)
+        return self.exchange.is_all_counted or not message.get("more_body", False)
 
     def _given_back(self) -> int | None:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""

@@ -111,6 +111,7 @@ class Relay:
         self._heartbeat_s = heartbeat_s
         self._parts = parts_of(job.call)
         self._part = _Part()
+        self._finished_parts = 0
         self._received_bytes = 0
         self._headers = list(job.headers)
         self._out: _Out | None = None
@@ -317,6 +318,8 @@ class Relay:
         self._part.is_finished = True
         usage = event.usage or self._estimate()
         self._count(event.usage, usage)
+        self._finished_parts += 1
+        self._exchange.is_all_counted = self._finished_parts == len(self._parts)
         self._exchange.timings += event.timings
         self._job.visit.loaded_in(event.timings.load_ns)
         return event if event.usage else evolve(event, usage=usage)

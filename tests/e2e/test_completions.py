@@ -1,5 +1,6 @@
 """/v1/completions over a real socket: the official client, a real engine and an Ollama double."""
 
+import json
 from typing import Any
 
 import openai
@@ -7,6 +8,7 @@ import pytest
 
 from gateway.demo.scripts import GREETING
 from tests.doubles import Double, answer, stream
+from tests.engines import wait_until
 from tests.gateways import Gateway
 
 WORDS = {"model": "greeting", "prompt": "Hello there", "max_tokens": 5}
@@ -137,6 +139,28 @@ def test_a_budget_holds_for_all_answers(gateway: Gateway):
     assert answered.status_code == 200
     assert answered.json()["usage"]["completion_tokens"] <= 1400 - 4 * 256
     assert refused.json()["error"]["code"] == "request_too_expensive"
+
+
+@pytest.mark.parametrize("model", ["greeting", "double"])
+def test_all_answers_of_a_stream_are_charged(gateway: Gateway, double: Double, model: str):
+    """By the ledger, as the caller is told: not only the first of them."""
+    double.scripts["/api/generate"] = stream(generated("Hi", done=False), generated(""))
+    name = f"streamers of {model}"
+    gateway.json("create-tenant", "--name", name)
+    key = gateway.json("create-key", "--tenant", name, "--name", "only")["key"]
+    asked = {"model": model, "prompt": "Hello there", "n": 4, "stream": True, "max_tokens": 8}
+
+    with gateway.client() as client:
+        client.headers["authorization"] = f"Bearer {key}"
+        told = client.post("/v1/completions", json={**asked, "stream_options": {"include_usage": True}})
+    (usage,) = (json.loads(line[6:])["usage"] for line in told.text.splitlines() if '"usage":{' in line)
+
+    def charged() -> int:
+        usage = gateway.json("show-tenant", "--name", name)["usage"]
+        return int(usage["total_tokens"]["tenant"]["used"])
+
+    assert usage["completion_tokens"] > 4
+    assert wait_until(lambda: charged() == usage["total_tokens"], 20), (charged(), usage)
 
 
 ERRORS: dict[str, tuple[dict[str, Any], int, str]] = {

@@ -502,6 +502,28 @@ async def test_each_of_several_answers_may_be_as_long_as_was_granted(is_stream: 
     assert noted.usage == Usage(2 * 5, 6, estimated=True)
 
 
+async def test_all_is_counted_when_the_last_of_several_answers_has_ended():
+    """Whoever settles behind the first one would let the others run for nothing."""
+    call = ChatCall("m", CALL.messages, stream=True, n=2, include_usage=True)
+    chunks = [
+        sse.frame(b'{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}'),
+        sse.frame(b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1}}'),
+        sse.frame(b"[DONE]"),
+    ]
+    relay, noted, backend = relay_of(chunks, call, Operation.CHAT_COMPLETIONS, kind="openai")
+    backend.later = [FakeAnswer(chunks)]
+    counted: list[tuple[bool, Usage | None]] = []
+
+    async def send(message):
+        counted.append((noted.is_all_counted, noted.counted))
+
+    await relay.stream(send)
+
+    settled = next(usage for is_all_counted, usage in counted if is_all_counted)
+    assert settled == noted.counted == Usage(10, 2)
+    assert (False, Usage(5, 1)) in counted
+
+
 async def test_what_failed_later_is_charged_for_what_was_done():
     """A part that was refused cost nothing, and the whole answer is its error."""
     refused = FakeAnswer([b'{"error":"the input length exceeds the context length"}'], status=400)
