@@ -21,6 +21,7 @@ from gateway.rules.schedule import Schedule
 MAX_UNSLOTTED: Final = 2048
 # A refusal does not send anybody away for longer: who waits is not known so far ahead.
 _MAX_RETRY_S: Final = 300
+_GIVES_WAY: Final = "The queue for this model is full, and others have less in it."
 
 
 @frozen
@@ -78,9 +79,10 @@ class BackendQueue:
     async def wait(self, ticket: Ticket) -> None:
         """Wait for a slot; when this returns, the ticket has it. Raises QueueFull, and Closed.
 
-        At once where it can't be had in time.
+        At once where it can't be had in time; later also where a tenant with less in it needs the place.
         """
         self._refuse_early(ticket)
+        self._make_room(ticket)
         loop = asyncio.get_running_loop()
         waiter = self._waiters[id(ticket)] = loop.create_future()
         self._slotted.enqueue(ticket)
@@ -140,7 +142,7 @@ class BackendQueue:
         if self._schedule is None or not self._schedule.would_wait(ticket.model, now):
             return 0.0
         wait_s = self._schedule.expected_wait_s(ticket, now)
-        is_refused = self.waiting >= self._bounds.max_waiting or wait_s > self._most_s(ticket)
+        is_refused = not self._has_room(ticket) or wait_s > self._most_s(ticket)
         return math.inf if is_refused else wait_s
 
     def position(self, ticket: Ticket) -> int:
@@ -163,7 +165,7 @@ class BackendQueue:
         if self._is_closed:
             raise Closed
         wait_s = self._slotted.expected_wait_s(ticket, self._clock.elapsed())
-        if self.waiting >= self._bounds.max_waiting:
+        if not self._has_room(ticket):
             raise QueueFull("The queue for this model is full.", _retry_s(wait_s))
         most_s = self._most_s(ticket)
         if wait_s > most_s:
@@ -172,6 +174,20 @@ class BackendQueue:
                 f"and this request may wait for {most_s:g} s.",
                 _retry_s(wait_s - most_s),
             )
+
+    @property
+    def _is_full(self) -> bool:
+        return self.waiting >= self._bounds.max_waiting
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        return not self._is_full or self._slotted.gives_way(ticket) is not None
+
+    def _make_room(self, ticket: Ticket) -> None:
+        """Places are shared as slots are: else whoever fills the queue would keep all others out of it."""
+        gone = self._slotted.gives_way(ticket) if self._is_full else None
+        if gone is not None:
+            wait_s = self._slotted.expected_wait_s(gone, self._clock.elapsed())
+            self._fail(gone, QueueFull(_GIVES_WAY, _retry_s(wait_s)))
 
     def _most_s(self, ticket: Ticket) -> float:
         """How long it may wait: as the operator says, or less where its caller wants so."""

@@ -149,6 +149,10 @@ class _Tenant:
         self.keys.drop(ticket.key, ticket)
         self.size -= 1
 
+    def load(self) -> float:
+        """How much it has waiting, for its weight."""
+        return self.size / self.weight
+
     def __len__(self) -> int:
         return self.size
 
@@ -194,6 +198,16 @@ class FairQueue:
         """Take out one that is not served: it left, or can't be served in time."""
         self._round.drop(ticket.tenant, ticket)
         self._forget(ticket)
+
+    def gives_way(self, ticket: Ticket) -> Ticket | None:
+        """Who leaves for this one where there is no room for both: the newest of the tenant that has most
+        waiting for its weight. None where this one's tenant would then have as much.
+        """
+        others = (tenant for name, tenant in self._tenants.items() if name != ticket.tenant)
+        most = max(others, key=_Tenant.load, default=None)
+        if most is None or (self.waiting(ticket.tenant) + 1) / ticket.weight >= most.load():
+            return None
+        return next(one for one in reversed(self._tickets.values()) if self._tenants[one.tenant] is most)
 
     def ahead_of(self, tenant: str, weight: int, own: int | None = None) -> int:
         """About how many go before one more ticket of this tenant, or before its ticket behind `own` of its

@@ -90,6 +90,10 @@ class Schedule:
         self._waiting.drop(ticket)
         self._no_longer_waits(ticket)
 
+    def gives_way(self, ticket: Ticket) -> Ticket | None:
+        """Who of those that wait leaves for one that comes now, where there is no room for both."""
+        return self._waiting.gives_way(ticket)
+
     def answered(self, ticket: Ticket) -> bool:
         """Its backend has begun to answer it. Whether a load is over with that."""
         self._running[id(ticket)].is_answered = True

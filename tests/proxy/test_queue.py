@@ -116,6 +116,31 @@ async def test_a_full_queue_refuses():
     waits.cancel()
 
 
+async def test_who_fills_the_queue_makes_room_for_another():
+    """The newest of the tenant that has most in it is refused instead, with a time to come back."""
+    queue, comes = queue_of(waiting=3), ticket("few")
+    queue.enter_at_once(ticket("many"))
+    many = [await waiting_in(queue, ticket("many")) for _ in range(3)]
+    assert queue.expected_wait_s(comes) == 0.0
+    assert queue.expected_wait_s(ticket("many")) == math.inf
+
+    few = await waiting_in(queue, comes)
+    await asyncio.wait(many[2:], timeout=SOON)
+
+    refused = many[2].exception()
+    assert isinstance(refused, QueueFull)
+    assert refused.retry_after_s
+    assert (queue.running, queue.waiting) == (1, 3)
+    assert not any(task.done() for task in (*many[:2], few))
+    with pytest.raises(QueueFull):
+        await queue.wait(ticket("many"))
+    with pytest.raises(QueueFull):
+        await queue.wait(ticket("few", patience_s=-1))
+    assert queue.waiting == 3, "nobody gives way to one that does not stay"
+    for task in (*many[:2], few):
+        task.cancel()
+
+
 async def test_a_wait_that_would_be_too_long_is_refused_at_once():
     """With an estimate of when it would not be; the sentence says what is known."""
     clock, queue = FakeClock(), None

@@ -124,6 +124,35 @@ def test_positions_go_by_shares():
     assert queue.ahead_of("c", weight=1) == 2
 
 
+def test_where_there_is_no_room_the_newest_of_who_has_most_gives_way():
+    """By shares: who waits with most for its weight. Its oldest keep their places."""
+    many = [ticket("a") for _ in range(4)]
+    queue = queue_of(*many, *(ticket("b", weight=6) for _ in range(6)))
+
+    assert queue.gives_way(ticket("c")) is many[-1]
+    assert queue.gives_way(ticket("b", weight=6)) is many[-1]
+
+
+@pytest.mark.parametrize(
+    "comes",
+    [
+        pytest.param(ticket("a"), id="who has most itself"),
+        pytest.param(ticket("b"), id="who would have as much"),
+    ],
+)
+def test_nobody_gives_way_to_who_would_have_as_much(comes: Ticket):
+    """Else they would push each other out by turns."""
+    queue = queue_of(*(ticket("a") for _ in range(3)), *(ticket("b") for _ in range(2)))
+
+    assert queue.gives_way(comes) is None
+    assert queue_of().gives_way(comes) is None
+
+
+def test_a_tenant_alone_does_not_make_way_for_itself():
+    """Not even where it has been given more weight since."""
+    assert queue_of(*(ticket("a") for _ in range(3))).gives_way(ticket("a", weight=9)) is None
+
+
 TICKETS = st.lists(
     st.tuples(
         st.sampled_from("abcd"),
