@@ -79,11 +79,16 @@ class Station:
 
     # ── what became of it ────────────────────────────────────────────────────────────────
 
-    def worked(self, model: str) -> None:
+    def began(self, model: str) -> None:
+        """It has begun to answer, so it neither hangs nor is away, whatever becomes of the answer."""
         self.link.succeeded()
         trust = self._trust(model)
         trust.breaker.succeeded()
-        trust.complaints, trust.is_busy = 0, False
+        trust.is_busy = False
+
+    def worked(self, model: str) -> None:
+        self.began(model)
+        self._trust(model).complaints = 0
 
     def was_not_reached(self, model: str, now: float) -> None:
         self.link.failed(now)

@@ -77,9 +77,10 @@ class Visit:
 
     def answered(self) -> None:
         """The answer has begun."""
-        if self._is_answered or self._queue is None:
+        if self._is_answered or self._queue is None or self._station is None:
             return
         self._is_answered = True
+        self._station.began(self._ticket.model)
         if self._queue.answered(self._ticket):
             self._router.loaded_something(self.backend)
 

@@ -201,6 +201,23 @@ async def test_a_backend_that_is_not_reached_is_left_alone_and_then_tried_with_o
     assert state_of(router, "a").breaker is BreakerState.CLOSED
 
 
+@pytest.mark.parametrize("error", [BackendUnreachable("x"), BackendTimeout("x")], ids=["link", "model"])
+async def test_a_probe_that_is_answered_lets_others_in_before_it_ends(error: GatewayError):
+    """Its answer may be a stream of minutes, and its reader slow."""
+    clock = FakeClock()
+    router = router_of([A], clock=clock)
+    await failing(router, error)
+    clock.monotonic += FIRST_REST_S
+
+    probe = visit_at(A, router=router)
+    async with probe:
+        probe.sent()
+        probe.answered()
+
+        assert (state_of(router, "a").breaker, state_of(router, "a").broken_models) == ("closed", ())
+        assert await visited(visit_at(A, router=router)) == "a"
+
+
 @pytest.mark.parametrize("error", [BackendTimeout("x"), BackendFailed("x")], ids=["hangs", "breaks off"])
 async def test_a_model_that_fails_says_nothing_of_the_others(error: GatewayError):
     router = router_of([A])

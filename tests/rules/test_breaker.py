@@ -44,6 +44,20 @@ def test_one_request_is_the_probe():
     assert [breaker.try_pass(later) for _ in range(3)] == [True] * 3
 
 
+def test_a_probe_of_which_nothing_is_heard_keeps_others_away_for_a_while_only():
+    """A plain answer may take an hour: the next one that comes may be the probe, too."""
+    breaker, later = opened(), FIRST_REST_S
+    assert breaker.try_pass(later)
+
+    assert not breaker.try_pass(later + MAX_REST_S - 0.1)
+    assert [breaker.try_pass(later + MAX_REST_S) for _ in range(2)] == [True, False]
+
+    breaker.failed(later + MAX_REST_S)
+    breaker.failed(later + MAX_REST_S + 1)
+
+    assert breaker.retry_after_s(later + MAX_REST_S) == 2 * FIRST_REST_S, "what the older one says is old"
+
+
 def test_each_probe_that_fails_doubles_the_rest_up_to_a_bound():
     breaker, now, rests = opened(), 0.0, []
     for _ in range(8):
