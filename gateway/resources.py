@@ -55,6 +55,7 @@ from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 from gateway.storage.timed import TimedDatabase
+from gateway.storage.uncounted import Uncounted
 
 
 class SystemClock:
@@ -132,6 +133,7 @@ class Resources:
         self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)
         chores: list[Chore] = [partial(settle_all, self.counters, self.spool.ends_of_the_dead)]
+        chores.append(Uncounted(self.database).count)
         if self._redis is not None:  # what this process counts itself can't be behind
             chores.append(self.allowances.forget_what_is_behind)
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)

@@ -19,21 +19,23 @@ from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 TOTAL: Final = "total"
 _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
-_COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
+COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
 # What is kept with an entry and is none of its own.
 _ASIDE: Final = ("rank", "usage_hour")
+NOT_COUNTED: Final = -1
+"""As its `usage_hour`: nothing is added to the usage for it yet."""
 # The names come from our own class.
-_SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS), "FROM ledger WHERE "))
+_SELECT: Final = " ".join(("SELECT", ", ".join(COLUMNS), "FROM ledger WHERE "))
 _THESE: Final = _SELECT.replace(" FROM", ", usage_hour FROM") + "reservation_id IN EACH(:ids)"
 _OPEN: Final = _SELECT + "tenant_id = :tenant_id AND evidence = 'intent' ORDER BY reservation_id"
 _ONE: Final = _SELECT + "reservation_id = :reservation_id"
 _KEEP: Final = " ".join(
     (
         "INSERT INTO ledger",
-        f"({', '.join((*_COLUMNS, *_ASIDE))})",
-        f"VALUES ({', '.join(f':{name}' for name in (*_COLUMNS, *_ASIDE))})",
+        f"({', '.join((*COLUMNS, *_ASIDE))})",
+        f"VALUES ({', '.join(f':{name}' for name in (*COLUMNS, *_ASIDE))})",
         "ON CONFLICT (reservation_id) DO UPDATE SET",
-        ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[1:], *_ASIDE)),
+        ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], *_ASIDE)),
         "WHERE excluded.rank > ledger.rank",
     )
 )
@@ -81,7 +83,8 @@ _VERIFY: Final = """
 """
 
 
-# Tokens of the usage by hour, and of the ledger, by all that both know of them.
+# Tokens of the usage by hour, and of the ledger, by all that both know of them. What waits to be counted
+# is in neither.
 _VERIFY_USAGE: Final = """
     WITH compared (tenant_id, key_id, model, backend, tokens, prompt_tokens, completion_tokens,
         true_tokens, true_prompt_tokens, true_completion_tokens) AS (
@@ -89,7 +92,7 @@ _VERIFY_USAGE: Final = """
         FROM usage_hours
         UNION ALL
         SELECT tenant_id, key_id, model, backend, 0, 0, 0, tokens, prompt_tokens, completion_tokens
-        FROM ledger WHERE evidence <> 'intent'
+        FROM ledger WHERE evidence <> 'intent' AND usage_hour <> -1
     )
     SELECT tenant_id, key_id, model, backend,
         CAST(sum(tokens) AS BIGINT), CAST(sum(prompt_tokens) AS BIGINT),
@@ -162,19 +165,19 @@ class Ledger:
 
     async def open_intents(self, tenant_id: str) -> list[LedgerEntry]:
         """Reservations of which nothing better is known than that they were made, the oldest first."""
-        return [_entry(row) for row in await self._fetch(_OPEN, {"tenant_id": tenant_id})]
+        return [entry_of(row) for row in await self._fetch(_OPEN, {"tenant_id": tenant_id})]
 
     async def snapshot(self, tenant_id: str, periods: Sequence[str]) -> tuple[list[Sum], list[LedgerEntry]]:
         """`sums` and `open_intents` of one moment: nothing is in both, and nothing in neither."""
         async with self._database.snapshot() as connection:
             sums = await connection.fetch_all(_SUMS, _periods_of(tenant_id, periods))
             intents = await connection.fetch_all(_OPEN, {"tenant_id": tenant_id})
-        return [_sum(row) for row in sums], [_entry(row) for row in intents]
+        return [_sum(row) for row in sums], [entry_of(row) for row in intents]
 
     async def entry(self, reservation_id: str) -> LedgerEntry | None:
         """What one reservation has cost, by the best evidence so far."""
         rows = await self._fetch(_ONE, {"reservation_id": reservation_id})
-        return _entry(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     async def verify(self) -> list[Difference]:
         """Add the whole ledger up again, and tell where `sums` says something else. Reads every row."""
@@ -218,7 +221,7 @@ def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
 
 async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
     rows = await connection.fetch_all(_THESE, {"ids": list(best)})
-    before = {entry.reservation_id: entry for entry in (_entry(row[:-1]) for row in rows)}
+    before = {entry.reservation_id: entry for entry in (entry_of(row[:-1]) for row in rows)}
     better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
     spent: Counter[_Account] = Counter()
     reserved: Counter[_Account] = Counter()
@@ -252,17 +255,23 @@ async def _count_usage(
 ) -> dict[str, int]:
     """Add what entries cost to the usage, less what those cost that they replace: the hour of each.
 
-    An entry stays in the hour that it was first counted in, whatever becomes of its tenant's time zone.
+    An entry stays in the hour that it was first counted in, whatever becomes of its tenant's time zone. What
+    is not counted (it still ran, or a gateway that knows no usage wrote it) is replaced by the whole cost.
     """
     zones = await Zones.read(connection, {entry.tenant_id for entry in better})
     added: Added = {}
     hours: dict[str, int] = {}
     for entry in better:
-        known = known_hours.get(entry.reservation_id)
-        zone = zones.of(entry.tenant_id) if known is None else UTC
-        hour = hours[entry.reservation_id] = known or hour_of(entry.admitted_at, zone)
+        known = known_hours.get(entry.reservation_id, NOT_COUNTED)
+        if entry.evidence is Evidence.INTENT:
+            hours[entry.reservation_id] = NOT_COUNTED
+            continue
+        is_counted = known != NOT_COUNTED
+        zone = UTC if is_counted else zones.of(entry.tenant_id)
+        hour = known if is_counted and known else hour_of(entry.admitted_at, zone)
+        hours[entry.reservation_id] = hour
         count(added, bucket_of_entry(entry, hour), counts_of_entry(entry))
-        if entry.reservation_id in before:
+        if is_counted:
             replaced = before[entry.reservation_id]
             count(added, bucket_of_entry(replaced, hour), counts_of_entry(replaced), -1)
     await add(connection, added)
@@ -292,7 +301,8 @@ def _sum(row: Row) -> Sum:
     return Sum(Scope(scope), owner, period, spent, reserved)
 
 
-def _entry(row: Row) -> LedgerEntry:
-    values = dict(zip(_COLUMNS, row, strict=True))
+def entry_of(row: Row) -> LedgerEntry:
+    """The entry whose COLUMNS were read."""
+    values = dict(zip(COLUMNS, row, strict=True))
     values["estimated"], values["evidence"] = bool(values["estimated"]), Evidence(values["evidence"])
     return LedgerEntry(**values)

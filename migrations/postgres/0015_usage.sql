@@ -29,13 +29,25 @@ CREATE TABLE usage_hours (
     PRIMARY KEY (hour, tenant_id, key_id, model, backend)
 ) WITH (fillfactor = 70);
 
--- Where it was served, and which hour it counts in: 0 for entries from before, which count in hours of UTC.
+-- Where it was served, and which hour it counts in: 0 for entries from before, which count in hours of UTC, and
+-- -1 for what is not counted: requests that run, and entries of gateways of an older version, which know no usage
+-- and write on until the last of them is replaced. storage.uncounted counts these later.
 ALTER TABLE ledger ADD COLUMN backend TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE ledger ADD COLUMN usage_hour BIGINT NOT NULL DEFAULT 0;
 
--- When a row came in, by this database's clock: what follows the log goes by it. NULL for rows from before.
-ALTER TABLE audit ADD COLUMN recorded_at DOUBLE PRECISION;
+ALTER TABLE ledger ALTER COLUMN usage_hour SET DEFAULT -1;
+
+UPDATE ledger SET usage_hour = -1 WHERE evidence = 'intent';
+
+-- Nothing is in it for long.
+CREATE INDEX ledger_uncounted ON ledger (tenant_id) WHERE usage_hour = -1 AND evidence <> 'intent';
+
+-- When a row came in, by this database's clock: what follows the log goes by it. 0 for rows from before, NULL for
+-- what is not counted yet: see above.
+ALTER TABLE audit ADD COLUMN recorded_at DOUBLE PRECISION DEFAULT 0;
+
+ALTER TABLE audit ALTER COLUMN recorded_at DROP DEFAULT;
 
 CREATE INDEX audit_by_record ON audit (recorded_at);
 

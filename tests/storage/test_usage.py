@@ -5,18 +5,20 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve, fields
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.model import AuditRow, Tenant
 from gateway.rules.usage import COUNTS, OUTCOMES
+from gateway.storage import uncounted
 from gateway.storage.audit import AuditLog
 from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import known, migrate, migrator_of
 from gateway.storage.tenants import Tenants
+from gateway.storage.uncounted import Uncounted
 from tests.databases import ask
 from tests.storage.samples import ACME, audit_row, intent, settled
 
@@ -250,9 +252,78 @@ async def test_an_upgrade_counts_what_is_there(database, database_url):
     assert migrate(database_url) == ["0015_usage"]
 
     assert await usage(database) == before
-    assert ask(database_url, "SELECT count(*) AS n FROM audit WHERE recorded_at IS NOT NULL") == [{"n": 0}]
+    assert ask(database_url, "SELECT count(*) AS n FROM audit WHERE recorded_at <> 0") == [{"n": 0}]
     await Ledger(database).write([settled("r5", tokens=9)])
     assert await Ledger(database).verify_usage() == []
+
+
+# ── gateways of the version before ───────────────────────────────────────────────────────
+
+
+async def by_an_older_gateway(database: Any, entry: LedgerEntry) -> None:
+    """Write an entry as one does that knows no usage: what is kept beside it stays, or is the default."""
+    names = [field.name for field in fields(LedgerEntry) if field.name != "backend"]
+    statement = " ".join(
+        (
+            f"INSERT INTO ledger ({', '.join(names)}, rank) VALUES (:{', :'.join(names)}, :rank)",
+            "ON CONFLICT (reservation_id) DO UPDATE SET rank = excluded.rank,",
+            ", ".join(f"{name} = excluded.{name}" for name in names[1:]),
+        )
+    )
+    values = {name: getattr(entry, name) for name in names} | {"rank": entry.evidence.rank}
+    async with database.transaction() as connection:
+        await connection.execute(statement, values)
+
+
+async def audited_by_an_older_gateway(database: Any, *rows: AuditRow) -> None:
+    names = [field.name for field in fields(AuditRow)]
+    statement = f"INSERT INTO audit ({', '.join(names)}) VALUES (:{', :'.join(names)})"
+    async with database.transaction() as connection:
+        await connection.execute_many(statement, [asdict(row) for row in rows])
+
+
+async def test_what_an_older_gateway_charged_is_corrected_to_the_whole_cost(database):
+    """It was never added, so nothing is taken away: the hour does not go below 0."""
+    ledger = Ledger(database)
+    await by_an_older_gateway(database, evolve(settled("r1", tokens=100), evidence=Evidence.EXPIRED))
+    await ledger.write([settled("r1", tokens=30)])
+
+    assert [counts["tokens"] for counts in (await usage(database)).values()] == [30]
+    assert await ledger.verify_usage() == []
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["all of it", "the end of a newer one's request"])
+async def test_what_older_gateways_wrote_is_counted_later_and_once(database, is_known):
+    """While a fleet is rolled: no damage before, in the tenant's hours then, and once."""
+    await Tenants(database).add(Tenant("t1", "acme", 1.0, time_zone="Asia/Kolkata"))
+    ledger = Ledger(database)
+    await ledger.write([intent("r1"), intent("r9")] if is_known else [])
+    await by_an_older_gateway(database, settled("r1", tokens=30))
+    await audited_by_an_older_gateway(database, audit_row(1), audit_row(2, tenant_id=None))
+    assert await usage(database) == {}
+    assert await ledger.verify_usage() == []
+
+    await asyncio.gather(*(Uncounted(database).count() for _ in range(2)))
+    await Uncounted(database).count()
+
+    counted = {key[:2]: counts for key, counts in (await usage(database)).items() if "tokens" in counts}
+    assert {key: counts["tokens"] for key, counts in counted.items()} == {(HOUR - 1_800, "t1"): 30}
+    assert sum(counts.get("requests", 0) for counts in (await usage(database)).values()) == 2
+    assert await ledger.verify_usage() == []
+
+
+async def test_more_than_one_batch_is_counted(database, monkeypatch):
+    """An older gateway may drain for hours before it is replaced."""
+    monkeypatch.setattr(uncounted, "BATCH", 2)
+    for number in range(5):
+        await by_an_older_gateway(database, settled(f"r{number}", tokens=10))
+    await audited_by_an_older_gateway(database, *(audit_row(number) for number in range(5)))
+
+    await Uncounted(database).count()
+
+    counts = list((await usage(database)).values())
+    assert sum(one.get("tokens", 0) for one in counts) == 50
+    assert sum(one.get("requests", 0) for one in counts) == 5
 
 
 async def test_two_who_drain_the_same_rows_count_them_once(database, database_url):
