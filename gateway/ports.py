@@ -329,6 +329,12 @@ class Backend(Protocol):
         `timeouts` go before the backend's own, where they say something.
         """
 
+    def hold(self) -> None:
+        """Stay open until `let_go`, though no longer listed: more is to be sent, as the parts of one call."""
+
+    def let_go(self) -> None:
+        """Once for each `hold`."""
+
     async def models(self) -> tuple[ModelCard, ...]:
         """What the backend has now. Raises BackendFailed or BackendTimeout."""
 

@@ -121,12 +121,20 @@ class HttpBackend:
             self._session = None
 
     async def idle(self) -> None:
-        """Return when no answer is under way."""
-        await self._is_idle.wait()
+        """Return when nobody uses it: no answer is under way, and no visit lasts."""
+        while self._in_use:
+            # Whoever comes between the signal and this look at it is waited for as well.
+            await self._is_idle.wait()
 
-    def _use(self, answers: int) -> None:
-        """So many more answers are under way, or fewer."""
-        self._in_use += answers
+    def hold(self) -> None:
+        self._use(1)
+
+    def let_go(self) -> None:
+        self._use(-1)
+
+    def _use(self, uses: int) -> None:
+        """So many more answers are under way or visits last, or fewer."""
+        self._in_use += uses
         if self._in_use:
             self._is_idle.clear()
         else:

@@ -134,7 +134,7 @@ class Visit:
             except Closed:
                 continue
             if station.try_pass(self._ticket.model, self._router.now()):
-                self._station, self._queue = station, station.queue
+                self._stay(station)
                 return
             # It failed others while this one waited.
             station.queue.leave(self._ticket, is_served=False)
@@ -167,7 +167,7 @@ class Visit:
         except Closed:
             return False
         station.try_pass(model, now)
-        self._station, self._queue = station, station.queue
+        self._stay(station)
         return True
 
     async def _wait(self, queue: BackendQueue) -> None:
@@ -197,11 +197,17 @@ class Visit:
         else:
             station.broke(model, now, is_busy=isinstance(error, BackendBusy))
 
+    def _stay(self, station: Station) -> None:
+        """Between the parts of a call a backend that is no longer listed must not be closed."""
+        self._station, self._queue = station, station.queue
+        self.backend.hold()
+
     def _leave(self, error: BaseException | None) -> None:
         """Give the slot back, once the backend is likely to be free."""
         queue, self._queue, self._station = self._queue, None, None
         if queue is None:
             return
+        self.backend.let_go()
         hold_s = self._exchange.busy_s = self._hold_s(error)
         if hold_s and queue.slots is not None:
             loop = asyncio.get_running_loop()

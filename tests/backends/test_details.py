@@ -52,6 +52,12 @@ class Describing:
     def send(self, request, *, request_id, timeouts=None):
         raise NotImplementedError
 
+    def hold(self):
+        raise NotImplementedError
+
+    def let_go(self):
+        raise NotImplementedError
+
     async def ask(self, request, *, request_id, timeout_s):
         raise NotImplementedError
 

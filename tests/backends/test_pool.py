@@ -44,6 +44,52 @@ async def test_what_stays_is_the_same_and_what_goes_finishes_first():
         await pool.stop()
 
 
+async def test_what_goes_stays_open_between_the_parts_of_a_call():
+    """Between two parts no answer is under way, for a moment only: the visit holds the backend."""
+    with Double() as double:
+        double.scripts["/api/chat"] = chat_stream()
+        pool = Pool([BackendConfig("goes", double.url)], PATIENT)
+        await pool.start()
+        (gone,) = pool.backends
+        gone.hold()
+        async with gone.send(CHAT, request_id="r1") as answer:
+            await pool.set([], lambda: None)
+            await answer.body()
+        (retiring,) = pool._retiring
+        await asyncio.wait([retiring], timeout=0.1)
+
+        async with gone.send(CHAT, request_id="r2") as answer:
+            assert b"there" in await answer.body()
+        assert not retiring.done()
+        gone.let_go()
+        await asyncio.wait_for(retiring, 30)
+
+        with pytest.raises(BackendUnreachable):
+            gone.send(CHAT, request_id="r3")
+        await pool.stop()
+
+
+async def test_what_is_used_again_in_the_moment_of_its_end_is_waited_for():
+    """Who waits for the end is woken a moment later; by then the next use may have begun."""
+    with Double() as double:
+        pool = Pool([BackendConfig("goes", double.url)], PATIENT)
+        await pool.start()
+        (gone,) = pool.backends
+        gone.hold()
+        await pool.set([], lambda: None)
+        (retiring,) = pool._retiring
+        await asyncio.sleep(0)
+
+        gone.let_go()
+        gone.hold()
+        await asyncio.wait([retiring], timeout=0.1)
+        assert not retiring.done()
+
+        gone.let_go()
+        await asyncio.wait_for(retiring, 30)
+        await pool.stop()
+
+
 async def test_a_stop_waits_for_nobody():
     with Double() as double:
         double.scripts["/api/chat"] = chat_stream(gap_s=60)

@@ -15,6 +15,8 @@ from tests.doubles import HEAD_OF_STREAM, Double, Script, chat_frame, chunk
 from tests.engines import wait_until
 from tests.gateways import Gateway
 
+# A double closes each connection, which the next part of a call must not be sent on.
+CLOSING_HEAD = HEAD_OF_STREAM.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 STREAMS = 100
 SOON = 60
 
@@ -27,7 +29,7 @@ class Gate:
 
     def script(self) -> Script:
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(HEAD_OF_STREAM + chunk(chat_frame("Hello")))
+            writer.write(CLOSING_HEAD + chunk(chat_frame("Hello")))
             await writer.drain()
             await asyncio.to_thread(self.is_open.wait)
             writer.write(chunk(chat_frame(" there")) + chunk(chat_frame(done=True)) + b"0\r\n\r\n")
@@ -129,6 +131,27 @@ def test_a_reload_under_a_hundred_streams_loses_none(
     assert (gone.status_code, found.status_code) == (404, 200)
     assert [model["name"] for model in listed["models"]] == ["new:latest"]
     assert (len(old.inference), len(new.inference)) == (STREAMS, 1)
+
+
+def test_a_reload_cuts_no_call_between_its_parts(
+    reloaded: Gateway, old: Double, new: Double, gate: Gate
+) -> None:
+    """Each of several answers is a request of its own to the backend, and all go to the one that has begun."""
+    body = {"model": "double", "n": 4, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    said = ""
+    with (
+        reloaded.client() as client,
+        client.stream("POST", "/v1/chat/completions", json=body, timeout=SOON) as answer,
+    ):
+        for line in answer.iter_lines():
+            if "Hello" in line and "Hello" not in said:
+                write(reloaded, f"new={new.url}")
+                hang_up(reloaded, "backends were read again")
+                gate.is_open.set()
+            said += line
+
+    assert (said.count(" there"), said.count('"error"')) == (4, 0), said
+    assert (len(old.inference), len(new.inference)) == (4, 0)
 
 
 def test_a_mistake_changes_nothing(reloaded: Gateway, old: Double, new: Double, gate: Gate) -> None:

@@ -83,6 +83,12 @@ class Breaking:
         self.sent.append(request)
         yield self
 
+    def hold(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         for one in self.pieces:
             if isinstance(one, GatewayError):

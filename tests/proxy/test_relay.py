@@ -94,6 +94,12 @@ class FakeBackend:
         finally:
             self.left.append(True)
 
+    def hold(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
     async def models(self) -> tuple[ModelCard, ...]:
         return ()
 

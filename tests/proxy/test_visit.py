@@ -37,6 +37,13 @@ class Named:
 
     name: str
     kind: str = "ollama"
+    held: int = 0
+
+    def hold(self) -> None:
+        self.held += 1
+
+    def let_go(self) -> None:
+        self.held -= 1
 
 
 A: Any = Named("a")
@@ -136,6 +143,36 @@ async def test_what_was_reserved_for_one_holds_for_its_like_only(other: ModelCar
         await asyncio.sleep(0)
         assert waits.position() == 1
         entering.cancel()
+
+
+async def test_a_backend_is_held_from_the_slot_to_the_end():
+    """Between two parts of a call no answer is under way: a reload must not close it there."""
+    a, b = Named("a"), Named("b")
+    router = router_of([a, b])
+    visit = visit_at(a, router=router)
+
+    async with visit:
+        assert (a.held, b.held) == (1, 0)
+        visit.sent()
+        assert await visit.elsewhere(BackendUnreachable("x"))
+        assert (a.held, b.held) == (0, 1)
+
+    assert (a.held, b.held) == (0, 0)
+
+
+async def test_a_backend_that_is_waited_for_is_held_once_the_slot_is_there():
+    a = Named("a")
+    router = router_of([a], slots=1)
+    waits = visit_at(a, router=router)
+    async with visit_at(a, router=router):
+        entering = asyncio.create_task(waits.__aenter__())
+        await asyncio.sleep(0)
+        assert a.held == 1
+    await asyncio.wait_for(entering, SOON)
+    assert a.held == 1
+
+    await waits.__aexit__(None, None, None)
+    assert a.held == 0
 
 
 # ── elsewhere ────────────────────────────────────────────────────────────────────────────
