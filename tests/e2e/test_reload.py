@@ -136,7 +136,7 @@ def test_a_reload_under_a_hundred_streams_loses_none(
 def test_a_reload_cuts_no_call_between_its_parts(
     reloaded: Gateway, old: Double, new: Double, gate: Gate
 ) -> None:
-    """Each of several answers is a request of its own to the backend, and all go to the one that has begun."""
+    """Each of several answers is a request of its own to the backend; all go to the one that began."""
     body = {"model": "double", "n": 4, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
     said = ""
     with (
