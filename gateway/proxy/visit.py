@@ -219,6 +219,8 @@ class Visit:
         """How long the backend may still be at work on what nobody waits for any more."""
         if error is None or self._sent_at is None or self._is_answered:
             return 0.0
+        if isinstance(error, UNSENT):
+            return 0.0
         if isinstance(error, GatewayError) and not isinstance(error, BackendTimeout):
             return 0.0
         return min(ABORT_HOLD_S, self._router.now() - self._sent_at)

@@ -443,6 +443,21 @@ async def test_a_slot_is_free_at_once_where_the_backend_is(is_answered: bool):
     assert state_of(router, "a").running == 0
 
 
+@pytest.mark.parametrize("error", [BackendUnreachable("x"), ConnectTimeout("x")], ids=["refused", "too slow"])
+async def test_a_slot_is_free_at_once_where_no_connection_came_about(error: GatewayError):
+    """However long it took to find out: the backend is not at work on what it never got."""
+    clock, noted = FakeClock(), exchange()
+    router = router_of([A], clock=clock, slots=1)
+    visit = visit_at(A, router=router, noted=noted)
+    await visit.__aenter__()
+    visit.sent()
+    clock.monotonic += 3
+
+    await visit.__aexit__(type(error), error, None)
+
+    assert (state_of(router, "a").running, noted.busy_s) == (0, 0.0)
+
+
 async def test_after_a_load_the_backend_is_asked_what_it_holds():
     catalogue = OfferedBy([A])
     router = router_of([A], catalogue=catalogue, slots=2)
