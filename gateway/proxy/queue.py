@@ -86,7 +86,7 @@ class BackendQueue:
         loop = asyncio.get_running_loop()
         waiter = self._waiters[id(ticket)] = loop.create_future()
         self._slotted.enqueue(ticket)
-        self._arm()
+        self._go_on()
         expiry = loop.call_later(self._most_s(ticket), self._expire, ticket)
         try:
             await waiter
@@ -196,9 +196,12 @@ class BackendQueue:
         return min(ticket.patience_s, self._bounds.max_wait_s)
 
     def _go_on(self) -> None:
-        """Let in whoever may go now."""
-        if not self._waiters:
-            return
+        """Let in whoever may go now, and look again when time alone lets others in."""
+        if self._waiters and not self._is_closed:
+            self._let_in()
+        self._arm()
+
+    def _let_in(self) -> None:
         now = self._clock.elapsed()
         while (ticket := self._slotted.next(now)) is not None:
             waiter = self._waiters.pop(id(ticket))
@@ -208,10 +211,8 @@ class BackendQueue:
                 continue
             self._running[ticket.model] += 1
             waiter.set_result(None)
-        self._arm()
 
     def _arm(self) -> None:
-        """Look again when time alone lets somebody in."""
         at = self._slotted.wakes_at(self._clock.elapsed()) if self._waiters else None
         if at == self._timer_at:
             return
@@ -241,7 +242,8 @@ class BackendQueue:
     def _forget(self, ticket: Ticket) -> None:
         del self._waiters[id(ticket)]
         self._slotted.leave(ticket)
-        self._arm()
+        # Others may have waited for no more than that one: for the model that it kept in its place.
+        self._go_on()
 
 
 def _retry_s(wait_s: float) -> int:

@@ -213,6 +213,32 @@ async def test_the_backend_s_word_lets_a_model_in():
     await asyncio.wait_for(waits, SOON)
 
 
+@pytest.mark.parametrize("patience_s", [0.01, None], ids=["waited too long", "leaves"])
+async def test_who_no_longer_waits_lets_in_who_waited_for_that(patience_s: float | None):
+    """y has a slot, since two of x hang, and only waits because somebody waits for x, which is there."""
+    clock = FakeClock()
+    queue, loads = queue_of(slots=3, clock=clock, turn_s=10), ticket(model="z")
+    queue.seen_loaded(frozenset(["w", "x"]))
+    started = [queue.enter_at_once(ticket(model="x")) for _ in range(2)]
+    clock.monotonic += 5
+    started.append(queue.enter_at_once(loads))
+    queue.leave(loads, is_served=False)
+    started.append(queue.enter_at_once(ticket(model="x")))
+    assert all(started)
+    clock.monotonic += 6
+    keeps = await waiting_in(queue, ticket(model="x", patience_s=patience_s))
+    waits = await waiting_in(queue, ticket("t2", model="y"))
+    assert queue.waiting == 2
+
+    if patience_s is None:
+        keeps.cancel()
+    with pytest.raises((QueueFull, asyncio.CancelledError)):
+        await keeps
+
+    assert (queue.running, queue.waiting) == (4, 0)
+    await asyncio.wait_for(waits, SOON)
+
+
 async def test_a_load_is_over_with_its_first_answer():
     """Then it is worth asking what the backend holds."""
     queue, one, two = queue_of(slots=2), ticket(), ticket()
