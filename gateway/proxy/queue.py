@@ -128,6 +128,10 @@ class BackendQueue:
         for ticket in self._schedule.tickets() if self._schedule is not None else ():
             self._fail(ticket, Closed())
 
+    def open(self) -> None:
+        """Take requests again, beside those that still run."""
+        self._is_closed = False
+
     # ── what is known ────────────────────────────────────────────────────────────────────
 
     def seen_loaded(self, models: frozenset[str]) -> None:

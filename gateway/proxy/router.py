@@ -47,14 +47,15 @@ class Router:
     def _kept(self, before: Station | None, backend: Backend, config: BackendConfig) -> Station:
         if before is None or before.backend is not backend:
             return Station(backend, config, self._queue(config))
-        was_draining = before.config.is_draining
         before.config = config
-        if config.slots is not None and before.queue.slots is not None and not was_draining:
+        if (config.slots is None) is not (before.queue.slots is None):
+            return Station(backend, config, self._queue(config), before.link, before.models)
+        if config.slots is not None:
             before.queue.set_slots(config.slots)
-            return before
-        if config.slots == before.queue.slots and not was_draining:
-            return before
-        return Station(backend, config, self._queue(config), before.link, before.models)
+        if not config.is_draining:
+            # It knows what still runs there, also from before it was closed.
+            before.queue.open()
+        return before
 
     def _queue(self, config: BackendConfig) -> BackendQueue:
         return BackendQueue(config.slots, self._bounds, self._clock)

@@ -530,6 +530,26 @@ async def test_a_drained_backend_that_stays_after_all_is_asked_again():
     assert await visited(visit_at(A, router=router)) == "a"
 
 
+async def test_what_runs_at_a_drained_backend_is_known_until_it_ends():
+    """Whatever is read again meanwhile, and when the backend stays after all: it has no slots twice."""
+    router = router_of([A], slots=1)
+    runs = visit_at(A, router=router)
+    await runs.__aenter__()
+
+    for _ in range(2):
+        router.set_backends(configured(A, slots=1, is_draining=True))
+        assert state_of(router, "a").running == 1
+    router.set_backends(configured(A, slots=1))
+    waits = visit_at(A, router=router)
+    entering = asyncio.create_task(waits.__aenter__())
+    await asyncio.sleep(0)
+    assert (state_of(router, "a").running, state_of(router, "a").waiting) == (1, 1)
+
+    await runs.__aexit__(None, None, None)
+    await asyncio.wait_for(entering, SOON)
+    assert (state_of(router, "a").running, state_of(router, "a").waiting) == (1, 0)
+
+
 async def test_what_stays_keeps_its_breakers_whatever_becomes_of_its_slots():
     router = router_of([A], slots=1)
     await failing(router, BackendUnreachable("x"))
