@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from gateway.accounting import Evidence, LedgerEntry
-from gateway.errors import InsufficientQuota, ModelNotFound
+from gateway.errors import InsufficientQuota
 from gateway.model import AuditRow, Outcome
 
 HOUR_S: Final = 3_600
@@ -15,6 +15,8 @@ HOUR_S: Final = 3_600
 _LOAD_MS: Final = 500.0
 # More than a century in microseconds: what a mad backend says is brought into range.
 _MAX_US: Final = 10**16
+# Outcomes that no request has before its model was found. Audit rows of processes that died are cut.
+_FOUND: Final = frozenset({Outcome.SERVED.value, Outcome.CUT.value})
 
 REFUSALS: Final = (
     "refused_auth",
@@ -54,15 +56,21 @@ def hour_of(moment: float, zone: tzinfo) -> int:
 
 
 def bucket_of_row(row: AuditRow, zone: tzinfo) -> Bucket:
-    # A name that no backend has is the caller's own invention: it must not make rows.
-    is_known = row.error_code != ModelNotFound.code
     return Bucket(
         hour_of(row.received_at_us / 1e6, zone),
         row.tenant_id or "",
         row.key_id or "",
-        (row.model or "") if is_known else "",
+        (row.model or "") if _was_found(row) else "",
         row.backend or "",
     )
+
+
+def _was_found(row: AuditRow) -> bool:
+    """Whether a backend had the model. Else its name may be the caller's own invention, which makes no rows.
+
+    What is served, sent to a backend, over a limit, or cut after it was admitted was looked up before.
+    """
+    return row.backend is not None or row.outcome in _FOUND or row.status == InsufficientQuota.status
 
 
 def counts_of_row(row: AuditRow) -> dict[str, int]:

@@ -75,7 +75,8 @@ SELECT hour, tenant_id, key_id, model, backend,
 FROM (
     SELECT received_at_us / 3600000000 * 3600 AS hour,
             coalesce(tenant_id, '') AS tenant_id, coalesce(key_id, '') AS key_id,
-            CASE WHEN error_code = 'model_not_found' THEN '' ELSE coalesce(model, '') END AS model,
+            CASE WHEN backend IS NOT NULL OR outcome IN ('served', 'cut') OR status = 429
+                THEN coalesce(model, '') ELSE '' END AS model,
             coalesce(backend, '') AS backend,
             CAST(sum(1) AS BIGINT) AS requests,
             CAST(sum(CASE WHEN outcome = 'served' THEN 1 ELSE 0 END) AS BIGINT) AS served,

@@ -104,17 +104,40 @@ async def test_each_request_counts_once_by_how_it_ended(database, status, outcom
 
 
 async def test_who_has_no_key_and_what_does_not_exist_make_no_rows(database):
-    """A flood of invented models, or of wrong keys, adds to one row."""
+    """A flood of invented models, or of wrong keys, adds to one row; also while no backend can be asked."""
     log = AuditLog(database)
     nobody = {"tenant_id": None, "key_id": None, "model": None, "backend": None, "outcome": "refused"}
     await log.write([audit_row(n, **nobody, status=401) for n in range(5)])
-    invented = {"backend": None, "outcome": "refused", "status": 404, "error_code": "model_not_found"}
-    await log.write([audit_row(10 + n, **invented, model=f"m{n}") for n in range(5)])
+    ends = [
+        {"outcome": "refused", "status": 404, "error_code": "model_not_found"},
+        {"outcome": "backend_failed", "status": 502, "error_code": "backend_unavailable"},
+        {"outcome": "refused", "status": 503, "error_code": "overloaded"},
+        {"outcome": "client_left", "status": 499},
+    ]
+    await log.write([audit_row(10 + n, backend=None, model=f"m{n}", **end) for n, end in enumerate(ends)])
 
     assert {key: counts["requests"] for key, counts in (await usage(database)).items()} == {
         (HOUR, "", "", "", ""): 5,
-        (HOUR, "t1", "k1", "", ""): 5,
+        (HOUR, "t1", "k1", "", ""): 4,
     }
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"outcome": "served", "status": 200},
+        {"outcome": "refused", "status": 429, "error_code": "insufficient_quota"},
+        {"outcome": "cut", "status": 499},
+        {"outcome": "client_left", "status": 499, "backend": "gpu1"},
+        {"outcome": "backend_failed", "status": 502, "backend": "gpu1"},
+    ],
+    ids=lambda end: f"{end['outcome']} {end['status']}",
+)
+async def test_a_model_that_the_catalogue_had_is_counted_by_its_name(database, end):
+    """Shown, over a limit, admitted by a process that died, or sent to a backend: it was found before."""
+    await AuditLog(database).write([audit_row(1, **{"backend": None} | end)])
+
+    assert [key[3] for key in await usage(database)] == ["llama3"]
 
 
 async def test_hours_are_those_of_the_tenants_zone(database):
@@ -239,6 +262,9 @@ async def test_an_upgrade_counts_what_is_there(database, database_url):
             ),
             audit_row(6, status=503, outcome="refused", received_at_us=1_700_009_999_999_999),
             audit_row(7, status=499, outcome="client_left"),
+            audit_row(8, status=499, outcome="client_left", model="invented", backend=None),
+            audit_row(9, status=499, outcome="cut", backend=None),
+            audit_row(10, operation="show", backend=None),
         ]
     )
     before = await usage(database)
