@@ -191,13 +191,11 @@ class Resources:
             yield
 
     async def set_backends(self, configs: tuple[BackendConfig, ...]) -> None:
-        """Take over the operator's new list, and return when each of it was asked for its models.
+        """Take over the operator's new list, once each that is new on it was asked for its models.
 
-        Nothing that runs is cut.
+        Nothing that runs is cut, and no model is missing meanwhile.
         """
-        await self._pool.set(configs, self._adopt)
-        while not self.catalogue.has_asked_all:
-            await self.catalogue.refresh()
+        await self._pool.set(configs, self._adopt, self.catalogue.meet)
 
     def _adopt(self) -> None:
         self.catalogue.set_backends(self._pool.backends)

@@ -46,6 +46,10 @@ class Details:
             capabilities=known.capabilities if card.capabilities is None else card.capabilities,
         )
 
+    def take_over(self, before: "Details") -> None:
+        """What is known of these models at another address, or with another key, holds until asked again."""
+        self._known = dict(before._known)
+
     def learn(self, cards: Iterable[ModelCard]) -> None:
         """Ask about those in a new list that need it, unless the last round is still under way."""
         if self._asking is not None and not self._asking.done():

@@ -53,6 +53,7 @@ class Discovery:
         self._clock = clock
         self._on_asked = on_asked
         self._known: list[Known] = []
+        self._met: list[Known] = []
         self._gone: list[Known] = []
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self._refreshed = float("-inf")
@@ -61,12 +62,26 @@ class Discovery:
         self._background: asyncio.Task[None] | None = None
         self.set_backends(backends)
 
+    async def meet(self, backends: Sequence[Backend]) -> None:
+        """Ask the new ones among these, so that callers find their models as soon as they are set.
+
+        One that does not answer has what was known by its name: callers are told 502 of it, not 404.
+        """
+        known = {id(one.backend) for one in self._known}
+        self._met = [self._unknown(backend) for backend in backends if id(backend) not in known]
+        await asyncio.gather(*map(self._ask, self._met), *map(self._ask_loaded, self._met))
+
     def set_backends(self, backends: Sequence[Backend]) -> None:
-        """From now on these; of those that stay, all that is known stays. Ask the new ones by `refresh`."""
-        before = {id(known.backend): known for known in self._known}
+        """From now on these; of those that stay, and that were met, all that is known stays."""
+        before = {id(known.backend): known for known in (*self._known, *self._met)}
+        met, self._met = self._met, []
         self._known = [before.get(id(backend)) or self._unknown(backend) for backend in backends]
         self._gone += [known for known in before.values() if known not in self._known]
         self._own()
+        for known in met:
+            if known.is_up:
+                # Whoever is told what it has in memory knew nothing of it when it was met.
+                self.ask_loaded(known.backend)
 
     async def start(self) -> None:
         await self.refresh()
@@ -78,17 +93,12 @@ class Discovery:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        for known in (*self._known, *self._gone):
+        for known in (*self._known, *self._met, *self._gone):
             await known.details.stop()
 
     @property
     def is_ready(self) -> bool:
         return any(known.is_up for known in self._known)
-
-    @property
-    def has_asked_all(self) -> bool:
-        """False after new ones came: a round that is under way does not ask them."""
-        return all(known.was_asked for known in self._known)
 
     def known(self) -> Sequence[Known]:
         """What is known of each backend, in their order."""
@@ -173,7 +183,13 @@ class Discovery:
             await known.details.stop()
 
     def _unknown(self, backend: Backend) -> Known:
-        return Known(backend, Details(backend, self._own))
+        """Until it was asked, it is taken to have what the one before it by its name has."""
+        details = Details(backend, self._own)
+        for before in self._known:
+            if (before.backend.name, before.backend.kind) == (backend.name, backend.kind):
+                details.take_over(before.details)
+                return Known(backend, details, before.cards)
+        return Known(backend, details)
 
     def _own(self) -> None:
         """Say who has what, by all that is known now."""

@@ -1,7 +1,7 @@
 """The backends of this process, by the operator's list: those that stay keep their connections."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import evolve
 
@@ -17,6 +17,7 @@ class Pool:
     def __init__(self, configs: Sequence[BackendConfig], timeouts: BackendTimeouts) -> None:
         self._timeouts = timeouts
         self._retiring: dict[asyncio.Task[None], HttpBackend] = {}
+        self._coming: list[HttpBackend] = []
         self.pairs: tuple[Pair, ...] = tuple((HttpBackend(config, timeouts), config) for config in configs)
 
     @property
@@ -30,11 +31,17 @@ class Pool:
     async def stop(self) -> None:
         for task in self._retiring:
             task.cancel()
-        for backend in (*self.backends, *self._retiring.values()):
+        for backend in (*self.backends, *self._coming, *self._retiring.values()):
             await backend.close()
 
-    async def set(self, configs: Sequence[BackendConfig], adopt: Callable[[], None]) -> None:
-        """From now on these; `adopt` is called when `pairs` has them, before any other is closed.
+    async def set(
+        self,
+        configs: Sequence[BackendConfig],
+        adopt: Callable[[], None],
+        meet: Callable[[Sequence[HttpBackend]], Awaitable[None]],
+    ) -> None:
+        """From now on these. The new ones are open when `meet` is called with all, and nothing has changed
+        until it returns; `adopt` is called when `pairs` has them, before any other is closed.
 
         One that is still meant stays as it is; of others the answers that are under way are finished first.
         """
@@ -44,8 +51,11 @@ class Pool:
             backend = before.pop(_meant(config), None)
             if backend is None:
                 backend = HttpBackend(config, self._timeouts)
+                self._coming.append(backend)
                 await backend.open()
             pairs.append((backend, config))
+        await meet([backend for backend, _ in pairs])
+        self._coming.clear()
         self.pairs = tuple(pairs)
         adopt()
         for gone in before.values():

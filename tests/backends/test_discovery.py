@@ -279,6 +279,61 @@ async def test_backends_come_and_go():
     assert [backend.asked for backend in (stays, goes, comes)] == [2, 1, 1]
 
 
+async def test_a_backend_that_was_met_has_its_models_when_it_comes():
+    """Nobody is told meanwhile that there is no such model; until it comes it is offered to none."""
+    goes = FakeBackend("goes", ("one",))
+    comes = FakeBackend("comes", ("one", "two"), in_memory=(LoadedModel("one"),))
+    told: list[str] = []
+    discovery = Discovery([goes], FakeClock(), lambda backend, warm: told.append(backend.name))
+    await discovery.refresh()
+
+    await discovery.meet([comes])
+    assert await found_by(discovery, "one") == ("goes", "one")
+    told.clear()
+    discovery.set_backends([comes])
+
+    assert await found_by(discovery, "two") == ("comes", "two")
+    assert [offer.is_warm for offer in await discovery.offers("one")] == [True]
+    assert (goes.asked, comes.asked) == (1, 1)
+    for task in list(discovery._asking_loaded.values()):
+        await asyncio.wait_for(task, 30)
+    assert told == ["comes"], "now that it is one of ours"
+    await discovery.stop()
+
+
+@pytest.mark.parametrize("kind", ["ollama", "openai"])
+async def test_what_was_known_by_a_name_holds_until_it_is_asked(kind: str):
+    """At another address, or with another key, a server is likely the same; of another kind it is not."""
+    may_describe = asyncio.Event()
+    may_describe.set()
+    before = FakeBackend("gpu", ("one",), may_describe=may_describe)
+    discovery = await started(before)
+    await asyncio.wait_for(before.described.wait(), 30)
+    after = FakeBackend("gpu", None, kind)
+
+    await discovery.meet([after])
+    discovery.set_backends([after])
+
+    if kind == "ollama":
+        (offer,) = await discovery.offers("one")
+        assert (offer.backend, offer.card.context, offer.is_up) == (after, 4096, False)
+    else:
+        with pytest.raises(BackendFailed):
+            await discovery.offers("one")
+    await discovery.stop()
+
+
+async def test_who_is_met_and_never_comes_is_forgotten():
+    discovery, may_describe = await started(FakeBackend("stays", ("one",))), asyncio.Event()
+    met = FakeBackend("met", ("two",), may_describe=may_describe)
+
+    await discovery.meet([met])
+    await discovery.stop()
+
+    assert [one.name for one in discovery.cards()] == ["one"]
+    assert not met.described.is_set()
+
+
 async def test_while_one_is_away_it_is_asked_more_often(monkeypatch):
     """Who comes back is served again within seconds, whatever its breaker has come to."""
     monkeypatch.setattr("gateway.backends.discovery.DOWN_REFRESH_S", 0.001)

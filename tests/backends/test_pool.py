@@ -1,10 +1,12 @@
 """The backends of a process change while answers are under way."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
 
+from gateway.backends.http import HttpBackend
 from gateway.backends.pool import Pool
 from gateway.config import BackendConfig
 from gateway.errors import BackendUnreachable, ClientLeft
@@ -13,6 +15,10 @@ from tests.backends.test_http import PATIENT
 from tests.doubles import Double, chat_stream
 
 CHAT = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": True})
+
+
+async def met(_: Sequence[HttpBackend]) -> None:
+    """Nothing is asked of those that come."""
 
 
 async def test_what_stays_is_the_same_and_what_goes_finishes_first():
@@ -30,7 +36,7 @@ async def test_what_stays_is_the_same_and_what_goes_finishes_first():
                 BackendConfig("new", double.url, credential="s3cret"),
                 BackendConfig("stays", double.url, slots=2, weight=3),
             ]
-            await pool.set(new, lambda: adopted.append(tuple(one.name for one in pool.backends)))
+            await pool.set(new, lambda: adopted.append(tuple(one.name for one in pool.backends)), met)
             assert b"there" in await answer.body()
         await asyncio.wait(list(pool._retiring), timeout=30)
 
@@ -53,7 +59,7 @@ async def test_what_goes_stays_open_between_the_parts_of_a_call():
         (gone,) = pool.backends
         gone.hold()
         async with gone.send(CHAT, request_id="r1") as answer:
-            await pool.set([], lambda: None)
+            await pool.set([], lambda: None, met)
             await answer.body()
         (retiring,) = pool._retiring
         await asyncio.wait([retiring], timeout=0.1)
@@ -76,7 +82,7 @@ async def test_what_is_used_again_in_the_moment_of_its_end_is_waited_for():
         await pool.start()
         (gone,) = pool.backends
         gone.hold()
-        await pool.set([], lambda: None)
+        await pool.set([], lambda: None, met)
         (retiring,) = pool._retiring
         await asyncio.sleep(0)
 
@@ -98,7 +104,41 @@ async def test_a_stop_waits_for_nobody():
         (gone,) = pool.backends
         with suppress(ClientLeft):
             async with gone.send(CHAT, request_id="r1"):
-                await pool.set([], lambda: None)
+                await pool.set([], lambda: None, met)
 
                 await asyncio.wait_for(pool.stop(), 30)
                 raise ClientLeft
+
+
+async def test_who_comes_is_asked_before_it_is_adopted():
+    with Double() as double:
+        pool = Pool([BackendConfig("a", double.url)], PATIENT)
+        await pool.start()
+        (before,) = pool.backends
+        order: list[object] = []
+
+        async def meet(backends: Sequence[HttpBackend]) -> None:
+            assert pool.backends == (before,)
+            order.append([len(await backend.models()) for backend in backends])
+
+        changed = BackendConfig("a", double.url, credential="s3cret")
+        await pool.set([changed], lambda: order.append(pool.pairs[0][1]), meet)
+
+        assert order == [[1], changed]
+        await pool.stop()
+
+
+async def test_a_stop_closes_who_is_asked_before_it_comes():
+    with Double() as double:
+        pool = Pool([], PATIENT)
+        await pool.start()
+        coming: list[HttpBackend] = []
+
+        async def meet(backends: Sequence[HttpBackend]) -> None:
+            coming.extend(backends)
+            await pool.stop()
+
+        await pool.set([BackendConfig("comes", double.url)], lambda: None, meet)
+
+        with pytest.raises(BackendUnreachable):
+            coming[0].send(CHAT, request_id="r1")

@@ -5,13 +5,14 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from attrs import define, field
 
-from tests.doubles import HEAD_OF_STREAM, Double, Script, chat_frame, chunk
+from tests.doubles import HEAD_OF_STREAM, Double, Received, Script, chat_frame, chunk
 from tests.engines import wait_until
 from tests.gateways import Gateway
 
@@ -152,6 +153,40 @@ def test_a_reload_cuts_no_call_between_its_parts(
 
     assert (said.count(" there"), said.count('"error"')) == (4, 0), said
     assert (len(old.inference), len(new.inference)) == (4, 0)
+
+
+def test_a_changed_key_leaves_no_moment_without_the_model(reloaded: Gateway, old: Double, gate: Gate) -> None:
+    """Neither while the backend is asked with its new key, nor for who waits in its queue meanwhile."""
+    write(reloaded, f"old={old.url};slots=1")
+    hang_up(reloaded, "backends were read again")
+    body = {"model": "double", "messages": [{"role": "user", "content": "Hi"}]}
+    may_tell, tags = threading.Event(), old.scripts["/api/tags"]
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.to_thread(may_tell.wait, SOON)
+        await tags(reader, writer)
+
+    with reloaded.client() as client, ThreadPoolExecutor(2) as callers:
+        asked = [callers.submit(client.post, "/api/chat", json=body, timeout=SOON) for _ in range(2)]
+        assert wait_until(lambda: len(old.inference) == 1, SOON)
+        old.scripts["/api/tags"] = slow
+        write(reloaded, f"old={old.url};slots=1;key-env=NEW_KEY\nNEW_KEY=s3cret")
+        assert reloaded.process is not None
+        reloaded.process.send_signal(signal.SIGHUP)
+        assert wait_until(lambda: any(is_told_the_key(one) for one in old.received), SOON)
+        found = client.get("/v1/models/double")
+        may_tell.set()
+        assert wait_until(lambda: len(old.inference) == 2, SOON), "who waited goes on with the new key"
+        gate.is_open.set()
+        answers = [one.result(SOON) for one in asked]
+
+    assert found.status_code == 200
+    assert [(one.status_code, "error" in one.text) for one in answers] == [(200, False)] * 2
+    assert [is_told_the_key(one) for one in old.inference] == [False, True]
+
+
+def is_told_the_key(request: Received) -> bool:
+    return "Bearer s3cret" in request.headers.values()
 
 
 def test_a_mistake_changes_nothing(reloaded: Gateway, old: Double, new: Double, gate: Gate) -> None:
