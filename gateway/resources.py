@@ -103,10 +103,16 @@ class Resources:
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
         self.running = Running(self.keys)
         known: dict[str, Profile] = {}
-        self._profiles = Followed(Profiles(self.database).all, self.keys.watch, known)
+        self._profiles = Followed(
+            Profiles(self.database).all, self.keys.watch, known, of="profiles of models"
+        )
         none: frozenset[str] = frozenset()
         self._drained = Followed(
-            Drains(self.database).all, self.keys.watch, none, on_change=lambda _: self._route()
+            Drains(self.database).all,
+            self.keys.watch,
+            none,
+            of="drained backends",
+            on_change=lambda _: self._route(),
         )
         timeouts = BackendTimeouts(
             connect_s=config.connect_timeout_s,

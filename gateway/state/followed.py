@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 from loguru import logger
 
 from gateway.errors import StoreUnavailable
 from gateway.state.revision_watch import POLL_S, READ_S, RevisionWatch
+from gateway.storage.refusals import DatabaseUnusable, Refused
 
 _T = TypeVar("_T")
 
@@ -16,7 +16,8 @@ _T = TypeVar("_T")
 class Followed(Generic[_T]):
     """`value` is as of the latest revision that is known; while the database is away, as it was before.
 
-    `start` and `stop` inside the event loop. `on_change` is told each value that was read.
+    `start` and `stop` inside the event loop. `of` names it for operators; `on_change` is told each
+    value that was read.
     """
 
     def __init__(
@@ -25,20 +26,34 @@ class Followed(Generic[_T]):
         watch: RevisionWatch,
         initial: _T,
         *,
+        of: str = "settings",
         on_change: Callable[[_T], None] = lambda _: None,
         poll_s: float = POLL_S,
     ) -> None:
         self.value = initial
         self._read = read
         self._watch = watch
+        self._of = of
         self._on_change = on_change
         self._poll_s = poll_s
         self._revision: int | None = None
+        self._told: int | None = None
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read it once, then follow. Raises StoreUnavailable: nobody is served by what nobody has read."""
-        await self._take(self._watch.revision)
+        """Read it once, then follow: nobody is served by what nobody has read.
+
+        Raises StoreUnavailable, and DatabaseUnusable where what is there can't be read.
+        """
+        try:
+            await self._take(self._watch.revision)
+        except (StoreUnavailable, Refused):
+            raise
+        except Exception as error:
+            raise DatabaseUnusable(
+                f"The database's {self._of} can't be read ({type(error).__name__}): they were changed by "
+                "other means, or by a newer version. Start that version, or restore the backup from before."
+            ) from error
         self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -51,8 +66,18 @@ class Followed(Generic[_T]):
             await asyncio.sleep(self._poll_s)
             revision = self._watch.revision
             if revision != self._revision and not self._watch.is_pausing:
-                with suppress(StoreUnavailable):  # the watch tells that it is away
-                    await self._take(revision)
+                await self._try(revision)
+
+    async def _try(self, revision: int | None) -> None:
+        try:
+            await self._take(revision)
+        except StoreUnavailable:
+            pass  # the watch tells that it is away
+        except Exception as error:  # noqa: BLE001 - whatever is there must not end the following for good
+            if self._told != revision:
+                self._told = revision
+                name = type(error).__name__
+                logger.error(f"{self._of} can't be read ({name}); what was known before holds")
 
     async def _take(self, revision: int | None) -> None:
         """Read what is there at this revision, or since."""
@@ -61,9 +86,6 @@ class Followed(Generic[_T]):
                 value = await self._read()
         except TimeoutError as error:
             raise StoreUnavailable from error
-        except ValueError:
-            logger.error("what the database has of models can't be read; what was known before holds")
-            return
         self._revision = revision
         if value != self.value:
             self.value = value
