@@ -145,10 +145,13 @@ class VerifiedKeys:
         seen = self._seen.get(prefix)
         return None if seen is None or seen.key is None else seen.key.tenant.name
 
-    def holders_of(self, key_ids: Collection[str]) -> dict[str, tuple[str, str]]:
-        """By id, the tenant's name and the public prefix of those keys that are remembered."""
-        keys_of_them = (one.key for one in self._verified.values() if one.key.id in key_ids)
-        return {key.id: (key.tenant.name, key.prefix) for key in keys_of_them}
+    def holders_of(self, accounts: Collection[str]) -> dict[str, tuple[str, str]]:
+        """By account, the tenant's name and the public prefix of those keys that are remembered.
+
+        Of a key and its successor, the one that was used last.
+        """
+        keys_of_them = (one.key for one in self._verified.values() if one.key.account in accounts)
+        return {key.account: (key.tenant.name, key.prefix) for key in keys_of_them}
 
     def _admitted(self, verified: _Verified) -> Principal | None:
         now = self.watch.now()

@@ -249,6 +249,16 @@ async def test_a_successor_is_known_by_its_account(keys, store):
     assert (found.key_id, found.prefix) == ("k1", key(2).prefix)
 
 
+async def test_what_runs_is_told_by_tenant_and_prefix_also_of_a_successor(keys, store):
+    """By its account, which is what a reservation is made for; of the keys that are it, the last used."""
+    store.put(KEY, key(2, argon2=argon2_of(token(2)), account_id="k1"))
+    await keys.watch.poll()
+
+    await keys.principal_of(token(2))
+
+    assert keys.holders_of({"k1", "k9"}) == {"k1": ("acme", key(2).prefix)}
+
+
 async def test_a_deleted_key_is_refused(keys, store):
     """Gone from the database, gone from memory."""
     await keys.principal_of(TOKEN)
