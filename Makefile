@@ -165,9 +165,10 @@ nightly: .dev ## Let chance and time try the code for longer than `test` does (h
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
 		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py tests/e2e/test_queue.py
 
-bench: .dev ## Measure what admission and usage cost, by keys and rows (minutes; nothing else should run)
+bench: .dev ## Measure what admission, usage and fair shares cost (minutes; nothing else should run)
 	$(BIN)/python -m bench.admission
 	$(BIN)/python -m bench.usage
+	$(BIN)/python -m bench.fairness
 
 ##@ Release
 
