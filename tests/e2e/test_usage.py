@@ -15,7 +15,7 @@ CHAT = {"model": "greeting", "messages": HELLO}
 def test_usage_sums_equal_ledger_and_audit_log(gateway: Gateway):
     """Served, refused for several reasons, and left in the middle: each counted once, all tokens charged."""
     tenant = gateway.json("create-tenant", "--name", "summed")["id"]
-    key = gateway.json("create-key", "--tenant", "summed", "--name", "only", "--rpm", "6")["key"]
+    key = gateway.json("create-key", "--tenant", "summed", "--name", "only", "--rpm", "4")["key"]
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=gateway.url, headers=headers, timeout=60, trust_env=False) as client:
         assert wait_until(lambda: client.get("/v1/models").status_code == 200, 30)
