@@ -204,23 +204,35 @@ class Keys:
         is all changed. Raises NoSuchKey; TypeError when Policy has no such field. Whether a number makes
         sense is asked before.
         """
-        async with self._database.transaction("keys") as connection:
-            found = await _get(connection, prefix)
-            changed = evolve(found, policy=evolve(found.policy, **changes))
-            if differing := differences(found, changed):
-                values = {"account_id": changed.account, **asdict(changed.policy)}
-                await connection.execute(_CHANGE, values)
-                await note(connection, self._actor, "change_key", changed, differing)
-        return changed
+        return await self._change_account(
+            prefix,
+            lambda found: evolve(found, policy=evolve(found.policy, **changes)),
+            _CHANGE,
+            lambda changed: asdict(changed.policy),
+        )
 
     async def set_models(self, prefix: str, **changes: Any) -> Key:
         """Change the fields of ModelPolicy that are named, and return the key; else as `set_policy`."""
+        return await self._change_account(
+            prefix,
+            lambda found: evolve(found, models=evolve(found.models, **changes)),
+            _CHANGE_MODELS,
+            lambda changed: values_of(changed.models),
+        )
+
+    async def _change_account(
+        self,
+        prefix: str,
+        change: Callable[[Key], Key],
+        statement: str,
+        values: Callable[[Key], Mapping[str, Any]],
+    ) -> Key:
+        """Change what all keys of an account have in common, by what the key is now."""
         async with self._database.transaction("keys") as connection:
             found = await _get(connection, prefix)
-            changed = evolve(found, models=evolve(found.models, **changes))
+            changed = change(found)
             if differing := differences(found, changed):
-                values = {"account_id": changed.account, **values_of(changed.models)}
-                await connection.execute(_CHANGE_MODELS, values)
+                await connection.execute(statement, {"account_id": changed.account, **values(changed)})
                 await note(connection, self._actor, "change_key", changed, differing)
         return changed
 
