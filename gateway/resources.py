@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import evolve
 from loguru import logger
@@ -68,6 +68,18 @@ class SystemClock:
 def new_request_id() -> str:
     """48 bits of milliseconds and 80 random bits: sorts by time, never guessed, never twice."""
     return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class _Startable(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def _started(opened: AsyncExitStack, part: _Startable) -> None:
+    """Start it now, and stop it when all is closed."""
+    await part.start()
+    opened.push_async_callback(part.stop)
 
 
 def _stop() -> None:
@@ -165,33 +177,23 @@ class Resources:
             await confirm_secret(Meta(self.database), self._secret)
             await self.hasher.start()
             opened.callback(self.hasher.close)
-            await self.keys.start()
-            opened.push_async_callback(self.keys.stop)
-            await self.running.start()
-            opened.push_async_callback(self.running.stop)
-            await self._profiles.start()
-            opened.push_async_callback(self._profiles.stop)
-            await self._drained.start()
-            opened.push_async_callback(self._drained.stop)
+            await _started(opened, self.keys)
+            await _started(opened, self.running)
+            await _started(opened, self._profiles)
+            await _started(opened, self._drained)
             # What a process that died left behind is in the ledger before anybody is counted by it.
             await self._open_spool()
             opened.push_async_callback(self._drain_spool)
             if self._redis is not None:
-                await self._fleet.start()
-                opened.push_async_callback(self._fleet.stop)
+                await _started(opened, self._fleet)
                 await opened.enter_async_context(self._redis.opened())
-            await self._pool.start()
-            opened.push_async_callback(self._pool.stop)
-            await self.catalogue.start()
-            opened.push_async_callback(self.catalogue.stop)
-            await self.settler.start()
-            opened.push_async_callback(self.settler.stop)
-            await self.upkeep.start()
-            opened.push_async_callback(self.upkeep.stop)
+            await _started(opened, self._pool)
+            await _started(opened, self.catalogue)
+            await _started(opened, self.settler)
+            await _started(opened, self.upkeep)
             if self._traces is not None:
                 opened.push_async_callback(asyncio.to_thread, self._traces.close)
-            await self.loop_lag.start()
-            opened.push_async_callback(self.loop_lag.stop)
+            await _started(opened, self.loop_lag)
             self._is_open = True
             opened.callback(self._note_closing)
             yield
