@@ -40,7 +40,7 @@ ONE = (("db", 5432),)
     ],
 )
 def test_each_form_is_read(url: str, address: PostgresAddress):
-    """As README names them."""
+    """As docs/OPERATIONS.md names them."""
     assert postgres_address(url) == address
 
 

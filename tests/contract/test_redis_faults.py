@@ -29,7 +29,7 @@ GRACE_S = 0.4
 AT_ONCE_S = 0.05
 RECOVERY_S = 5.0
 
-README = Path(__file__).parent.parent.parent / "README.md"
+OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "OPERATIONS.md"
 
 ONE = budget(None, Window.TOTAL, periods=(TOTAL,))
 
@@ -378,8 +378,8 @@ async def test_a_node_of_a_cluster_that_drops_keys_is_refused(
 
 @pytest.mark.parametrize("allowed", ["+info", "+config|get"])
 async def test_a_user_with_few_rights_is_enough(anyio_backend: object, allowed: str):
-    """What README names, with one of two ways to learn the policy; the sentence of refusal names both."""
-    told = re.search(r"ACL SETUSER gateway on >password (.*)", README.read_text())
+    """What OPERATIONS.md names, either way to learn the policy; the sentence of refusal has both."""
+    told = re.search(r"ACL SETUSER gateway on >password (.*)", OPERATIONS.read_text())
     assert told is not None
     user = f"user gateway on >secret {told[1].replace('+info', allowed)}"
     with RedisServer(settings=(user,)) as server:
