@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from gateway.model import Network
 from gateway.postgres_address import is_postgres, postgres_address
 from gateway.redis_address import RedisAddress, redis_address
+from gateway.secret_files import with_files_read
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -368,9 +369,14 @@ _OPS_IN_PUBLIC: Final = (
 )
 
 
+# Names that compose.yaml reads: in a .env that serves both, they are no typos.
+_OF_COMPOSE: Final = frozenset({"GATEWAY_DOMAIN"})
+
+
 def parse(values: Mapping[str, str]) -> Config:
     """Turn environment-like text into a Config. Raises ConfigError with every mistake at once."""
-    mistakes = [_unknown(name) for name in values if name.startswith("GATEWAY_") and name not in _BY_NAME]
+    known = _BY_NAME.keys() | _OF_COMPOSE
+    mistakes = [_unknown(name) for name in values if name.startswith("GATEWAY_") and name not in known]
     read: dict[str, Any] = {}
     for setting in SETTINGS:
         text = values.get(setting.name, "").strip() or setting.default
@@ -399,9 +405,20 @@ def load(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = 
 
 
 def values(env_file: Path = Path(".env"), environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What is set, as text: the environment over `env_file`, which need not exist."""
+    """What is set, as text: the environment over `env_file`, which need not exist.
+
+    Secrets may come from files that `NAME_FILE` names, in either place. Raises ConfigError when one can't be
+    read, or when a place has both.
+    """
     from_file = {name: value or "" for name, value in dotenv_values(env_file, interpolate=False).items()}
-    return {**from_file, **(os.environ if environment is None else environment)}
+    around = os.environ if environment is None else environment
+    backends = {**from_file, **around}.get("OLLAMA_BACKENDS", "")
+    secrets = {setting.name for setting in SETTINGS if setting.secret} | set(_KEY_VARIABLE.findall(backends))
+    below, mistakes = with_files_read(from_file, sorted(secrets))
+    above, more = with_files_read(around, sorted(secrets))
+    if mistakes + more:
+        raise ConfigError(mistakes + more)
+    return {**below, **above}
 
 
 def _unknown(name: str) -> str:
@@ -411,6 +428,7 @@ def _unknown(name: str) -> str:
     )
 
 
+_KEY_VARIABLE: Final = re.compile(r";\s*key-env=\s*([^\s;,]+)")
 _BACKEND_OPTIONS: Final = ("kind", "slots", "weight", "key-env", "drain")
 _KINDS: Final = ("ollama", "openai")
 # Far beyond what one server answers at once; a typo of more digits is none.

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "gateway"
 FLOORS: list[set[str]] = [
     {"errors"},
     {"model", "accounting"},
-    {"rules", "formats", "config", "postgres_address", "redis_address", "ports", "patience"},
+    {"rules", "formats", "config", "postgres_address", "redis_address", "secret_files", "ports", "patience"},
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
     {"app", "resources", "reloading", "process", "ops", "doctor"},
@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
-    "config": {"postgres_address", "redis_address"},
+    "config": {"postgres_address", "redis_address", "secret_files"},
     "model": {"accounting"},
     "formats": {"rules"},
     "ports": {"formats", "rules"},

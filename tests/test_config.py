@@ -158,6 +158,73 @@ def test_the_environment_wins_over_the_file(tmp_path: Path):
     assert (config.bind.port, config.drain_s, config.log_level) == (2, 7, "DEBUG")
 
 
+def test_secrets_come_from_files_too(tmp_path: Path):
+    """As container engines mount them; the newline at the end of such a file is nobody's secret."""
+    secret, url, key = (tmp_path / name for name in ("secret", "url", "key"))
+    secret.write_text(f"{SECRET}\n")
+    url.write_text("postgresql://gw:pw@db/gateway\n")
+    key.write_text("s3cret")
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"GATEWAY_SECRET_FILE={secret}\nDATABASE_URL=sqlite:///x.db\n")
+
+    config = load(
+        env_file,
+        {
+            "DATABASE_URL_FILE": str(url),
+            "OLLAMA_BACKENDS": "http://a:1;kind=openai;key-env=VLLM_KEY",
+            "VLLM_KEY_FILE": str(key),
+        },
+    )
+
+    assert config.secret == SECRET
+    assert config.database_url == "postgresql://gw:pw@db/gateway", "the environment goes over .env"
+    assert config.backends[0].credential == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("absent", None, "No such file or directory"),
+        ("empty", b"\n", "the file is empty"),
+        ("binary", b"\xff\xfe" + SECRET.encode(), "the file is not UTF-8"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_from_its_file_is_a_mistake(
+    tmp_path: Path, name: str, content: bytes | None, reason: str
+):
+    """Without it, a gateway would start with a default that nobody meant."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / ".env", {"GATEWAY_SECRET_FILE": str(path)})
+
+    assert caught.value.mistakes == [f"GATEWAY_SECRET_FILE is {str(path)!r}, but not usable: {reason}."]
+
+
+def test_a_secret_and_its_file_at_once_are_a_mistake(tmp_path: Path):
+    (tmp_path / "secret").write_text(SECRET)
+
+    with pytest.raises(ConfigError, match="its value is set beside it"):
+        load(
+            tmp_path / ".env",
+            {"GATEWAY_SECRET": SECRET, "GATEWAY_SECRET_FILE": str(tmp_path / "secret")},
+        )
+
+
+def test_only_secrets_come_from_files(tmp_path: Path):
+    """What a file is read for is a short list; and other programs' variables end with _FILE, too."""
+    assert load(tmp_path / ".env", {"SSL_CERT_FILE": "/nowhere"}).secret is None
+    with pytest.raises(ConfigError, match="unknown setting 'GATEWAY_BIND_FILE'; did you mean GATEWAY_BIND"):
+        load(tmp_path / ".env", {"GATEWAY_BIND_FILE": "/nowhere"})
+
+
+def test_the_name_that_compose_reads_is_no_typo():
+    """One .env may serve compose and the gateway."""
+    assert parse({"GATEWAY_DOMAIN": "llm.example.com"}) == parse({})
+
+
 @pytest.mark.parametrize("document", ["README.md", ".env.example"])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_is_documented(document: str, setting):
