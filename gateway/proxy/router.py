@@ -70,7 +70,7 @@ class Router:
         station = self._stations.get(backend.name)
         if station is not None and station.backend is backend and loaded is not None:
             # It can be reached, which is all that its own breaker is about.
-            station.link.succeeded()
+            station.link.close()
             station.queue.seen_loaded(loaded)
 
     async def find(self, model: str) -> Target | None:

@@ -32,6 +32,15 @@ class _Trust:
     load_s: float = LOAD_S
 
 
+@frozen
+class Pass:
+    """What lets one request for a model through both breakers, and tells when that was."""
+
+    model: str
+    link: int
+    of_model: int
+
+
 @define(eq=False)
 class Station:
     """`link` is about reaching the backend at all. Models are canonical names; times on a monotonic clock."""
@@ -48,11 +57,12 @@ class Station:
         trust = self.models.get(model)
         return self.link.may_pass(now) and (trust is None or trust.breaker.may_pass(now))
 
-    def try_pass(self, model: str, now: float) -> bool:
+    def try_pass(self, model: str, now: float) -> Pass | None:
         """Let a request through; whoever was must be judged in the end, by one of those below."""
         if not self.may_pass(model, now):
-            return False
-        return self.link.try_pass(now) and self._trust(model).breaker.try_pass(now)
+            return None
+        link, of_model = self.link.try_pass(now), self._trust(model).breaker.try_pass(now)
+        return None if link is None or of_model is None else Pass(model, link, of_model)
 
     def is_suspect(self, model: str, now: float) -> bool:
         """It answered with errors only, lately: others are preferred."""
@@ -79,40 +89,40 @@ class Station:
 
     # ── what became of it ────────────────────────────────────────────────────────────────
 
-    def began(self, model: str) -> None:
+    def began(self, given: Pass) -> None:
         """It has begun to answer, so it neither hangs nor is away, whatever becomes of the answer."""
-        self.link.succeeded()
-        trust = self._trust(model)
-        trust.breaker.succeeded()
+        self.link.succeeded(given.link)
+        trust = self._trust(given.model)
+        trust.breaker.succeeded(given.of_model)
         trust.is_busy = False
 
-    def worked(self, model: str) -> None:
-        self.began(model)
-        self._trust(model).complaints = 0
+    def worked(self, given: Pass) -> None:
+        self.began(given)
+        self._trust(given.model).complaints = 0
 
-    def was_not_reached(self, model: str, now: float) -> None:
-        self.link.failed(now)
-        self._trust(model).breaker.abandoned()
+    def was_not_reached(self, given: Pass, now: float) -> None:
+        self.link.failed(given.link, now)
+        self._trust(given.model).breaker.abandoned(given.of_model)
 
-    def broke(self, model: str, now: float, *, is_busy: bool) -> None:
+    def broke(self, given: Pass, now: float, *, is_busy: bool) -> None:
         """It was reached, and began no answer: it hung, broke off, made no sense, or was too busy."""
-        self.link.succeeded()
-        trust = self._trust(model)
-        trust.breaker.failed(now)
+        self.link.succeeded(given.link)
+        trust = self._trust(given.model)
+        trust.breaker.failed(given.of_model, now)
         trust.is_busy = is_busy
 
-    def complained(self, model: str, now: float) -> None:
+    def complained(self, given: Pass, now: float) -> None:
         """It answered with an error of its own, or broke off an answer that it had begun."""
-        self.link.succeeded()
-        trust = self._trust(model)
-        trust.breaker.abandoned()
+        self.link.succeeded(given.link)
+        trust = self._trust(given.model)
+        trust.breaker.abandoned(given.of_model)
         trust.complaints += 1
         trust.complained_at = now
 
-    def abandoned(self, model: str) -> None:
+    def abandoned(self, given: Pass) -> None:
         """Its caller left, or nothing was sent: nobody knows."""
-        self.link.abandoned()
-        self._trust(model).breaker.abandoned()
+        self.link.abandoned(given.link)
+        self._trust(given.model).breaker.abandoned(given.of_model)
 
     def loaded_in(self, model: str, seconds: float) -> None:
         """How long a load took, by its backend's word; less than that of any is none."""

@@ -9,6 +9,8 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from attrs import frozen
+
 from gateway.errors import (
     BackendBusy,
     BackendFailed,
@@ -23,7 +25,7 @@ from gateway.model import Exchange, ModelCard
 from gateway.ports import Backend
 from gateway.proxy.queue import BackendQueue, Closed
 from gateway.proxy.router import Router
-from gateway.proxy.station import Station
+from gateway.proxy.station import Pass, Station
 from gateway.rules.fair_queue import Ticket
 
 # No connection came about.
@@ -31,6 +33,15 @@ UNSENT: Final = (BackendUnreachable, ConnectTimeout)
 # A server looks for a client that left between two pieces of work. Of a prompt that it reads it says nothing,
 # so its slot counts as taken for as long again as it was read, up to this.
 ABORT_HOLD_S: Final = 5.0
+
+
+@frozen
+class _Stay:
+    """A slot at a station, and what lets it through its breakers."""
+
+    station: Station
+    queue: BackendQueue
+    given: Pass
 
 
 class Visit:
@@ -48,8 +59,7 @@ class Visit:
         self._exchange = exchange
         self._ticket = ticket
         self._tried: list[Backend] = []
-        self._station: Station | None = None
-        self._queue: BackendQueue | None = None
+        self._stay: _Stay | None = None
         self._waits_at: BackendQueue | None = None
         self._position = 0
         self._sent_at: float | None = None
@@ -65,8 +75,8 @@ class Visit:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._station is not None:
-            self._judge(self._station, error)
+        if self._stay is not None:
+            self._judge(self._stay, error)
             self._leave(error)
 
     # ── what the relay says ──────────────────────────────────────────────────────────────
@@ -77,11 +87,11 @@ class Visit:
 
     def answered(self) -> None:
         """The answer has begun."""
-        if self._is_answered or self._queue is None or self._station is None:
+        if self._is_answered or self._stay is None:
             return
         self._is_answered = True
-        self._station.began(self._ticket.model)
-        if self._queue.answered(self._ticket):
+        self._stay.station.began(self._stay.given)
+        if self._stay.queue.answered(self._ticket):
             self._router.loaded_something(self.backend)
 
     def complained(self, error: GatewayError) -> None:
@@ -90,14 +100,14 @@ class Visit:
 
     def loaded_in(self, nanoseconds: int | None) -> None:
         """How long the backend says that it took to load the model."""
-        if nanoseconds is not None and self._station is not None:
-            self._station.loaded_in(self._ticket.model, nanoseconds / 1e9)
+        if nanoseconds is not None and self._stay is not None:
+            self._stay.station.loaded_in(self._ticket.model, nanoseconds / 1e9)
 
     async def elsewhere(self, error: GatewayError) -> bool:
         """Whether it is now at another backend, after this error at the first. Raises as entering does."""
-        if not isinstance(error, UNSENT) or self._station is None:
+        if not isinstance(error, UNSENT) or self._stay is None:
             return False
-        self._station.was_not_reached(self._ticket.model, self._router.now())
+        self._stay.station.was_not_reached(self._stay.given, self._router.now())
         self._leave(error)
         self._sent_at = None
         self._tried.append(self.backend)
@@ -133,8 +143,9 @@ class Visit:
                 await self._wait(station.queue)
             except Closed:
                 continue
-            if station.try_pass(self._ticket.model, self._router.now()):
-                self._stay(station)
+            given = station.try_pass(self._ticket.model, self._router.now())
+            if given is not None:
+                self._begin(station, given)
                 return
             # It failed others while this one waited.
             station.queue.leave(self._ticket, is_served=False)
@@ -166,8 +177,10 @@ class Visit:
                 return False
         except Closed:
             return False
-        station.try_pass(model, now)
-        self._stay(station)
+        given = station.try_pass(model, now)
+        if given is None:
+            raise RuntimeError("a breaker opened in no time")
+        self._begin(station, given)
         return True
 
     async def _wait(self, queue: BackendQueue) -> None:
@@ -182,31 +195,32 @@ class Visit:
             self._waits_at = None
             exchange.queued_s = (exchange.queued_s or 0.0) + self._router.now() - since
 
-    def _judge(self, station: Station, error: BaseException | None) -> None:
-        model, now = self._ticket.model, self._router.now()
+    def _judge(self, stay: "_Stay", error: BaseException | None) -> None:
+        station, given, now = stay.station, stay.given, self._router.now()
         if error is None:
-            station.worked(model)
+            station.worked(given)
         elif self._sent_at is None or not isinstance(error, GatewayError):
-            station.abandoned(model)
+            station.abandoned(given)
         elif isinstance(error, UNSENT):
-            station.was_not_reached(model, now)
+            station.was_not_reached(given, now)
         elif not isinstance(error, BackendFailed | BackendTimeout | BackendBusy):
-            station.worked(model)
+            station.worked(given)
         elif self._is_complaint or self._is_answered:
-            station.complained(model, now)
+            station.complained(given, now)
         else:
-            station.broke(model, now, is_busy=isinstance(error, BackendBusy))
+            station.broke(given, now, is_busy=isinstance(error, BackendBusy))
 
-    def _stay(self, station: Station) -> None:
+    def _begin(self, station: Station, given: Pass) -> None:
         """Between the parts of a call a backend that is no longer listed must not be closed."""
-        self._station, self._queue = station, station.queue
+        self._stay = _Stay(station, station.queue, given)
         self.backend.hold()
 
     def _leave(self, error: BaseException | None) -> None:
         """Give the slot back, once the backend is likely to be free."""
-        queue, self._queue, self._station = self._queue, None, None
-        if queue is None:
+        stay, self._stay = self._stay, None
+        if stay is None:
             return
+        queue = stay.queue
         self.backend.let_go()
         hold_s = self._exchange.busy_s = self._hold_s(error)
         if hold_s and queue.slots is not None:

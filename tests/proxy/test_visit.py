@@ -255,6 +255,31 @@ async def test_a_probe_that_is_answered_lets_others_in_before_it_ends(error: Gat
         assert await visited(visit_at(A, router=router)) == "a"
 
 
+async def test_what_was_sent_before_the_breaker_opened_does_not_judge_the_probe():
+    """One that had begun before ends while the probe is out: others are still kept away, whatever its end."""
+    clock = FakeClock()
+    router = router_of([A], clock=clock)
+    early = [visit_at(A, router=router) for _ in range(3)]
+    for one in early:
+        await one.__aenter__()
+        one.sent()
+    await failing(router, BackendTimeout("x"))
+    clock.monotonic += FIRST_REST_S
+    probe = visit_at(A, router=router)
+    await probe.__aenter__()
+    probe.sent()
+
+    early[0].answered()
+    await early[0].__aexit__(None, None, None)
+    await early[1].__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+    await early[2].__aexit__(BackendTimeout, BackendTimeout("x"), None)
+
+    with pytest.raises(BackendFailed):
+        await visit_at(A, router=router).__aenter__()
+    await probe.__aexit__(None, None, None)
+    assert state_of(router, "a").broken_models == ()
+
+
 @pytest.mark.parametrize("error", [BackendTimeout("x"), BackendFailed("x")], ids=["hangs", "breaks off"])
 async def test_a_model_that_fails_says_nothing_of_the_others(error: GatewayError):
     router = router_of([A])
@@ -400,7 +425,9 @@ async def test_who_waits_for_what_then_fails_is_told_at_once():
     waits = [asyncio.create_task(visit_at(A, router=router).__aenter__()) for _ in range(3)]
     await asyncio.sleep(0)
     for _ in range(FAILURES):
-        station.broke("m:latest", 100.0, is_busy=False)
+        given = station.try_pass("m:latest", 100.0)
+        assert given is not None
+        station.broke(given, 100.0, is_busy=False)
 
     runs.sent()
     await runs.__aexit__(BackendFailed, BackendFailed("x"), None)
