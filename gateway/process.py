@@ -1,5 +1,6 @@
 """One process, from its settings to its exit."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ from gateway.resources import Resources
 from gateway.rules.audit import row_of_refused
 from gateway.server.configuration import configuration
 from gateway.server.service import Bounds, RefusedRequest
+from gateway.server.service_manager import ServiceManager
 from gateway.server.worker import Beside, run, serve
 
 OnListening = Callable[[list[tuple[str, int]]], None]
@@ -28,12 +30,16 @@ def serve_until_stopped(
     """Serve until SIGTERM or SIGINT, then drain. The database is up to date before.
 
     `on_ops_listening` is told where the metrics are, if anywhere, before the start begins.
-    With `read_again`, SIGHUP reads the settings by it and takes over the backends.
+    With `read_again`, SIGHUP reads the settings by it and takes over the backends. A manager of services
+    that the environment names is told of all that.
 
     Raises SecretUnusable, StartFailed with the reason as its cause, CannotListen.
     """
     resources = Resources(config)
-    reloading = Reloading(config, read_again, resources.set_backends) if read_again else None
+    manager = ServiceManager.of(os.environ)
+    reloading = None
+    if read_again is not None:
+        reloading = Reloading(config, read_again, resources.set_backends, manager.reloading)
     run(
         serve(
             build(resources),
@@ -47,6 +53,7 @@ def serve_until_stopped(
             on_refused=partial(_record_refused, resources),
             beside=_ops(resources, on_ops_listening),
             on_hangup=reloading.ask if reloading else None,
+            service_manager=manager,
         )
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from attrs import fields
@@ -13,17 +14,19 @@ _NAMES: Final = {"database_url": "DATABASE_URL", "redis": "REDIS_URL"}
 
 
 class Reloading:
-    """Reads the settings when it is asked to, one time after another."""
+    """Reads the settings when it is asked to, one time after another. `around` is entered for each."""
 
     def __init__(
         self,
         current: Config,
         read: Callable[[], Config],
         apply: Callable[[tuple[BackendConfig, ...]], Awaitable[None]],
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._current = current
         self._read = read
         self._apply = apply
+        self._around = around
         self._backends = current.backends
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -37,18 +40,22 @@ class Reloading:
     async def reload(self) -> None:
         """Read the settings and apply the backends; a mistake is logged, and then nothing changes."""
         async with self._lock:
-            try:
-                read = await asyncio.to_thread(self._read)
-            except (ConfigError, OSError, UnicodeDecodeError) as error:
-                mistakes = error.mistakes if isinstance(error, ConfigError) else [str(error)]
-                for mistake in mistakes:
-                    logger.error("settings could not be read again, nothing changes: {}", mistake)
-                return
-            for name in _changed(self._current, read):
-                logger.warning("{} has changed and takes effect with the next start only", name)
-            before, self._backends = self._backends, read.backends
-            await self._apply(read.backends)
-            _log(before, read.backends)
+            with self._around():
+                await self._read_and_apply()
+
+    async def _read_and_apply(self) -> None:
+        try:
+            read = await asyncio.to_thread(self._read)
+        except (ConfigError, OSError, UnicodeDecodeError) as error:
+            mistakes = error.mistakes if isinstance(error, ConfigError) else [str(error)]
+            for mistake in mistakes:
+                logger.error("settings could not be read again, nothing changes: {}", mistake)
+            return
+        for name in _changed(self._current, read):
+            logger.warning("{} has changed and takes effect with the next start only", name)
+        before, self._backends = self._backends, read.backends
+        await self._apply(read.backends)
+        _log(before, read.backends)
 
 
 def _changed(before: Config, after: Config) -> list[str]:

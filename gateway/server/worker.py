@@ -15,6 +15,7 @@ from gateway.server.lifecycle import Lifecycle, Shutdown, on_signals
 from gateway.server.lifespan import AppLifespan
 from gateway.server.listening import BoundAddress, bound_addresses, listen, stop_listening
 from gateway.server.service import Bounds, RefusedRequest, Service
+from gateway.server.service_manager import ServiceManager
 
 try:
     import uvloop
@@ -71,17 +72,21 @@ async def serve(
     shutdown: Shutdown | None = None,
     beside: Beside | None = None,
     on_hangup: Callable[[], None] | None = None,
+    service_manager: ServiceManager | None = None,
 ) -> None:
     """Start the app, serve it, and stop it; returns after a drain.
 
     Of `config` count: bind, insecure_bind, backlog, root_path, the TLS settings, startup_timeout and
     shutdown_timeout. `on_error` is given what the app raised, `on_refused` what
     the app never saw (see Service). `on_listening` is told the real
-    addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one, and SIGHUP
-    calls `on_hangup`. Raises StartFailed, CannotListen (after the app has stopped again) or StopFailed.
+    addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one, and SIGHUP calls
+    `on_hangup`. `service_manager` is told of it all. Raises StartFailed, CannotListen (after the app has
+    stopped again) or StopFailed.
     """
     stop = shutdown or Shutdown()
+    manager = service_manager or ServiceManager()
     async with AsyncExitStack() as around:
+        await around.enter_async_context(manager.beating())
         if shutdown is None:
             around.enter_context(on_signals(stop, on_hangup))
         if beside is not None:
@@ -100,7 +105,7 @@ async def serve(
                 state=lifespan.state,
                 root_path=config.root_path,
             )
-            await _serve_until_drained(service, config, stop, drain_s, on_listening)
+            await _serve_until_drained(service, config, stop, on_listening, manager, drain_s=drain_s)
         finally:
             await lifespan.stop()
 
@@ -140,14 +145,18 @@ async def _serve_until_drained(
     service: Service,
     config: Config,
     stop: Shutdown,
-    drain_s: float,
     on_listening: Callable[[list[BoundAddress]], None],
+    manager: ServiceManager,
+    *,
+    drain_s: float,
 ) -> None:
     listeners = await listen(service, config)
     service.sweep()
     try:
         on_listening(bound_addresses(listeners))
+        manager.ready()
         await stop.asked.wait()
+        manager.stopping(service.lifecycle.in_flight)
         await _drain(service, listeners, stop.hurried, drain_s)
     finally:
         stop_listening(listeners)
