@@ -1,4 +1,4 @@
-"""What yoyo's backends lack: applying a migration and remembering it in one transaction."""
+"""What yoyo's backends lack: applying a migration and remembering it in one transaction, and the way back."""
 
 import contextlib
 import datetime
@@ -21,6 +21,12 @@ class AtomicBackend(DatabaseBackend):  # type: ignore[misc]
         with self.transaction(), contextlib.redirect_stdout(io.StringIO()):
             migration.process_steps(self, "apply")
             self.mark_one(migration)
+
+    def roll_back_atomically(self, migration: Migration) -> None:
+        """Undo it and forget it, in one transaction."""
+        with self.transaction(), contextlib.redirect_stdout(io.StringIO()):
+            migration.process_steps(self, "rollback")
+            self.unmark_one(migration)
 
     def get_log_data(self, migration: Migration | None = None, operation: str = "apply") -> dict[str, Any]:
         """Neither asks for the user's name, which containers have none of, nor the DNS for the host's."""

@@ -71,6 +71,34 @@ def migrate(database_url: str, *, lock_s: float = LOCK_S) -> list[str]:
             return _apply_pending(migrator)
 
 
+def roll_back(database_url: str, to: str, *, lock_s: float = LOCK_S) -> list[str]:
+    """Undo all that came after the migration `to`, the newest first. Returns the ids that were undone.
+
+    What only their tables and columns hold is gone. Gateways of this version can't go on with what is left.
+    Raises DatabaseUnusable as `migrate` does, or when `to` is not one of the applied ones.
+    """
+    migrator = migrator_of(database_url)
+    with migrator.errors_told(), _alone(migrator, lock_s):
+        applied = applied_after(migrator, to)
+        with migrator.backend() as backend:
+            backend.init_database()
+            backend.break_lock()
+            todo = [one for one in backend.to_rollback(known(migrator)) if one.id in applied]
+            for migration in todo:
+                backend.roll_back_atomically(migration)
+    return [migration.id for migration in todo]
+
+
+def applied_after(migrator: Migrator, to: str) -> list[str]:
+    """What `roll_back` would undo. Raises DatabaseUnusable."""
+    applied = sorted(_refuse_newer(migrator))
+    if to not in applied:
+        raise DatabaseUnusable(
+            f"The database {migrator.name} has no migration '{to}'; it has {', '.join(applied) or 'none'}."
+        )
+    return [one for one in applied if one > to]
+
+
 def pending(database_url: str) -> list[str]:
     """The ids that `migrate` would apply; changes nothing. Raises DatabaseUnusable as `migrate` does."""
     migrator = migrator_of(database_url)
