@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from gateway.redis_address import Kind, RedisAddress, redis_address
-from gateway.state.redis_client import tls_context
+from gateway.state.redis_connected import tls_context
 
 SINGLE, SENTINEL, CLUSTER = Kind.SINGLE, Kind.SENTINEL, Kind.CLUSTER
 

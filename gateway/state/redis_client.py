@@ -9,21 +9,19 @@ life. Clients are not mended: after failures, coredis 6.9 may have lost places o
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
 from attrs import frozen
-from coredis import Redis, RedisCluster, Sentinel
-from coredis.connection import TCPLocation
+from coredis import Redis, RedisCluster
 from coredis.exceptions import AuthenticationError, RedisError, ResponseError
-from coredis.retry import NoRetryPolicy
 from loguru import logger
 
 from gateway.errors import LimitsUnavailable
 from gateway.redis_address import Kind, RedisAddress
+from gateway.state.redis_connected import Client, connected
 from gateway.storage.refusals import RedisUnusable
 
 # How long coredis itself waits, at least; by then a caller has long been told, but the connection is not lost
@@ -41,10 +39,7 @@ _PARTS: Final = 5
 _LATE_S: Final = 0.01
 _TURNS: Final = 25
 _TURN_S: Final = 0.001
-# It sends many commands over one connection at the same time.
-_MAX_CONNECTIONS: Final = 16
 
-Client = Redis[bytes] | RedisCluster[bytes]
 _T = TypeVar("_T")
 
 # A client that is thrown away while it is used raises RuntimeError (its task group is closed) or anyio's own.
@@ -184,7 +179,7 @@ class RedisClient:
         for attempt in count():
             next_probe_s = asyncio.get_running_loop().time() + PROBE_S
             try:
-                async with _connected(self.address, attempt, self._io_timeout_s) as client:
+                async with connected(self.address, attempt, self._io_timeout_s) as client:
                     await _show_life(client, self._deadline_s)
                     self._serve_with(client, attempt)
                     await self._until_lost()
@@ -283,63 +278,3 @@ async def _eviction_policy(client: "Redis[Any]") -> str | None:
 
 def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-# ── from an address to a client ──────────────────────────────────────────────────────────
-
-
-@contextlib.asynccontextmanager
-async def _connected(address: RedisAddress, attempt: int, io_timeout_s: float) -> AsyncIterator[Client]:
-    """A client that is entered. Each attempt begins with another host: one may accept, and say nothing."""
-    first = attempt % len(address.hosts)
-    hosts = [TCPLocation(*host) for host in (*address.hosts[first:], *address.hosts[:first])]
-    server = _server(address, io_timeout_s)
-    match address.kind:
-        case Kind.SINGLE:
-            async with Redis(hosts[0].host, hosts[0].port, db=address.db, **server) as single:
-                yield single
-        case Kind.SENTINEL:
-            async with Sentinel(
-                hosts, sentinel_kwargs=_sentinel(address, io_timeout_s), retry_policy=NoRetryPolicy()
-            ) as guide:
-                connection = _connection(address, io_timeout_s)
-                kept = guide.primary_for(address.service or "", db=address.db, **connection)
-                async with kept as primary:
-                    yield primary
-        case Kind.CLUSTER:
-            cluster: RedisCluster[bytes] = RedisCluster(
-                startup_nodes=hosts, skip_full_coverage_check=True, decode_responses=False, **server
-            )
-            async with cluster:
-                yield cluster
-
-
-def _server(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
-    return {
-        # A command that may have been counted is never sent again.
-        "retry_policy": NoRetryPolicy(),
-        "verify_version": False,
-        "pool_timeout": io_timeout_s,
-        "max_connections": _MAX_CONNECTIONS,
-        "ssl": address.uses_tls,
-        **_connection(address, io_timeout_s),
-    }
-
-
-def _connection(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
-    return {
-        "username": address.username,
-        "password": address.password,
-        "stream_timeout": io_timeout_s,
-        "connect_timeout": io_timeout_s,
-        "ssl_context": tls_context(address),
-    }
-
-
-def _sentinel(address: RedisAddress, io_timeout_s: float) -> dict[str, Any]:
-    return {**_connection(address, io_timeout_s), "username": None, "password": address.sentinel_password}
-
-
-def tls_context(address: RedisAddress) -> ssl.SSLContext | None:
-    """Verifies the chain and the host name; coredis by itself would verify the chain alone."""
-    return ssl.create_default_context(cafile=address.ca) if address.uses_tls else None

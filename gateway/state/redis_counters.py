@@ -47,7 +47,8 @@ from gateway.state.accounts import (
     slots_of,
     to_us,
 )
-from gateway.state.redis_client import Call, Client, RedisClient
+from gateway.state.redis_client import Call, RedisClient
+from gateway.state.redis_connected import Client
 from gateway.state.redis_scripts import Script, Scripts
 from gateway.storage.refusals import RedisUnusable
 

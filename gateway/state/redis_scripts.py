@@ -7,7 +7,7 @@ from typing import Final, Self
 from attrs import field, frozen
 from coredis.exceptions import NoScriptError
 
-from gateway.state.redis_client import Client
+from gateway.state.redis_connected import Client
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
 

@@ -12,7 +12,8 @@ from gateway.ports import Counters
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
 from gateway.state.local_counters import LocalCounters
-from gateway.state.redis_client import Client, RedisClient
+from gateway.state.redis_client import RedisClient
+from gateway.state.redis_connected import Client
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.redis_scripts import Scripts
 from tests.contract.plans import NOW

@@ -10,7 +10,7 @@ from attrs import define, field
 from gateway.accounting import Cold, LedgerEntry, Scope, Sum, Taken, Window
 from gateway.errors import LimitsUnavailable
 from gateway.model import Key
-from gateway.state.redis_client import Client
+from gateway.state.redis_connected import Client
 from gateway.state.restored_counters import RestoredCounters
 from tests.contract.plans import LEASE_S, NOW, TOTAL, budget, intent, plan, slots, spent
 from tests.contract.stores import RedisStore, take, used
