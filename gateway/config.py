@@ -72,6 +72,8 @@ class Config:
     redis: RedisAddress | None
     """Where limits and budgets are counted for all replicas; None: in this process."""
     redis_timeout_s: float
+    hot_redis: str
+    """What runs each request's scripts: thin or coredis."""
     backends: tuple[BackendConfig, ...]
     bind: Address
     ops_bind: Address | None
@@ -150,6 +152,15 @@ def _database(text: str) -> str:
 
 def _redis(text: str) -> RedisAddress | None:
     return redis_address(text) if text else None
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(" or ".join(words))
+        return text
+
+    return read
 
 
 def _positive(unit: type[int] | type[float], expected: str) -> Callable[[str], float]:
@@ -240,6 +251,13 @@ SETTINGS: Final = (
         _seconds,
         "0.1",
         "how long a request waits for Redis; beyond: 503, at once for all after three in a row",
+    ),
+    Setting(
+        "GATEWAY_HOT_REDIS",
+        _choice("thin", "coredis"),
+        "thin",
+        "by what each request asks a single Redis server: `thin`, over one connection of our own, all of a "
+        "moment in one write; or `coredis`, which sentinels, clusters and commands are always asked by",
     ),
     Setting(
         "OLLAMA_BACKENDS",

@@ -90,7 +90,12 @@ def _stop() -> None:
 def _redis_counters(config: Config, clock: SystemClock, observe: Observe) -> RedisCounters | None:
     if config.redis is None:
         return None
-    client = RedisClient(config.redis, deadline_s=config.redis_timeout_s, observe=observe)
+    client = RedisClient(
+        config.redis,
+        deadline_s=config.redis_timeout_s,
+        observe=observe,
+        is_linked=config.hot_redis == "thin",
+    )
     return RedisCounters(client, clock)
 
 

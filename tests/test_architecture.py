@@ -48,7 +48,7 @@ PURE_ROOMS = {
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",
     "starlette", "hypercorn", "aiohttp", "databases", "sqlalchemy", "aiosqlite", "asyncpg", "coredis",
-    "loguru",
+    "hiredis", "loguru",
 }  # fmt: skip
 ONLY_IN = {
     "starlette": {"middleware", "proxy", "app", "ops"},
@@ -63,6 +63,7 @@ ONLY_IN = {
     "yoyo": {"storage"},
     "passlib": {"state"},
     "coredis": {"state"},
+    "hiredis": {"state"},
     "aiohttp": {"backends"},
     "xllamacpp": {"demo"},
     "gguf": {"demo"},

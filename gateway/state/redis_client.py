@@ -1,27 +1,31 @@
-"""Redis through coredis, so that it can be slow, gone or new at any moment and nobody waits for it.
+"""Redis, so that it can be slow, gone or new at any moment and nobody waits for it.
 
-Each call has a deadline and runs in a task of its own, which no caller's cancellation reaches: whoever gives
-up leaves the reply to be read. A few failures in a row, and the client with all of its connections is thrown
-away: from then on every call is refused at once, while each second a new one is built and asked for a sign of
-life. Clients are not mended: after failures, coredis 6.9 may have lost places of its pool for good.
+Commands go through coredis; scripts, which each request runs, over a link of their own where there is one.
+Each call has a deadline, and no caller's cancellation reaches it: whoever gives up leaves the reply to be
+read. A few failures in a row, and the client with all of its connections is thrown away: from then on every
+call is refused at once, while each second a new one is built and asked for a sign of life. Clients are not
+mended: after failures, coredis 6.9 may have lost places of its pool for good.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 from attrs import frozen
 from coredis import Redis, RedisCluster
-from coredis.exceptions import AuthenticationError, RedisError, ResponseError
+from coredis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
+from hiredis import HiredisError
 from loguru import logger
 
 from gateway.errors import LimitsUnavailable
 from gateway.redis_address import Kind, RedisAddress
-from gateway.state.redis_connected import Client, connected
+from gateway.state.redis_connected import Client, connected, tls_context
+from gateway.state.redis_link import ErrorReply, RedisLink
+from gateway.state.redis_scripts import Script
 from gateway.storage.refusals import RedisUnusable
 
 # How long coredis itself waits, at least; by then a caller has long been told, but the connection is not lost
@@ -41,10 +45,11 @@ _TURNS: Final = 25
 _TURN_S: Final = 0.001
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 # A client that is thrown away while it is used raises RuntimeError (its task group is closed) or anyio's own.
 _DRIVER_ERRORS: Final = (
-    RedisError, OSError, TimeoutError, RuntimeError, ExceptionGroup,
+    RedisError, ErrorReply, HiredisError, OSError, TimeoutError, RuntimeError, ExceptionGroup,
     anyio.ClosedResourceError, anyio.BrokenResourceError,
 )  # fmt: skip
 
@@ -52,12 +57,50 @@ _DRIVER_ERRORS: Final = (
 logging.getLogger("coredis").setLevel(logging.CRITICAL + 1)
 
 
+class Call(Protocol[_T_co]):
+    """A command that was sent. When it `ended`, it has an `error`, or it has a `value`."""
+
+    @property
+    def error(self) -> BaseException | None: ...
+
+    @property
+    def value(self) -> _T_co: ...
+
+    @property
+    def origin(self) -> object:
+        """What it was sent by."""
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Wait for it, no longer; whether it ended."""
+
+    async def ended(self) -> None:
+        """Wait for it, however long its connection lasts."""
+
+
 @frozen(eq=False)
-class Call(Generic[_T]):
-    """A command that was sent, and by which client."""
+class _Command(Generic[_T]):
+    """A call by coredis, in a task of its own."""
 
     task: "asyncio.Task[_T]"
-    client: Client
+    origin: Client
+
+    @property
+    def error(self) -> BaseException | None:
+        return asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
+
+    @property
+    def value(self) -> _T:
+        return self.task.result()
+
+    async def ended_within(self, seconds: float) -> bool:
+        due_s = asyncio.get_running_loop().time() + seconds
+        if await _is_done(self.task, _PARTS, seconds / _PARTS):
+            return True
+        is_late = asyncio.get_running_loop().time() > due_s + _LATE_S
+        return is_late and await _is_done(self.task, _TURNS, _TURN_S)
+
+    async def ended(self) -> None:
+        await asyncio.wait([self.task])
 
 
 class RedisClient:
@@ -70,14 +113,18 @@ class RedisClient:
         deadline_s: float,
         opening_s: float = OPENING_S,
         observe: Callable[[float], None] | None = None,
+        is_linked: bool = False,
     ) -> None:
+        """`is_linked`: to a single server, scripts go over a link of their own."""
         self.address = address
         self._deadline_s = deadline_s
         self._opening_s = opening_s
         self._io_timeout_s = max(IO_TIMEOUT_S, _PATIENCES * deadline_s)
         # Is given the seconds that each answer was waited for, also those that did not come in time.
         self._observe = observe
+        self._is_linked = is_linked
         self._client: Client | None = None
+        self._link: RedisLink | None = None
         self._failures = 0
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
@@ -109,7 +156,7 @@ class RedisClient:
         return LimitsUnavailable()
 
     async def close(self) -> None:
-        self._client = None
+        self._client = self._link = None
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
@@ -119,7 +166,7 @@ class RedisClient:
     async def run(self, command: Callable[[Client], Awaitable[_T]]) -> _T:
         return await self.answer(self.begin(command))
 
-    def begin(self, command: Callable[[Client], Awaitable[_T]]) -> "Call[_T]":
+    def begin(self, command: Callable[[Client], Awaitable[_T]]) -> Call[_T]:
         """Send a command, whether or not anybody waits for its answer. Raises LimitsUnavailable when down."""
         client = self._client
         if client is None:
@@ -127,32 +174,39 @@ class RedisClient:
         task = asyncio.create_task(_run(client, command))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return Call(task, client)
+        return _Command(task, client)
 
-    async def answer(self, call: "Call[_T]") -> _T:
+    def begin_script(
+        self, script: Script, keys: list[str], arguments: Sequence[str | bytes | int]
+    ) -> Call[Any]:
+        """As `begin`. One round trip; a second one where the script is not known yet, or no longer."""
+        link = self._link
+        if link is None:
+            return self.begin(lambda client: _run_script(client, script, keys, arguments))
+        try:
+            return link.run(script, keys, arguments)
+        except OSError as error:
+            raise LimitsUnavailable from error
+
+    async def answer(self, call: Call[_T]) -> _T:
         """The answer to a command that began just now; one that is not in time goes on without its caller."""
         began_s = asyncio.get_running_loop().time()
-        await self._wait_for(call.task)
+        has_ended = await call.ended_within(self._deadline_s)
         if self._observe is not None:
             self._observe(asyncio.get_running_loop().time() - began_s)
-        if not call.task.done():
+        if not has_ended:
             self._failed(call, "no answer within the deadline")
             raise LimitsUnavailable
-        if call.task.cancelled():
+        error = call.error
+        if isinstance(error, asyncio.CancelledError):
             raise LimitsUnavailable
-        error = call.task.exception()
         if isinstance(error, _DRIVER_ERRORS):
             self._failed(call, _told(error))
             raise LimitsUnavailable from error
+        if error is not None:
+            raise error
         self._failures = 0
-        return call.task.result()
-
-    async def _wait_for(self, task: "asyncio.Task[Any]") -> None:
-        due_s = asyncio.get_running_loop().time() + self._deadline_s
-        if await _is_done(task, _PARTS, self._deadline_s / _PARTS):
-            return
-        if asyncio.get_running_loop().time() > due_s + _LATE_S:
-            await _is_done(task, _TURNS, _TURN_S)
+        return call.value
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -161,9 +215,9 @@ class RedisClient:
 
     # ── the client's life ────────────────────────────────────────────────────────────────
 
-    def _failed(self, call: "Call[Any]", cause: str) -> None:
-        if call.client is not self._client:
-            return  # it was sent to one that is thrown away already
+    def _failed(self, call: Call[Any], cause: str) -> None:
+        if call.origin is not self._client and call.origin is not self._link:
+            return  # it was sent by one that is thrown away already
         self._failures += 1
         if self._failures >= _FAILURES[self.address.kind]:
             self._give_up(cause)
@@ -171,7 +225,7 @@ class RedisClient:
     def _give_up(self, cause: str) -> None:
         if self._client is not None:
             logger.warning(f"Redis is down: {cause}")
-        self._client = None
+        self._client = self._link = None
         self._lost.set()
 
     async def _own(self) -> None:
@@ -181,19 +235,33 @@ class RedisClient:
             try:
                 async with connected(self.address, attempt, self._io_timeout_s) as client:
                     await _show_life(client, self._deadline_s)
-                    self._serve_with(client, attempt)
-                    await self._until_lost()
+                    async with self._linked() as link:
+                        self._serve_with(client, link, attempt)
+                        await self._until_lost()
             except _DRIVER_ERRORS as error:
                 self._last_error = _cause(error)
                 self._give_up(_told(self._last_error))
             await asyncio.sleep(next_probe_s - asyncio.get_running_loop().time())
 
-    def _serve_with(self, client: Client, attempt: int) -> None:
+    @contextlib.asynccontextmanager
+    async def _linked(self) -> AsyncIterator[RedisLink | None]:
+        """The link for scripts, connected; None where coredis finds out who has the counters."""
+        if not self._is_linked or self.address.kind is not Kind.SINGLE:
+            yield None
+            return
+        link = RedisLink(self.address, tls_context(self.address), timeout_s=self._io_timeout_s)
+        try:
+            await link.open()
+            yield link
+        finally:
+            link.close()
+
+    def _serve_with(self, client: Client, link: RedisLink | None, attempt: int) -> None:
         if attempt > 0:
             logger.info("Redis answers again")
         self._lost.clear()
         self._failures = 0
-        self._client = client
+        self._client, self._link = client, link
         self._ready.set()
 
     async def _until_lost(self) -> None:
@@ -205,7 +273,15 @@ class RedisClient:
             except TimeoutError:
                 if self.address.kind is not Kind.CLUSTER:  # of one, any node would answer for the others
                     with contextlib.suppress(LimitsUnavailable):
-                        await self.run(lambda client: client.ping())
+                        await self._ping()
+
+    async def _ping(self) -> None:
+        """Over the link, where there is one: it may be dead long before it is found closed."""
+        if self._link is None:
+            await self.run(lambda client: client.ping())
+            return
+        with contextlib.suppress(OSError):  # full: those who filled it tell
+            await self.answer(self._link.ping())
 
     async def _refuse_unsuitable(self) -> None:
         client = self._client
@@ -215,6 +291,15 @@ class RedisClient:
                     await _refuse_eviction(node)
         elif client is not None:
             await _refuse_eviction(client)
+
+
+async def _run_script(
+    client: Client, script: Script, keys: list[str], arguments: Sequence[str | bytes | int]
+) -> object:
+    try:
+        return await client.evalsha(script.sha, keys, arguments)
+    except NoScriptError:
+        return await client.eval(script.text, keys, arguments)
 
 
 async def _is_done(task: "asyncio.Task[Any]", times: int, each_s: float) -> bool:

@@ -218,7 +218,7 @@ class RedisCounters:
         return await self._client.answer(self._begin(script, tenant_id, *arguments))
 
     def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Call[Any]:
-        return self._client.begin(lambda client: script.run(client, _keys(tenant_id), *arguments))
+        return self._client.begin_script(script, _keys(tenant_id), arguments)
 
     # ── the index ────────────────────────────────────────────────────────────────────────
 
@@ -257,7 +257,7 @@ class RedisCounters:
 
     def _void(self, plan: Plan, call: Call[Any]) -> None:
         """Give back what was or will be taken for a caller who was told that nothing was."""
-        void = asyncio.create_task(self._give_back(plan, call.task))
+        void = asyncio.create_task(self._give_back(plan, call))
         self._doubtful[plan.reservation_id] = void
         void.add_done_callback(lambda _: self._voided(plan.reservation_id, void))
 
@@ -265,9 +265,9 @@ class RedisCounters:
         if self._doubtful.get(reservation_id) is void:
             del self._doubtful[reservation_id]
 
-    async def _give_back(self, plan: Plan, call: "asyncio.Task[Any]") -> None:
+    async def _give_back(self, plan: Plan, call: Call[Any]) -> None:
         """Until it is found, or its lease has run out and charged it: then the ledger corrects that."""
-        await asyncio.wait([call])
+        await call.ended()
         if _took_nothing(call):
             return
         until_s = self._clock.elapsed() + plan.lease_s
@@ -278,9 +278,9 @@ class RedisCounters:
             await asyncio.sleep(_VOID_S)
 
 
-def _took_nothing(call: "asyncio.Task[Any]") -> bool:
+def _took_nothing(call: Call[Any]) -> bool:
     """Whether it answered after all, and that it was not taken."""
-    return not call.cancelled() and call.exception() is None and call.result()[0] != b"taken"
+    return call.error is None and call.value[0] != b"taken"
 
 
 # ── to and from the scripts ──────────────────────────────────────────────────────────────

@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from attrs import field, frozen
-from coredis.exceptions import NoScriptError
-
-from gateway.state.redis_connected import Client
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
 
@@ -28,13 +25,6 @@ class Script:
     @sha.default
     def _sha_of_text(self) -> str:
         return hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
-
-    async def run(self, client: Client, keys: list[str], *arguments: str | bytes | int) -> object:
-        """One round trip; a second one where the script is not known yet, or no longer."""
-        try:
-            return await client.evalsha(self.sha, keys, arguments)
-        except NoScriptError:
-            return await client.eval(self.text, keys, arguments)
 
 
 @frozen

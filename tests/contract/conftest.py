@@ -24,12 +24,19 @@ async def single(redis_server: RedisServer) -> AsyncIterator[RedisStore]:
 
 
 @pytest.fixture(scope="package")
+async def coredis(redis_server: RedisServer) -> AsyncIterator[RedisStore]:
+    """The same server, by the generic client alone."""
+    async with redis_store(redis_server.url, is_linked=False) as store:
+        yield store
+
+
+@pytest.fixture(scope="package")
 async def cluster(redis_cluster: RedisCluster) -> AsyncIterator[RedisStore]:
     async with redis_store(redis_cluster.url) as store:
         yield store
 
 
-@pytest.fixture(params=["local", "single", "cluster"])
+@pytest.fixture(params=["local", "single", "coredis", "cluster"])
 def used_store(request: pytest.FixtureRequest) -> Store:
     return LocalStore() if request.param == "local" else request.getfixturevalue(request.param)
 

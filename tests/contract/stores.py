@@ -90,11 +90,11 @@ async def _set_time(tenant: str, now: float, client: Client) -> None:
 
 
 @asynccontextmanager
-async def redis_store(url: str) -> AsyncIterator[RedisStore]:
+async def redis_store(url: str, *, is_linked: bool = True) -> AsyncIterator[RedisStore]:
     """An empty store over a server or cluster, whose time is set."""
     scripts = Scripts.with_clock(SET_CLOCK)
     # The deadline is for tests of it: here it would only make a slow machine fail.
-    clients = [RedisClient(redis_address(url), deadline_s=5.0) for _ in range(2)]
+    clients = [RedisClient(redis_address(url), deadline_s=5.0, is_linked=is_linked) for _ in range(2)]
     for client in clients:
         await client.open()
     counters, other = (RedisCounters(client, SystemClock(), scripts) for client in clients)

@@ -25,9 +25,10 @@ LEFT = 1000
 
 @pytest.fixture
 async def two_replicas(redis_server: RedisServer) -> AsyncIterator[list[Counters]]:
-    """By the server's own clock."""
+    """By the server's own clock; one over a link, one by the generic client."""
     redis_server.ask("FLUSHALL")
-    clients = [RedisClient(redis_address(redis_server.url), deadline_s=5.0) for _ in range(2)]
+    address = redis_address(redis_server.url)
+    clients = [RedisClient(address, deadline_s=5.0, is_linked=is_linked) for is_linked in (True, False)]
     for client in clients:
         await client.open()
     yield [RedisCounters(client, SystemClock()) for client in clients]

@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -16,7 +17,7 @@ from gateway.accounting import Cold, Stale, Taken, Window
 from gateway.errors import StoreUnavailable
 from gateway.redis_address import redis_address
 from gateway.resources import SystemClock
-from gateway.state.redis_client import PROBE_S, RedisClient
+from gateway.state.redis_client import OPENING_S, PROBE_S, RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.storage.refusals import RedisUnusable
 from tests.contract.plans import TOTAL, budget, plan, rate, slots
@@ -38,6 +39,13 @@ ONE = budget(None, Window.TOTAL, periods=(TOTAL,))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Callable[..., object] | None]]:
     """Each fault on both loops: how a connection ends differs between them."""
     return "asyncio", {"loop_factory": uvloop.new_event_loop if request.param == "uvloop" else None}
+
+
+@pytest.fixture(autouse=True, params=["link", "coredis"])
+def by_either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fault over the link for scripts, and by the generic client alone."""
+    client = partial(RedisClient, is_linked=request.param == "link")
+    monkeypatch.setattr(f"{__name__}.RedisClient", client)
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +70,8 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica_of(url: str) -> AsyncIterator[Replica]:
-    client = RedisClient(redis_address(url), deadline_s=DEADLINE_S)
+async def replica_of(url: str, opening_s: float = OPENING_S) -> AsyncIterator[Replica]:
+    client = RedisClient(redis_address(url), deadline_s=DEADLINE_S, opening_s=opening_s)
     await client.open()
     counters = RedisCounters(client, SystemClock())
     yield Replica(client, counters)
@@ -347,9 +355,9 @@ async def test_a_cancelled_take_is_given_back(proxy: FaultProxy, replica: Replic
 # ── opening ──────────────────────────────────────────────────────────────────────────────
 
 
-async def refused_at_opening(url: str) -> str:
+async def refused_at_opening(url: str, opening_s: float = OPENING_S) -> str:
     with pytest.raises(RedisUnusable) as refused:
-        async with replica_of(url):
+        async with replica_of(url, opening_s):
             pass
     return str(refused.value)
 
@@ -401,21 +409,17 @@ async def test_a_server_that_does_not_tell_is_refused(anyio_backend: object):
     assert "allow this user the command INFO or CONFIG|GET" in sentence
 
 
-async def test_a_wrong_password_is_told_at_opening(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_wrong_password_is_told_at_opening(redis_server: RedisServer):
     """Without repeating it."""
-    monkeypatch.setattr("gateway.state.redis_client.OPENING_S", 0.3)
-    sentence = await refused_at_opening(f"redis://:wrong@{redis_server.address}")
+    sentence = await refused_at_opening(f"redis://:wrong@{redis_server.address}", opening_s=2.0)
 
     assert sentence == "Redis refuses the user name or password of REDIS_URL."
 
 
-async def test_no_server_at_all_is_told_at_opening(anyio_backend: object, monkeypatch: pytest.MonkeyPatch):
+async def test_no_server_at_all_is_told_at_opening(anyio_backend: object):
     """After some seconds, for it may be starting too."""
-    monkeypatch.setattr("gateway.state.redis_client.OPENING_S", 0.3)
     with pytest.raises(StoreUnavailable):
-        async with replica_of("redis://127.0.0.1:1"):
+        async with replica_of("redis://127.0.0.1:1", opening_s=0.3):
             pass
 
 

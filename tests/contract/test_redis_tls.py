@@ -25,15 +25,17 @@ def front(redis_server: RedisServer, certificates: dict[str, Path]) -> Iterator[
         yield front
 
 
-def counters_at(url: str) -> RedisCounters:
-    return RedisCounters(RedisClient(redis_address(url), deadline_s=5.0, opening_s=2.0), SystemClock())
+def counters_at(url: str, *, is_linked: bool = True) -> RedisCounters:
+    client = RedisClient(redis_address(url), deadline_s=5.0, opening_s=2.0, is_linked=is_linked)
+    return RedisCounters(client, SystemClock())
 
 
+@pytest.mark.parametrize("is_linked", [True, False], ids=["link", "coredis"])
 async def test_counting_goes_over_tls(
-    front: TlsFront, redis_server: RedisServer, certificates: dict[str, Path]
+    front: TlsFront, redis_server: RedisServer, certificates: dict[str, Path], is_linked: bool
 ):
     url = f"rediss://:{redis_server.password}@localhost:{front.port}?ca={certificates['server']}"
-    async with counters_at(url).opened() as counters:
+    async with counters_at(url, is_linked=is_linked).opened() as counters:
         await counters.restore("acme", [], [], 15.0)
         verdict = await counters.take(plan("r1", budget(None, Window.TOTAL)))
 
