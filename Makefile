@@ -155,7 +155,7 @@ fmt: .dev ## Format the code and mend what can be mended
 	$(BIN)/ruff format --quiet .
 
 typecheck: .dev ## Check the types
-	$(BIN)/mypy gateway tests bench scripts
+	$(BIN)/mypy gateway tests bench scripts deploy/testing deploy/healthcheck.py
 
 security: .dev ## Look for weaknesses in the code and in what is installed
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
@@ -178,6 +178,7 @@ lock: .dev clients ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest
 	$(COMPILE) --all-extras setup.cfg -o requirements/dev.txt $(if $(UPGRADE),--upgrade)
 	echo 'setuptools>=80' | $(COMPILE) --extra demo -c requirements/dev.txt setup.cfg - -o requirements/run.txt
 	$(COMPILE) -c requirements/dev.txt setup.cfg -o requirements/runtime.txt
+	echo 'setuptools>=80' | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 	$(COMPILE) requirements/clients.in -o requirements/clients.txt $(if $(UPGRADE),--upgrade)
 	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved
 
@@ -207,4 +208,4 @@ clean: ## Remove .venv and all that was built or cached; data/ and .env stay
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
