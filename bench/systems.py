@@ -24,8 +24,8 @@ PLAIN: Final = "plain"
 BURST: Final = "burst"
 PACED: Final = "paced"
 SLOW: Final = "slow"
-_NATIVE: Final = "native-"
-_MODELS: Final = (
+NATIVE: Final = "native-"
+MODELS: Final = (
     Model(PLAIN, 1),
     Model(BURST, 200),
     # 50 tokens a second, for two seconds, as a fast model writes; and for as long as anybody measures.
@@ -52,7 +52,7 @@ class Surface(StrEnum):
         return "/api/chat" if self is Surface.NATIVE else "/v1/chat/completions"
 
     def model(self, name: str) -> str:
-        return name if self is Surface.OPENAI else _NATIVE + name
+        return name if self is Surface.OPENAI else NATIVE + name
 
 
 class Caller(StrEnum):
@@ -67,9 +67,9 @@ class Caller(StrEnum):
 class Backends:
     """One double for each kind of backend; they have different models, so that a name says where it goes."""
 
-    openai: Double = field(factory=lambda: Double(_MODELS))
+    openai: Double = field(factory=lambda: Double(MODELS))
     native: Double = field(
-        factory=lambda: Double([Model(_NATIVE + m.name, m.chunks, m.delay_ms) for m in _MODELS])
+        factory=lambda: Double([Model(NATIVE + m.name, m.chunks, m.delay_ms) for m in MODELS])
     )
 
     @contextlib.contextmanager
@@ -263,7 +263,7 @@ def limited_key(served: Gateway) -> str:
 
 def wait_until_served(served: Gateway) -> None:
     with served.client() as client:
-        for model in (PLAIN, _NATIVE + PLAIN):
+        for model in (PLAIN, NATIVE + PLAIN):
             body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
             answered = client.post("/v1/chat/completions", json=body)
             assert answered.status_code == 200, answered.text

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.measuring import Results, Row
+from bench.targets import judged
 
 
 @frozen
@@ -97,3 +98,14 @@ def _cell(results: Results, system: str, row: str, column: Column) -> str:
     median: Callable[[str, str, str], float | None] = results.added if column.is_added else results.median
     value = median(system, row, column.figure)
     return "–" if value is None else f"{value:,.{column.digits}f}"
+
+
+def verdicts(results: Results) -> Table:
+    """What must hold, with what was found; without rows that were not measured, it says so."""
+    table = Table(title="What must hold", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for title in ("", "value", "at most", ""):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for one in judged(results):
+        value = "–" if one.value is None else f"{one.value:,.3f}"
+        table.add_row(one.text, value, f"{one.most:,.3f}", one.verdict)
+    return table
