@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 OVERRIDES = sorted((ROOT / "deploy").glob("compose.*.yaml"))
 
 
-class ComposeLoader(yaml.SafeLoader):
+class ComposeLoader(yaml.SafeLoader):  # type: ignore[misc]
     """Compose has two tags of its own: !override and !reset."""
 
 

@@ -13,10 +13,10 @@ import pytest
 from gateway.config import parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-CADDY = shutil.which("caddy")
+CADDY = shutil.which("caddy") or ""
 
 
-@pytest.mark.skipif(CADDY is None, reason="no Caddy here; on Debian: apt install caddy")
+@pytest.mark.skipif(not CADDY, reason="no Caddy here; on Debian: apt install caddy")
 @pytest.mark.parametrize("domain", ["localhost", "llm.example.com"])
 def test_caddy_takes_its_file(domain: str, tmp_path: Path):
     done = subprocess.run(
@@ -35,7 +35,7 @@ def test_caddy_takes_its_file(domain: str, tmp_path: Path):
 def test_nginx_takes_its_file(tmp_path: Path):
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     of_whom = ["-nodes", "-subj", "/CN=llm.example.com"]
-    to = ["-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem"]
+    to = ["-keyout", str(tmp_path / "privkey.pem"), "-out", str(tmp_path / "fullchain.pem")]
     subprocess.run([*command, *of_whom, *to], check=True, capture_output=True)
     text = (DEPLOY / "nginx.conf").read_text().replace("/etc/nginx/tls", str(tmp_path))
     (tmp_path / "nginx.conf").write_text(text)
