@@ -74,6 +74,10 @@ class PostgresServer:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def program(self, name: str) -> Path:
+        """One of the programs that come with it, such as pg_dump."""
+        return self._binaries / name
+
     def url(self, database: str) -> str:
         return f"postgresql://gateway:{self.password}@127.0.0.1:{self.port}/{database}"
 
