@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 from attrs import evolve
 
@@ -14,7 +15,7 @@ from gateway.storage.database import CONNECTIONS, Database, Session
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.migrations import migrate
-from gateway.storage.postgres.connecting import libpq_arguments
+from gateway.storage.postgres.connecting import errors_told, libpq_arguments
 from gateway.storage.refusals import DatabaseUnusable
 from gateway.storage.tenants import Tenants
 from tests.databases import ask
@@ -220,6 +221,26 @@ async def test_a_database_that_can_not_be_opened_is_told(
         assert sentence.startswith(f"The database {address} can't be used: ")
         assert str(address.password) not in sentence
         assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("says", "is_told"),
+    [
+        ("unsupported startup parameter: idle_in_transaction_session_timeout", True),
+        ('prepared statement "__asyncpg_stmt_2__" already exists', True),
+        ("the database system is starting up", False),
+    ],
+)
+def test_a_pooler_that_nobody_told_of_is_told_of(says: str, is_told: bool):
+    """What pgbouncer and Postgres say then does not lead an operator to `pgbouncer=true`; this does."""
+    told = {}
+    for pooled in ("false", "true"):
+        address = postgres_address(f"postgresql://gateway@db/gateway?pgbouncer={pooled}")
+        with pytest.raises(DatabaseUnusable) as refused, errors_told(address):
+            raise psycopg.OperationalError(says)
+        told[pooled] = "DATABASE_URL needs ?pgbouncer=true" in str(refused.value)
+
+    assert told == {"false": is_told, "true": False}
 
 
 async def test_of_several_hosts_the_one_is_used_that_takes_writes(

@@ -6,6 +6,7 @@ takes writes.
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any, Final
@@ -139,6 +140,13 @@ def _file_of(address: PostgresAddress) -> str | None:
     return ssl.get_default_verify_paths().cafile or ssl.get_default_verify_paths().openssl_cafile
 
 
+# What pgbouncer answers to who sets a session up, and what comes of preparing statements behind it.
+_POOLER_SAYS: Final = re.compile(
+    r"unsupported startup parameter|prepared statement .* (already|does not) exist"
+)
+_POOLED_UNTOLD: Final = " Behind a pooler such as pgbouncer, DATABASE_URL needs ?pgbouncer=true."
+
+
 @contextlib.contextmanager
 def errors_told(address: PostgresAddress) -> Iterator[None]:
     """Say in one sentence why the database can't be used."""
@@ -148,4 +156,7 @@ def errors_told(address: PostgresAddress) -> Iterator[None]:
         raise DatabaseUnusable(f"The database {address} does not answer.") from error
     except (*DRIVER_ERRORS, psycopg.Error) as error:
         reason = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
-        raise DatabaseUnusable(f"The database {address} can't be used: {reason.rstrip('.')}.") from error
+        remedy = "" if address.is_pooled or not _POOLER_SAYS.search(reason) else _POOLED_UNTOLD
+        raise DatabaseUnusable(
+            f"The database {address} can't be used: {reason.rstrip('.')}.{remedy}"
+        ) from error
