@@ -29,7 +29,7 @@ from gateway.storage.migrations import known, migrate, migrator_of
 from gateway.storage.usage import Selection, Usage
 from tests.databases import ask
 from tests.postgres_server import PostgresServer
-from tests.storage.samples import audit_row, settled
+from tests.storage.samples import CHAIN, audit_row, settled
 
 HOUR_S = 3_600
 END_S = 1_763_996_400
@@ -142,7 +142,7 @@ async def _asked(database: Database, rows: int, days: int) -> dict[str, float]:
 
 async def _batches(database: Database) -> dict[str, float]:
     """What draining costs: batches of 500, of an hour and of 20 tenants, at the end of all that is there."""
-    log, ledger = AuditLog(database), Ledger(database)
+    log, ledger = AuditLog(database, CHAIN), Ledger(database)
     numbers = iter(range(10**9))
 
     async def rows() -> None:

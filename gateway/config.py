@@ -21,6 +21,9 @@ from gateway.postgres_address import is_postgres, postgres_address
 from gateway.redis_address import RedisAddress, redis_address
 from gateway.secret_files import with_files_read
 
+# A century.
+MAX_RETENTION_DAYS: Final = 36_525
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
@@ -69,6 +72,8 @@ class Config:
     """The gateway's settings, typed. Durations in seconds, sizes in bytes."""
 
     database_url: str = field(repr=False)
+    admin_database_url: str = field(repr=False)
+    """For commands: the same database, by a role that may change and remove what the serving one may not."""
     redis: RedisAddress | None
     """Where limits and budgets are counted for all replicas; None: in this process."""
     redis_timeout_s: float
@@ -102,6 +107,8 @@ class Config:
     default_output_tokens: int
     trusted_proxies: tuple[Network, ...]
     allowed_hosts: frozenset[str]
+    audit_retention_days: int | None
+    """For so long audit rows are kept, where a tenant has no time of its own; None: for good."""
     collector: str | None
     """Where traces go; None: nowhere."""
     log_level: str
@@ -148,6 +155,14 @@ def _database(text: str) -> str:
             "postgresql://user:password@host/database"
         )
     return text
+
+
+def _days(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_RETENTION_DAYS:
+        raise ValueError(f"a whole number of days from 1 to {MAX_RETENTION_DAYS}, or nothing")
+    return int(text)
 
 
 def _redis(text: str) -> RedisAddress | None:
@@ -236,6 +251,14 @@ SETTINGS: Final = (
         "sqlite:///data/gateway.db",
         "where tenants, keys, the ledger and the audit log are kept: `sqlite:///PATH`, or for several "
         "machines `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`",
+        secret=True,
+    ),
+    Setting(
+        "DATABASE_ADMIN_URL",
+        lambda text: _database(text) if text else "",
+        "",
+        "the same Postgres by another role, for commands alone: one that may migrate, and remove audit rows, "
+        "where that of DATABASE_URL may not; empty: DATABASE_URL",
         secret=True,
     ),
     Setting(
@@ -363,6 +386,13 @@ SETTINGS: Final = (
     ),
     Setting("GATEWAY_ALLOWED_HOSTS", _hosts, "", "comma list of Host names that are served; empty: any"),
     Setting(
+        "GATEWAY_AUDIT_RETENTION_DAYS",
+        _days,
+        "",
+        "for how many days audit rows are kept, where `set-retention` says nothing else of their tenant; "
+        "empty: for good",
+    ),
+    Setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         _collector,
         "",
@@ -391,6 +421,11 @@ _OPS_IN_PUBLIC: Final = (
 _OF_COMPOSE: Final = frozenset({"GATEWAY_DOMAIN"})
 
 
+_ADMIN_OF_NO_POSTGRES: Final = (
+    "DATABASE_ADMIN_URL is for a second role of the Postgres that DATABASE_URL names; SQLite has no roles."
+)
+
+
 def parse(values: Mapping[str, str]) -> Config:
     """Turn environment-like text into a Config. Raises ConfigError with every mistake at once."""
     known = _BY_NAME.keys() | _OF_COMPOSE
@@ -404,6 +439,10 @@ def parse(values: Mapping[str, str]) -> Config:
             shown = "is" if setting.secret else f"is {text!r}, but"
             mistakes.append(f"{setting.name} {shown} not usable: it takes {error}.")
     read["redis"] = read.pop("redis_url", None)
+    admin = read.pop("database_admin_url", "")
+    if admin and not (is_postgres(admin) and is_postgres(read.get("database_url", ""))):
+        mistakes.append(_ADMIN_OF_NO_POSTGRES)
+    read["admin_database_url"] = admin or read.get("database_url", "")
     read["collector"] = read.pop("otel_exporter_otlp_endpoint", None)
     is_shared = read["redis"] is not None or is_postgres(read.get("database_url", ""))
     if is_shared and not read.get("secret"):

@@ -142,6 +142,8 @@ class Tenant:
     """Since then all of its keys are refused; None while they are not."""
     weight: int = 1
     """Of a busy backend it gets so much, beside other tenants that wait."""
+    audit_retention_days: int | None = None
+    """For so many days its audit rows are kept; None: as long as all others."""
 
 
 @frozen

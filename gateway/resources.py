@@ -24,6 +24,7 @@ from gateway.middleware.tokenizers import Tokenizers
 from gateway.ports import Backend, Counters, Sink
 from gateway.proxy.queue import QueueBounds
 from gateway.proxy.router import Router
+from gateway.rules.audit_chain import Chain
 from gateway.rules.breaker import BreakerState
 from gateway.server.lifecycle import Lifecycle
 from gateway.sinks.logs import RequestLog
@@ -41,11 +42,13 @@ from gateway.state.prompt_lore import PromptLore
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
+from gateway.state.rounds import Chore, Rounds
 from gateway.state.secret import confirm_secret, load_secret
-from gateway.state.upkeep import Chore, Upkeep, settle_all
+from gateway.state.upkeep import Upkeep, settle_all
 from gateway.storage.audit import AuditLog
+from gateway.storage.audit_retention import Retention
 from gateway.storage.drains import Drains
-from gateway.storage.engines import database_at, serving
+from gateway.storage.engines import audit_days, database_at, serving
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
@@ -56,6 +59,9 @@ from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 from gateway.storage.timed import TimedDatabase
 from gateway.storage.uncounted import Uncounted
+
+# How often the audit log gets room for days to come. What is over its time is removed once a day.
+RETENTION_S = 600.0
 
 
 class SystemClock:
@@ -116,6 +122,7 @@ class Resources:
         )
         self.hasher = Hasher()
         self._secret = load_secret(config)
+        self._chain = Chain(self._secret)
         store = Keys(self.database)
         self.keys = VerifiedKeys(store, store.touch, self.hasher, self._secret, self.clock)
         self.running = Running(self.keys)
@@ -146,7 +153,7 @@ class Resources:
         self.spool = Spool(
             config.data_dir / "spool",
             self.ledger,
-            AuditLog(self.database),
+            AuditLog(self.database, self._chain),
             Quarantine(self.database),
             max_bytes=config.spool_max_bytes,
         )
@@ -156,10 +163,17 @@ class Resources:
         self.allowances = RestoredCounters(self.counters, self.ledger, store, self._fleet, lease_s=LEASE_S)
         self.settler = Settler(self.counters, self.spool)
         chores: list[Chore] = [partial(settle_all, self.counters, self.spool.ends_of_the_dead)]
-        chores.append(Uncounted(self.database).count)
+        chores.append(Uncounted(self.database, self._chain).count)
         if self._redis is not None:  # what this process counts itself can't be behind
             chores.append(self.allowances.forget_what_is_behind)
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
+        retention = Retention(
+            self.database,
+            audit_days(config.database_url, self.database),
+            self._chain,
+            config.audit_retention_days,
+        )
+        self.retention = Rounds(retention.make_ahead, retention.remove_if_due, period_s=RETENTION_S)
         self.refusals = RecentRefusals()
         self.lore = PromptLore()
         self.tokenizers = Tokenizers(self.clock)
@@ -196,6 +210,7 @@ class Resources:
             await _started(opened, self.catalogue)
             await _started(opened, self.settler)
             await _started(opened, self.upkeep)
+            await _started(opened, self.retention)
             if self._traces is not None:
                 opened.push_async_callback(asyncio.to_thread, self._traces.close)
             await _started(opened, self.loop_lag)

@@ -16,6 +16,7 @@ from loguru import logger
 from gateway.cli.actions import list_actions
 from gateway.cli.audit import audit
 from gateway.cli.audit_export import export_audit
+from gateway.cli.audit_verifying import verify_audit
 from gateway.cli.backends import add_backend, list_backends, remove_backend
 from gateway.cli.counters import rebuild_counters
 from gateway.cli.doctor import doctor
@@ -30,6 +31,7 @@ from gateway.cli.model_access import allow_models
 from gateway.cli.profiles import list_models, remove_model, set_model
 from gateway.cli.purging import purge_tenant
 from gateway.cli.quickstart import quickstart
+from gateway.cli.retention import apply_retention, set_retention
 from gateway.cli.serve import serve
 from gateway.cli.tenant_life import delete_tenant, resume_tenant, suspend_tenant
 from gateway.cli.tenants import create_tenant, list_tenants, show_tenant
@@ -60,7 +62,13 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
             *(add_backend, remove_backend, list_backends, drain_backend),
         ),
     ),
-    ("Usage and audit", (usage, audit, export_audit, list_actions, purge_tenant)),
+    (
+        "Usage and audit",
+        (
+            *(usage, audit, export_audit, verify_audit, list_actions),
+            *(set_retention, apply_retention, purge_tenant),
+        ),
+    ),
     ("Operations", (serve, migrate, doctor, top, quickstart, verify_ledger, rebuild_counters)),
 )
 

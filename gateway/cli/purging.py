@@ -5,17 +5,20 @@ from collections.abc import Sequence
 import click
 from attrs import asdict
 
+from gateway.cli.confirming import confirm, refuse_unasked, yes_option
 from gateway.cli.output import json_option, progress, show_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.model import Tenant
-from gateway.storage.audit_reading import Personal
+from gateway.rules.audit_chain import Chain
+from gateway.state.secret import load_secret
+from gateway.storage.audit_purging import Personal
 
 
 @click.command()
 @click.option(
     "--name", required=True, help="The name of the tenant, or its id, also of one that was deleted."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def purge_tenant(name: str, yes: bool, as_json: bool) -> None:
     """Remove a tenant's personal data from the audit log, for good.
@@ -30,11 +33,9 @@ def purge_tenant(name: str, yes: bool, as_json: bool) -> None:
       neuronetz-gateway purge-tenant --name acme
       neuronetz-gateway purge-tenant --name acme --yes --json
     """
-    if as_json and not yes:
-        raise click.UsageError("--json asks nothing: give --yes with it.")
+    refuse_unasked(yes=yes, as_json=as_json)
     tenant, found = with_stores(lambda stores: _look_at(stores, name))
-    if not yes:
-        click.confirm(f"Remove from the rows of {_told(tenant)}: {', '.join(_lines(found))}?", abort=True)
+    confirm(f"Remove from the rows of {_told(tenant)}: {', '.join(_lines(found))}?", yes=yes)
     removed, rows = with_stores(lambda stores: _purge(stores, tenant))
     if as_json:
         show_json({"tenant": tenant.name or None, "tenant_id": tenant.id, "rows": rows, **asdict(removed)})
@@ -49,16 +50,17 @@ async def _look_at(stores: Stores, name: str) -> tuple[Tenant, Personal]:
     tenant_id = await stores.tenant_id_of(name)
     known = {tenant.id: tenant for tenant in await stores.tenants.all()}
     tenant = known.get(tenant_id) or Tenant(tenant_id, "", 0.0)
-    return tenant, await stores.audit.personal(tenant_id)
+    return tenant, await stores.purging.personal(tenant_id)
 
 
 async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
-    removed, rows = await stores.audit.begin_purge(tenant), 0
-    with progress("Removing personal data", removed.addresses) as advance:
-        async for count in stores.audit.purge(tenant.id):
+    purge, rows = await stores.purging.begin(tenant, Chain(load_secret(stores.config))), 0
+    with progress("Removing personal data", purge.found.addresses) as advance:
+        async for count in stores.purging.rows(tenant.id):
             rows += count
             advance(count)
-    return removed, rows
+    await stores.purging.end(tenant.id, purge)
+    return purge.found, rows
 
 
 def _told(tenant: Tenant) -> str:

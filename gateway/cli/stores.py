@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
 
@@ -14,13 +14,19 @@ from gateway.config import Config
 from gateway.errors import LimitsUnavailable
 from gateway.redis_address import RedisAddress
 from gateway.resources import SystemClock
+from gateway.rules.audit_chain import Chain
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
+from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.actions import Actions
+from gateway.storage.audit_purging import AuditPurging
 from gateway.storage.audit_reading import AuditReading
+from gateway.storage.audit_retention import Retention
+from gateway.storage.audit_verifying import Head
+from gateway.storage.audit_verifying import Verifying as AuditVerifying
 from gateway.storage.database import Database
 from gateway.storage.drains import Drains
-from gateway.storage.engines import database_at
+from gateway.storage.engines import audit_days, database_at
 from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
@@ -51,6 +57,8 @@ class Stores:
     usage: Usage
     drains: Drains
     audit: AuditReading
+    purging: AuditPurging
+    database: Database
 
     @classmethod
     def on(cls, database: Database, settings: Config) -> Self:
@@ -62,12 +70,32 @@ class Stores:
             Meta(database),
             Ledger(database),
             Replicas(database),
-            Actions(database),
+            Actions(database, actor),
             Profiles(database, actor),
             Usage(database),
             Drains(database, actor),
-            AuditReading(database, actor),
+            AuditReading(database),
+            AuditPurging(database, actor),
+            database,
         )
+
+    def retention(self) -> Retention:
+        """Raises SecretUnusable."""
+        return Retention(
+            self.database,
+            audit_days(self.config.admin_database_url, self.database),
+            Chain(load_secret(self.config)),
+            self.config.audit_retention_days,
+            this_actor(),
+        )
+
+    async def audit_verifying(
+        self, anchors: Iterable[Head], on_rows: Callable[[int], None]
+    ) -> AuditVerifying:
+        """Raises SecretUnusable where the secret is another one: all would look changed."""
+        secret = load_secret(self.config)
+        await confirm_secret(self.meta, secret)
+        return AuditVerifying(self.database, Chain(secret), anchors, on_rows)
 
     async def tenant_id_of(self, name_or_id: str) -> str:
         """The id behind a tenant's name; an id stands for itself, also of a tenant that was deleted.
@@ -85,12 +113,12 @@ def with_stores(work: Callable[[Stores], Awaitable[_T]]) -> _T:
     The database must be up to date: a command never migrates on its own.
     """
     settings = config.load()
-    refuse_pending(settings.database_url)
+    refuse_pending(settings.admin_database_url)
     return asyncio.run(_opened(settings, work))
 
 
 async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> _T:
-    async with database_at(settings.database_url, connections=1) as database:
+    async with database_at(settings.admin_database_url, connections=1) as database:
         return await work(Stores.on(database, settings))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.confirming import confirm, refuse_unasked, yes_option
 from gateway.cli.output import json_option, show_json, when
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import tenant_as_json
@@ -63,7 +64,7 @@ def resume_tenant(name: str, as_json: bool) -> None:
 
 @click.command()
 @_name
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def delete_tenant(name: str, yes: bool, as_json: bool) -> None:
     """Delete a tenant and all of its keys, for good.
@@ -77,11 +78,9 @@ def delete_tenant(name: str, yes: bool, as_json: bool) -> None:
       neuronetz-gateway delete-tenant --name acme
       neuronetz-gateway delete-tenant --name acme --yes --json
     """
-    if as_json and not yes:
-        raise click.UsageError("--json asks nothing: give --yes with it.")
+    refuse_unasked(yes=yes, as_json=as_json)
     tenant, count = with_stores(lambda stores: _look_at(stores, name))
-    if not yes:
-        click.confirm(f"Delete the tenant '{tenant.name}' and its {_keys_told(count)} for good?", abort=True)
+    confirm(f"Delete the tenant '{tenant.name}' and its {_keys_told(count)} for good?", yes=yes)
     deleted, prefixes, untold = with_stores(lambda stores: _delete(stores, tenant.name))
     if as_json:
         show_json({**tenant_as_json(deleted), "deleted_keys": prefixes})

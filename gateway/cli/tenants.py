@@ -24,7 +24,7 @@ from gateway.cli.policies import (
 )
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Name, Zone
+from gateway.cli.words import Days, Name, Zone
 from gateway.model import Key, KeyStatus, ModelPolicy, Tenant
 
 
@@ -37,6 +37,12 @@ from gateway.model import Key, KeyStatus, ModelPolicy, Tenant
     "--time-zone", type=Zone(), default="UTC", show_default=True, help="Where its days and months begin."
 )
 @weight_option(default=1)
+@click.option(
+    "--audit-retention",
+    type=Days(),
+    metavar="DAYS",
+    help="Keep its audit rows for so long; else as all others.",
+)
 @json_option
 def create_tenant(
     *,
@@ -46,6 +52,7 @@ def create_tenant(
     allow_cloud: bool | None,
     time_zone: str,
     weight: int,
+    audit_retention: int | None,
     as_json: bool,
 ) -> None:
     """Make a tenant: who owns keys.
@@ -61,7 +68,14 @@ def create_tenant(
     policy, models = Policy(**changes), ModelPolicy(**model_changes)
     tenant = with_stores(
         lambda stores: make_tenant(
-            stores, name, policy, time_zone, models, allow_cloud=bool(allow_cloud), weight=weight
+            stores,
+            name,
+            policy,
+            time_zone,
+            models,
+            allow_cloud=bool(allow_cloud),
+            weight=weight,
+            audit_retention_days=audit_retention,
         )
     )
     if as_json:
@@ -119,6 +133,7 @@ def show_tenant(name: str, as_json: bool) -> None:
             ("Created", when(tenant.created_at, "")),
             ("Time zone", tenant.time_zone),
             ("Weight", str(tenant.weight)),
+            ("Audit", _retention_told(tenant.audit_retention_days)),
             ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
             *model_facts(tenant),
         ]
@@ -138,6 +153,7 @@ async def make_tenant(
     *,
     allow_cloud: bool = False,
     weight: int = 1,
+    audit_retention_days: int | None = None,
 ) -> Tenant:
     """Make a tenant. Raises TenantNameTaken."""
     tenant = Tenant(
@@ -149,6 +165,7 @@ async def make_tenant(
         models or ModelPolicy(),
         allow_cloud,
         weight=weight,
+        audit_retention_days=audit_retention_days,
     )
     await stores.tenants.add(tenant)
     return tenant
@@ -161,6 +178,10 @@ async def _all(stores: Stores) -> list[Tenant]:
 async def _look_at(stores: Stores, name: str, now: float) -> tuple[Tenant, Sequence[Key], Sequence[Standing]]:
     tenant = await stores.tenants.by_name(name)
     return tenant, await stores.keys.all(tenant), await standings_of(stores, tenant, now)
+
+
+def _retention_told(days: int | None) -> str:
+    return "rows are kept as long as all others" if days is None else f"rows are kept for {days:,} days"
 
 
 def status_of(tenant: Tenant) -> str:
@@ -180,4 +201,5 @@ def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
         **asdict(tenant.models),
         "allow_cloud": tenant.allow_cloud,
         "weight": tenant.weight,
+        "audit_retention_days": tenant.audit_retention_days,
     }

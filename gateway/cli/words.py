@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from gateway.accounting import MAX_TOKENS
+from gateway.config import MAX_RETENTION_DAYS
 from gateway.formats.durations import seconds_of
 from gateway.model import Network
 from gateway.rules import access, keys, model_names, names
@@ -54,6 +55,20 @@ class Bound(click.ParamType[int | None]):
             return bound(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Days(click.ParamType[int | None]):
+    """A number of days, or `default`, which is None."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or value == "default":
+            return None
+        text = str(value).removesuffix("d")
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_RETENTION_DAYS):
+            self.fail(f"expected days, 1 to {MAX_RETENTION_DAYS}, or `default`.", param, ctx)
+        return int(text)
 
 
 class Cap(click.ParamType[int | None]):

@@ -1,27 +1,19 @@
 """What keeps ledger and counters telling the same, beside the requests."""
 
-import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from loguru import logger
 
 from gateway.accounting import Evidence, Expired, LedgerEntry, charged_in_full
-from gateway.errors import StoreUnavailable
 from gateway.ports import Counters, LedgerStore, Spool
+from gateway.state.rounds import Chore, Rounds
 
 PERIOD_S: Final = 5.0
 
-# Something that is done once in each period. Raises StoreUnavailable.
-Chore = Callable[[], Awaitable[None]]
 
-
-class Upkeep:
-    """Writes down what leases that nobody renewed have cost, and does some chores.
-
-    `start` and `stop` inside the event loop.
-    """
+class Upkeep(Rounds):
+    """Writes down what leases that nobody renewed have cost, and does some chores."""
 
     def __init__(
         self,
@@ -31,34 +23,10 @@ class Upkeep:
         *chores: Chore,
         period_s: float = PERIOD_S,
     ) -> None:
+        super().__init__(self._write_expired_in_turn, *chores, period_s=period_s)
         self._counters = counters
         self._ledger = ledger
         self._spool = spool
-        self._period_s = period_s
-        self._chores = (self._write_expired_in_turn, *chores)
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._running = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
-
-    async def _run(self) -> None:
-        while True:
-            for chore in self._chores:
-                await self._do(chore)
-            await asyncio.sleep(self._period_s)
-
-    async def _do(self, chore: Chore) -> None:
-        try:
-            await chore()
-        except StoreUnavailable:
-            pass  # told by others; the next round makes up for it
-        except Exception:  # noqa: BLE001 - a defect must not end the upkeep for good
-            logger.exception("the upkeep of the ledger failed; it is tried again")
 
     async def _write_expired_in_turn(self) -> None:
         if await self._counters.is_my_turn(self._period_s):

@@ -72,10 +72,19 @@ class Action:
 
 
 class Actions:
-    """Reads them. All raise StoreUnavailable when the database does not answer."""
+    """Reads them, and notes what is no change of the database's own.
 
-    def __init__(self, database: Database) -> None:
+    All raise StoreUnavailable when the database does not answer.
+    """
+
+    def __init__(self, database: Database, actor: Actor = NOBODY) -> None:
         self._database = database
+        self._actor = actor
+
+    async def note(self, action: str, holder: Holder | None, changes: Changes) -> None:
+        """Write down what is done elsewhere: to Redis, to the schema."""
+        async with self._database.transaction() as connection:
+            await note(connection, self._actor, action, holder, changes)
 
     async def latest(
         self, *, since: float, limit: int, tenant_id: str | None = None, key_prefix: str | None = None

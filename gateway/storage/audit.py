@@ -8,7 +8,9 @@ from attrs import asdict, fields
 
 from gateway.errors import Unstorable
 from gateway.model import AuditRow
+from gateway.rules.audit_chain import Chain
 from gateway.rules.usage import bucket_of_row, counts_of_row
+from gateway.storage.audit_sealing import seal
 from gateway.storage.database import Database
 from gateway.storage.usage import Added, Zones, add, count, lock_of
 
@@ -28,10 +30,11 @@ _MAX_INTEGER: Final = 2**63 - 1
 
 
 class AuditLog:
-    """Rows in, one transaction a batch."""
+    """Rows in, one transaction a batch, which also counts and seals them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, chain: Chain) -> None:
         self._database = database
+        self._chain = chain
 
     async def write(self, rows: Sequence[AuditRow]) -> None:
         """Keep all rows, or none: then it raises StoreUnavailable, or Unstorable. Again changes nothing.
@@ -59,6 +62,7 @@ class AuditLog:
                 bucket = bucket_of_row(row, zones.of(row.tenant_id or ""))
                 count(added, bucket, counts_of_row(row))
             await add(connection, added)
+            await seal(connection, self._chain, new.values())
 
 
 def _values_of(row: AuditRow) -> dict[str, Any]:

@@ -1,44 +1,24 @@
-"""Reading the audit log: the last rows, all of a time in pages, those that just came in; what is personal.
+"""Reading the audit log: the last rows, all of a time in pages, those that just came in.
 
 Pages go by time and id, so that a page costs the same wherever it is, and memory holds one of them.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from attrs import asdict, evolve, fields, frozen
 
-from gateway.model import AuditRow, Tenant
-from gateway.storage.actions import NOBODY, Actor, note
-from gateway.storage.database import Database, Row, Session
+from gateway.model import AuditRow
+from gateway.storage.database import Database, Row
 
 PAGE_ROWS: Final = 2_000
 # A transaction that adds rows takes at most ten seconds, and its rows are then of when they were added.
 LATE_S: Final = 15.0
 
-_COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
+COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 _BOOLEANS: Final = frozenset({"stream", "tokens_estimated"})
 # The names are those of our own class.
-_SELECT: Final = " ".join(("SELECT", ", ".join(_COLUMNS)))
-_PURGED_IDS: Final = """
-    SELECT request_id, received_at_us FROM audit
-    WHERE tenant_id = :tenant_id AND received_at_us >= :after
-        AND (received_at_us > :after OR request_id > :after_id)
-    ORDER BY received_at_us, request_id LIMIT :page
-"""
-# What says who sent a request rather than for whom: an address, a program, a number of the caller's own.
-_PURGE: Final = """
-    UPDATE audit SET peer = '', user_agent = NULL, client_request_id = NULL
-    WHERE request_id = :request_id
-        AND (peer <> '' OR user_agent IS NOT NULL OR client_request_id IS NOT NULL)
-"""
-_PERSONAL: Final = """
-    SELECT CAST(coalesce(sum(CASE WHEN peer <> '' THEN 1 ELSE 0 END), 0) AS BIGINT) AS addresses,
-        count(user_agent) AS user_agents, count(client_request_id) AS client_request_ids
-    FROM audit WHERE tenant_id = :tenant_id
-"""
-_QUARANTINED: Final = "SELECT digest, record FROM quarantine WHERE kind <> 'ledger'"
-_RELEASE: Final = "DELETE FROM quarantine WHERE digest = :digest"
+_SELECT: Final = " ".join(("SELECT", ", ".join(COLUMNS)))
 
 
 @frozen
@@ -69,23 +49,11 @@ _FILTERS: Final = {
 }
 
 
-@frozen
-class Personal:
-    """How many rows have what is personal, or how much of it was removed."""
-
-    addresses: int
-    user_agents: int
-    client_request_ids: int
-    quarantined: int = 0
-    """Records that could not be stored, and were kept as they came."""
-
-
 class AuditReading:
     """All raise StoreUnavailable when the database does not answer."""
 
-    def __init__(self, database: Database, actor: Actor = NOBODY) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._actor = actor
 
     async def count(self, selection: Selection) -> int:
         where, values = _where(selection)
@@ -102,7 +70,7 @@ class AuditReading:
             rows = await connection.fetch_all(
                 f"{_SELECT} FROM audit WHERE {where} {order}", {**values, "limit": limit}
             )
-        return [_row(row) for row in reversed(rows)]
+        return [row_read(row) for row in reversed(rows)]
 
     async def pages(self, selection: Selection, page: int = PAGE_ROWS) -> AsyncIterator[list[AuditRow]]:
         """All of them in their order, a page at a time. What is added meanwhile may be among them."""
@@ -118,7 +86,7 @@ class AuditReading:
                 )
             if not rows:
                 return
-            read = [_row(row) for row in rows]
+            read = [row_read(row) for row in rows]
             after, after_id = read[-1].received_at_us, read[-1].request_id
             yield read
 
@@ -130,45 +98,7 @@ class AuditReading:
             rows = await connection.fetch_all(
                 f"{_SELECT} FROM audit WHERE {where} {order}", {**values, "recorded": since}
             )
-        return [_row(row) for row in rows]
-
-    async def personal(self, tenant_id: str) -> Personal:
-        """What of a tenant's rows is personal."""
-        async with self._database.snapshot(patient=True) as connection:
-            found = await connection.fetch_one(_PERSONAL, {"tenant_id": tenant_id})
-            quarantined = await _quarantined(connection, tenant_id)
-        addresses, user_agents, client_request_ids = found or (0, 0, 0)
-        return Personal(int(addresses), int(user_agents), int(client_request_ids), len(quarantined))
-
-    async def purge(self, tenant_id: str, page: int = PAGE_ROWS) -> AsyncIterator[int]:
-        """Remove what is personal from a tenant's rows: after each page, how many rows were gone through.
-
-        Rows stay, and with them who used what: what is billed. Cut short, it can be done again.
-        """
-        after, after_id = -(2**63), ""
-        while True:
-            values = {"tenant_id": tenant_id, "after": after, "after_id": after_id, "page": page}
-            async with self._database.transaction() as connection:
-                rows = await connection.fetch_all(_PURGED_IDS, values)
-                ids = [{"request_id": row["request_id"]} for row in rows]
-                await connection.execute_many(_PURGE, ids)
-            if not rows:
-                return
-            after, after_id = rows[-1]["received_at_us"], rows[-1]["request_id"]
-            yield len(rows)
-
-    async def begin_purge(self, tenant: Tenant) -> Personal:
-        """Note what will be removed, and what of it is in quarantine remove at once: what there is.
-
-        Before anything else is removed, so that nothing is without its note.
-        """
-        found = await self.personal(tenant.id)
-        async with self._database.transaction() as connection:
-            for digest in await _quarantined(connection, tenant.id):
-                await connection.execute(_RELEASE, {"digest": digest})
-            changes = {name: (count, 0) for name, count in asdict(found).items()}
-            await note(connection, self._actor, "purge_tenant", tenant, changes)
-        return found
+        return [row_read(row) for row in rows]
 
 
 def _where(selection: Selection) -> tuple[str, Mapping[str, Any]]:
@@ -177,14 +107,9 @@ def _where(selection: Selection) -> tuple[str, Mapping[str, Any]]:
     return " AND ".join(_FILTERS[name] for name in values), values
 
 
-async def _quarantined(connection: Session, tenant_id: str) -> Sequence[bytes]:
-    """Which of the records that could not be stored speak of a tenant: there are few, if any."""
-    rows = await connection.fetch_all(_QUARANTINED)
-    return [row["digest"] for row in rows if tenant_id.encode() in row["record"]]
-
-
-def _row(row: Row) -> AuditRow:
-    values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+def row_read(row: Row) -> AuditRow:
+    """What the database has of a row, as it was given: in the order of its fields."""
+    values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
     for name in _BOOLEANS:
         values[name] = bool(values[name])
     return AuditRow(**values)

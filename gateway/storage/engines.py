@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from gateway.postgres_address import is_postgres
 from gateway.storage.database import CONNECTIONS, Database
+from gateway.storage.postgres.audit_days import PostgresAuditDays
 from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.postgres.serving import serving as serving_on_postgres
 from gateway.storage.sqlite.database import SqliteDatabase
@@ -16,6 +18,36 @@ def database_at(database_url: str, *, connections: int = CONNECTIONS) -> Databas
     if is_postgres(database_url):
         return PostgresDatabase(database_url, connections=connections)
     return SqliteDatabase(database_url, connections=connections, synchronous="FULL")
+
+
+class AuditDays(Protocol):
+    """How an engine keeps the audit log by day. All raise StoreUnavailable."""
+
+    async def make_ahead(self) -> None:
+        """Make room for the days to come. Rows of days without are kept all the same."""
+
+    async def may_remove(self) -> bool:
+        """Whether this role may remove audit rows at all."""
+
+    async def drop_before(self, day: int) -> int:
+        """Drop what days before this one have of their own: how many there were."""
+
+
+class OneTable:
+    """`AuditDays` where all days are in one table."""
+
+    async def make_ahead(self) -> None:
+        pass
+
+    async def may_remove(self) -> bool:
+        return True
+
+    async def drop_before(self, day: int) -> int:  # noqa: ARG002 - rows are deleted by whoever asks
+        return 0
+
+
+def audit_days(database_url: str, database: Database) -> AuditDays:
+    return PostgresAuditDays(database) if is_postgres(database_url) else OneTable()
 
 
 @asynccontextmanager

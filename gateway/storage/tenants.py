@@ -17,7 +17,8 @@ from gateway.storage.refusals import NoSuchTenant, TenantNameTaken
 _SELECT: Final = """
     SELECT id, name, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, allow_cloud, suspended_at, weight
+        models, max_num_ctx, max_output_tokens, allow_cloud, suspended_at, weight,
+        audit_retention_days
     FROM tenants
 """
 _BY_NAME: Final = _SELECT + "WHERE folded = :folded"
@@ -26,16 +27,18 @@ _BY_ID: Final = _SELECT + "WHERE id IN EACH(:ids) ORDER BY folded"
 _ADD: Final = """
     INSERT INTO tenants (id, name, folded, created_at, time_zone,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, allow_cloud, weight)
+        models, max_num_ctx, max_output_tokens, allow_cloud, weight, audit_retention_days)
     VALUES (:id, :name, :folded, :created_at, :time_zone,
         :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
-        :models, :max_num_ctx, :max_output_tokens, :allow_cloud, :weight)
+        :models, :max_num_ctx, :max_output_tokens, :allow_cloud, :weight,
+        :audit_retention_days)
 """
 _CHANGE: Final = """
     UPDATE tenants SET time_zone = :time_zone, rpm = :rpm, tpm = :tpm, concurrent = :concurrent,
         daily_tokens = :daily_tokens, monthly_tokens = :monthly_tokens, total_tokens = :total_tokens,
         models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens,
-        allow_cloud = :allow_cloud, suspended_at = :suspended_at, weight = :weight
+        allow_cloud = :allow_cloud, suspended_at = :suspended_at, weight = :weight,
+        audit_retention_days = :audit_retention_days
     WHERE id = :id
 """
 _KEYS: Final = "SELECT prefix FROM keys WHERE tenant_id = :id ORDER BY created_at, prefix"
@@ -93,6 +96,10 @@ class Tenants:
     async def set_weight(self, name: str, weight: int) -> Tenant:
         """Let it have so much of a busy backend, 1 to 1000. Raises NoSuchTenant."""
         return await self._change(name, lambda found: evolve(found, weight=weight))
+
+    async def set_audit_retention(self, name: str, days: int | None) -> Tenant:
+        """Keep its audit rows for so many days, or None: as all others. Raises NoSuchTenant."""
+        return await self._change(name, lambda found: evolve(found, audit_retention_days=days))
 
     async def set_models(self, name: str, *, allow_cloud: bool | None = None, **changes: Any) -> Tenant:
         """Change what is named of ModelPolicy, and whether it may use the cloud; else as `set_policy`."""
@@ -171,6 +178,7 @@ def _changeable(tenant: Tenant) -> dict[str, Any]:
         "allow_cloud": int(tenant.allow_cloud),
         "suspended_at": tenant.suspended_at,
         "weight": tenant.weight,
+        "audit_retention_days": tenant.audit_retention_days,
     }
 
 
@@ -187,4 +195,5 @@ def _tenant(row: Row) -> Tenant:
         bool(row["allow_cloud"]),
         suspended_at=row["suspended_at"],
         weight=row["weight"],
+        audit_retention_days=row["audit_retention_days"],
     )

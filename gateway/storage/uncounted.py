@@ -7,10 +7,11 @@ whoever comes first: it is marked in the transaction that counts it.
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import fields
-
-from gateway.model import AuditRow
+from gateway.rules.audit_chain import Chain
 from gateway.rules.usage import bucket_of_entry, bucket_of_row, counts_of_entry, counts_of_row, hour_of
+from gateway.storage.audit_reading import COLUMNS as AUDIT_COLUMNS
+from gateway.storage.audit_reading import row_read
+from gateway.storage.audit_sealing import seal
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.ledger import COLUMNS, entry_of
 from gateway.storage.usage import Added, Zones, add, count, lock_of
@@ -31,7 +32,7 @@ _READ_ENTRIES: Final = " ".join(
 _READ_ROWS: Final = " ".join(
     (
         "SELECT",
-        ", ".join(field.name for field in fields(AuditRow)),
+        ", ".join(AUDIT_COLUMNS),
         "FROM audit WHERE request_id IN EACH(:ids) AND",
         _ROWS,
     )
@@ -43,8 +44,9 @@ _MARK_ROW: Final = "UPDATE audit SET recorded_at = NOW_S() WHERE request_id = :i
 class Uncounted:
     """Counts it. Where there is nothing, two looks into indexes that are empty then."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, chain: Chain) -> None:
         self._database = database
+        self._chain = chain
 
     async def count(self) -> None:
         """Until nothing is left. Raises StoreUnavailable: what was counted by then stays counted."""
@@ -53,7 +55,7 @@ class Uncounted:
                 await _count_entries(connection, [row[0] for row in found])
         while found := await self._find(_FIND_ROWS):
             async with self._database.transaction(*_locks(found)) as connection:
-                await _count_rows(connection, [row[0] for row in found])
+                await _count_rows(connection, self._chain, [row[0] for row in found])
 
     async def _find(self, statement: str) -> Sequence[Row]:
         async with self._database.session() as connection:
@@ -74,14 +76,16 @@ async def _count_entries(connection: Session, ids: Sequence[str]) -> None:
     await add(connection, added)
 
 
-async def _count_rows(connection: Session, ids: Sequence[str]) -> None:
-    rows = [AuditRow(**dict(row)) for row in await connection.fetch_all(_READ_ROWS, {"ids": ids})]
+async def _count_rows(connection: Session, chain: Chain, ids: Sequence[str]) -> None:
+    """Nobody sealed them either."""
+    rows = [row_read(row) for row in await connection.fetch_all(_READ_ROWS, {"ids": ids})]
     zones = await Zones.read(connection, {row.tenant_id or "" for row in rows})
     added: Added = {}
     for row in rows:
         count(added, bucket_of_row(row, zones.of(row.tenant_id or "")), counts_of_row(row))
     await connection.execute_many(_MARK_ROW, [{"id": row.request_id} for row in rows])
     await add(connection, added)
+    await seal(connection, chain, rows)
 
 
 def _locks(found: Sequence[Row]) -> set[str]:

@@ -62,6 +62,7 @@ def test_a_tenant_is_shown_whole_to_programs(run, used):
         **NO_MODEL_BOUNDS,
         "allow_cloud": False,
         "weight": 1,
+        "audit_retention_days": None,
         "daily_tokens": 1_000,
         "keys": {"active": 2, "suspended": 0, "expired": 0, "revoked": 0},
         "limits": {"rpm": none, "tpm": none, "concurrent": none},
@@ -150,9 +151,10 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
 
     lines = [line.rstrip() for line in run("show-tenant", "--name", "acme").stdout.splitlines()]
 
-    assert lines[4:12] == [
+    assert lines[4:13] == [
         "Time zone  Europe/Berlin",
         "Weight     1",
+        "Audit      rows are kept as long as all others",
         "Keys       1 active, 0 suspended, 0 expired, 1 revoked",
         "Models     all",
         "Cloud      refused",
@@ -160,7 +162,7 @@ def test_a_tenant_is_shown_whole_to_people(run, used):
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",
     ]
-    assert lines[17] == "tokens per minute          0: denies all"
+    assert lines[18] == "tokens per minute          0: denies all"
     assert lines[-1] == "0 denies: all requests of the tenant 'acme' to models are refused by --tpm 0."
 
 

@@ -37,6 +37,7 @@ def test_programs_get_one_object_for_a_new_tenant(unmigrated):
         **NO_MODEL_BOUNDS,
         "allow_cloud": False,
         "weight": 1,
+        "audit_retention_days": None,
     }
     assert re.fullmatch(r"[0-9a-f]{32}", made["id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created_at"])

@@ -15,7 +15,7 @@ from gateway.model import AuditRow
 from gateway.storage.audit import AuditLog
 from gateway.storage.engines import database_at
 from tests.cli.conftest import write
-from tests.storage.samples import audit_row, settled
+from tests.storage.samples import CHAIN, audit_row, settled
 
 # 23:30 in UTC, and so the next day in Berlin.
 AT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC).timestamp()
@@ -25,7 +25,7 @@ SINCE = ("--since", "2026-11-20", "--until", "2026-11-28")
 def record(*rows: AuditRow) -> None:
     async def recorded() -> None:
         async with database_at(load().database_url, connections=1) as database:
-            await AuditLog(database).write(rows)
+            await AuditLog(database, CHAIN).write(rows)
 
     asyncio.run(recorded())
 

@@ -25,7 +25,7 @@ from gateway.storage.database import Database
 from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.quarantine import Quarantine
-from tests.storage.samples import audit_row, intent, settled
+from tests.storage.samples import CHAIN, audit_row, intent, settled
 
 KIB: Final = 1024
 REQUESTS: Final = 60
@@ -72,7 +72,7 @@ def spool_at(directory: Path, database: Database) -> Spool:
     return Spool(
         directory / "spool",
         Ledger(database),
-        AuditLog(database),
+        AuditLog(database, CHAIN),
         Quarantine(database),
         max_bytes=400 * KIB,
         segment_bytes=8 * KIB,

@@ -7,9 +7,11 @@ from attrs import evolve
 
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.model import AuditRow, Key, Tenant
+from gateway.rules.audit_chain import Chain
 from gateway.rules.keys import mac_of, new_token, prefix_of
 
 SECRET = b"0123456789abcdef0123456789abcdef"
+CHAIN = Chain(SECRET)
 ACME = Tenant(id="t1", name="acme", created_at=1000.5)
 
 

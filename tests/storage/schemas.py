@@ -1,4 +1,4 @@
-"""What a schema is made of, on either engine, in the same words."""
+"""What a schema is made of, on either engine, in the same words: a table in partitions is one."""
 
 from typing import Any
 
@@ -23,7 +23,9 @@ _COLUMNS = {
     """,
     "postgres": """
         SELECT table_name, column_name, upper(data_type) AS kind, is_nullable = 'NO' AS is_needed
-        FROM information_schema.columns WHERE table_schema = 'public' ORDER BY ordinal_position
+        FROM information_schema.columns WHERE table_schema = 'public'
+            AND table_name NOT IN (SELECT relname FROM pg_class WHERE relispartition)
+        ORDER BY ordinal_position
     """,
 }
 _INDEXES = {
@@ -37,6 +39,7 @@ _INDEXES = {
         SELECT t.relname AS table_name, i.indisunique AS is_unique, i.indpred IS NOT NULL AS is_partial,
             string_agg(a.attname, ',' ORDER BY k.place) AS columns
         FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid AND t.relnamespace = 'public'::regnamespace
+            AND NOT t.relispartition
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (number, place)
         JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number
         GROUP BY t.relname, i.indexrelid, i.indisunique, i.indpred IS NOT NULL

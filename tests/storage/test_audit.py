@@ -12,7 +12,7 @@ from gateway.storage.database import Database
 from gateway.storage.sqlite import database as module
 from gateway.storage.sqlite.database import SqliteDatabase
 from tests.storage.plans import index_of
-from tests.storage.samples import audit_row
+from tests.storage.samples import CHAIN, audit_row
 
 
 async def rows_of(database: Database) -> list[dict[str, object]]:
@@ -27,14 +27,14 @@ async def test_rows_are_kept_whole(database):
         2, tenant_id=None, key_id=None, key_prefix=None, model=None, prompt_tokens=None, tokens_estimated=True
     )
 
-    await AuditLog(database).write([audit_row(1), refused])
+    await AuditLog(database, CHAIN).write([audit_row(1), refused])
 
     assert await rows_of(database) == [asdict(audit_row(1)), asdict(refused)]
 
 
 async def test_a_row_that_is_written_again_stays_as_it_was(database):
     """A batch whose outcome is unknown is written again; nothing is doubled, the new rows come in."""
-    log = AuditLog(database)
+    log = AuditLog(database, CHAIN)
     await log.write([audit_row(1)])
 
     await log.write([audit_row(1, status=500), audit_row(2)])
@@ -48,7 +48,7 @@ async def test_what_the_database_can_not_hold_is_brought_into_its_range(database
         2, prompt_tokens=10**30, completion_tokens=-(10**30), duration_ms=math.nan, user_agent="a\ud800b\0c"
     )
 
-    await AuditLog(database).write([audit_row(1), mad])
+    await AuditLog(database, CHAIN).write([audit_row(1), mad])
 
     kept = evolve(
         mad, prompt_tokens=2**63 - 1, completion_tokens=1 - 2**63, duration_ms=0.0, user_agent="a?bc"
@@ -63,7 +63,7 @@ async def test_a_database_that_does_not_answer_keeps_none(sqlite_url, monkeypatc
     async with SqliteDatabase(sqlite_url) as database:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
-            await AuditLog(database).write([audit_row(1), audit_row(2)])
+            await AuditLog(database, CHAIN).write([audit_row(1), audit_row(2)])
         other.execute("ROLLBACK")
 
         assert await rows_of(database) == []

@@ -23,7 +23,7 @@ from tests.databases import ask
 from tests.fault_proxy import FaultProxy
 from tests.postgres_server import PostgresServer
 from tests.storage import writer
-from tests.storage.samples import audit_row, intent, settled
+from tests.storage.samples import CHAIN, audit_row, intent, settled
 from tests.storage.test_database import use_all_connections_at_once
 
 # What a machine under load may add to a bound.
@@ -54,7 +54,7 @@ async def test_batches_across_restarts_of_the_server_are_kept_once(
     database: Database, postgres_server: PostgresServer, postgres_url: str
 ):
     """Whether it died before, in or after the commit: the batch is given again, and changes nothing more."""
-    ledger, audit = Ledger(database), AuditLog(database)
+    ledger, audit = Ledger(database), AuditLog(database, CHAIN)
     dice = random.Random(3)
     failures = 0
     is_over = asyncio.Event()

@@ -14,7 +14,7 @@ from gateway.storage.refusals import AnotherServes
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 from tests.postgres_server import PostgresServer
-from tests.storage.samples import ACME, audit_row, intent, key, settled
+from tests.storage.samples import ACME, CHAIN, audit_row, intent, key, settled
 from tests.transaction_pooler import TransactionPooler
 
 
@@ -34,7 +34,7 @@ async def test_all_that_is_kept_can_be_kept_through_a_pooler(pooled_url: str):
         for number in range(20):
             await asyncio.gather(
                 ledger.write([intent(f"r{number}"), settled(f"r{number}", tokens=2)]),
-                AuditLog(database).write([audit_row(number)]),
+                AuditLog(database, CHAIN).write([audit_row(number)]),
                 keys.touch({"k1": float(number)}),
                 Replicas(database).report("one", float(number)),
                 keys.key_by_prefix(key(1).prefix),

@@ -14,13 +14,14 @@ from gateway.model import AuditRow, Tenant
 from gateway.rules.usage import COUNTS, OUTCOMES
 from gateway.storage import uncounted
 from gateway.storage.audit import AuditLog
+from gateway.storage.audit_removals import opened
 from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
 from gateway.storage.migrations import known, migrate, migrator_of
 from gateway.storage.tenants import Tenants
 from gateway.storage.uncounted import Uncounted
 from tests.databases import ask
-from tests.storage.samples import ACME, audit_row, intent, settled
+from tests.storage.samples import ACME, CHAIN, audit_row, intent, settled
 
 # Of samples.intent, and of samples.audit_row.
 HOUR = 1_699_999_200
@@ -41,7 +42,7 @@ async def usage(database: Any) -> dict[tuple[Any, ...], dict[str, int]]:
 async def test_a_request_and_its_cost_count_in_its_hour(database):
     """Its tokens by the ledger, all else by the audit log; both know it by the same names."""
     await Ledger(database).write([evolve(settled("r1", tokens=30), backend="gpu1", model="llama3")])
-    await AuditLog(database).write([audit_row(1, load_ms=700.5)])
+    await AuditLog(database, CHAIN).write([audit_row(1, load_ms=700.5)])
 
     assert await usage(database) == {
         (HOUR, "t1", "k1", "llama3", "gpu1"): {
@@ -94,7 +95,7 @@ async def test_what_runs_costs_nothing_yet_and_better_evidence_corrects(database
 )
 async def test_each_request_counts_once_by_how_it_ended(database, status, outcome, code, counted):
     """And a refusal by its reason: all of them together are the requests."""
-    await AuditLog(database).write([audit_row(1, status=status, outcome=outcome, error_code=code)])
+    await AuditLog(database, CHAIN).write([audit_row(1, status=status, outcome=outcome, error_code=code)])
 
     (counts,) = (await usage(database)).values()
     assert {name: counts[name] for name in ("requests", *OUTCOMES) if name in counts} == {
@@ -105,7 +106,7 @@ async def test_each_request_counts_once_by_how_it_ended(database, status, outcom
 
 async def test_who_has_no_key_and_what_does_not_exist_make_no_rows(database):
     """A flood of invented models, or of wrong keys, adds to one row; also while no backend can be asked."""
-    log = AuditLog(database)
+    log = AuditLog(database, CHAIN)
     nobody = {"tenant_id": None, "key_id": None, "model": None, "backend": None, "outcome": "refused"}
     await log.write([audit_row(n, **nobody, status=401) for n in range(5)])
     ends = [
@@ -135,7 +136,7 @@ async def test_who_has_no_key_and_what_does_not_exist_make_no_rows(database):
 )
 async def test_a_model_that_the_catalogue_had_is_counted_by_its_name(database, end):
     """Shown, over a limit, admitted by a process that died, or sent to a backend: it was found before."""
-    await AuditLog(database).write([audit_row(1, **{"backend": None} | end)])
+    await AuditLog(database, CHAIN).write([audit_row(1, **{"backend": None} | end)])
 
     assert [key[3] for key in await usage(database)] == ["llama3"]
 
@@ -144,7 +145,7 @@ async def test_hours_are_those_of_the_tenants_zone(database):
     """So that its days are sums of hours also where they begin at half past."""
     await Tenants(database).add(Tenant("t1", "acme", 1.0, time_zone="Asia/Kolkata"))
     await Ledger(database).write([settled("r1", tokens=30)])
-    await AuditLog(database).write([audit_row(1)])
+    await AuditLog(database, CHAIN).write([audit_row(1)])
     await Tenants(database).set_time_zone("acme", "UTC")
     await Ledger(database).write([evolve(settled("r2"), evidence=Evidence.EXPIRED)])
     await Ledger(database).write([settled("r1", tokens=5)])  # no better: it stays
@@ -169,7 +170,7 @@ async def test_a_correction_stays_in_its_hour(database):
 
 async def test_times_that_no_calendar_has_stand_in_nobodys_way(database):
     """A mad clock: counted in the hour 0, rather than drained again for ever."""
-    await AuditLog(database).write([audit_row(1, received_at_us=2**62)])
+    await AuditLog(database, CHAIN).write([audit_row(1, received_at_us=2**62)])
     await Ledger(database).write([evolve(settled("r1"), admitted_at=1e300)])
 
     assert {key[0] for key in await usage(database)} == {0}
@@ -199,10 +200,10 @@ def batches(draw: st.DrawFn) -> list[list[LedgerEntry | AuditRow]]:
 @given(batches=batches())
 async def test_usage_is_what_ledger_and_audit_log_add_up_to(database, batches):
     """Drained in any order and cut, some of it twice: the sums are those of what is kept."""
-    async with database.transaction() as connection:
+    async with database.transaction() as connection, opened(connection):
         for table in ("ledger", "sums", "audit", "usage_hours"):
             await connection.execute(f"DELETE FROM {table}")
-    ledger, log = Ledger(database), AuditLog(database)
+    ledger, log = Ledger(database), AuditLog(database, CHAIN)
     for batch in batches:
         await ledger.write([one for one in batch if isinstance(one, LedgerEntry)])
         await log.write([one for one in batch if isinstance(one, AuditRow)])
@@ -251,7 +252,7 @@ async def test_an_upgrade_counts_what_is_there(database, database_url):
     entries = [settled(f"r{n}", tokens=10 * n) for n in range(1, 4)]
     later = evolve(settled("r9", tokens=7), admitted_at=1_700_010_000.75)
     await Ledger(database).write([*entries, later, intent("r5")])
-    await AuditLog(database).write(
+    await AuditLog(database, CHAIN).write(
         [
             audit_row(1, load_ms=900.25),
             audit_row(2, status=429, outcome="refused", error_code="insufficient_quota"),
@@ -329,8 +330,8 @@ async def test_what_older_gateways_wrote_is_counted_later_and_once(database, is_
     assert await usage(database) == {}
     assert await ledger.verify_usage() == []
 
-    await asyncio.gather(*(Uncounted(database).count() for _ in range(2)))
-    await Uncounted(database).count()
+    await asyncio.gather(*(Uncounted(database, CHAIN).count() for _ in range(2)))
+    await Uncounted(database, CHAIN).count()
 
     counted = {key[:2]: counts for key, counts in (await usage(database)).items() if "tokens" in counts}
     assert {key: counts["tokens"] for key, counts in counted.items()} == {(HOUR - 1_800, "t1"): 30}
@@ -345,7 +346,7 @@ async def test_more_than_one_batch_is_counted(database, monkeypatch):
         await by_an_older_gateway(database, settled(f"r{number}", tokens=10))
     await audited_by_an_older_gateway(database, *(audit_row(number) for number in range(5)))
 
-    await Uncounted(database).count()
+    await Uncounted(database, CHAIN).count()
 
     counts = list((await usage(database)).values())
     assert sum(one.get("tokens", 0) for one in counts) == 50
@@ -355,7 +356,7 @@ async def test_more_than_one_batch_is_counted(database, monkeypatch):
 async def test_two_who_drain_the_same_rows_count_them_once(database, database_url):
     """A gateway that adopted what another one left, while that one's last batch is still on its way."""
     async with database_at(database_url) as other:
-        logs = AuditLog(database), AuditLog(other)
+        logs = AuditLog(database, CHAIN), AuditLog(other, CHAIN)
         ledgers = Ledger(database), Ledger(other)
         rows = [audit_row(number) for number in range(50)]
         entries = [settled(f"r{number}", tokens=10) for number in range(50)]

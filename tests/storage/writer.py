@@ -12,7 +12,7 @@ from gateway.errors import StoreUnavailable
 from gateway.storage.audit import AuditLog
 from gateway.storage.engines import database_at
 from gateway.storage.ledger import Ledger
-from tests.storage.samples import audit_row, settled
+from tests.storage.samples import CHAIN, audit_row, settled
 
 TENANTS: Final = ("ta", "tb", "tc")
 
@@ -36,7 +36,7 @@ ROWS: Final = [audit_row(number) for number in range(300)]
 async def write_all(database_url: str, seed: int) -> None:
     dice = random.Random(seed)
     async with database_at(database_url) as database:
-        ledger, audit = Ledger(database), AuditLog(database)
+        ledger, audit = Ledger(database), AuditLog(database, CHAIN)
         for _ in range(2):
             entries = dice.sample(ENTRIES, len(ENTRIES))
             rows = dice.sample(ROWS, len(ROWS))

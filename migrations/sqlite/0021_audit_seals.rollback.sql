@@ -1,0 +1,5 @@
+DROP TABLE audit_removals;
+
+DROP TABLE audit_heads;
+
+DROP TABLE audit_seals;
