@@ -52,6 +52,22 @@ def _filled(expression: str) -> str:
     return expression
 
 
+def test_every_alert_has_its_section_in_the_runbook():
+    """An alert leads to what to do: a heading of its name, under the runbook, with more than a line below it."""
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    guide = (DEPLOY.parent / "docs" / "OPERATIONS.md").read_text()
+    runbook = re.search(r"^## Runbook\n(.*?)(?=^## |\Z)", guide, re.MULTILINE | re.DOTALL)
+    assert runbook is not None
+    sections = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^### |\Z)", runbook[1], re.MULTILINE | re.DOTALL))
+
+    assert sections.keys() == {rule["alert"] for rule in rules}
+    for rule in rules:
+        assert rule["annotations"]["runbook"] == f"docs/OPERATIONS.md#{rule['alert'].lower()}"
+        assert len(sections[rule["alert"]]) > 100
+        is_critical = rule["labels"]["severity"] == "critical"
+        assert sections[rule["alert"]].startswith("*Critical.*") == is_critical
+
+
 def metrics_in(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:gateway|process)_[a-z_]+\b", expression))
 
