@@ -53,7 +53,7 @@ def _filled(expression: str) -> str:
 
 
 def test_every_alert_has_its_section_in_the_runbook():
-    """An alert leads to what to do: a heading of its name, under the runbook, with more than a line below it."""
+    """An alert leads to what to do: a heading of its name in the runbook, with more than a line below."""
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     guide = (DEPLOY.parent / "docs" / "OPERATIONS.md").read_text()
     runbook = re.search(r"^## Runbook\n(.*?)(?=^## |\Z)", guide, re.MULTILINE | re.DOTALL)
