@@ -79,6 +79,8 @@ class Config:
     redis_timeout_s: float
     hot_redis: str
     """What runs each request's scripts: thin or coredis."""
+    relay: str
+    """What callers' requests go to backends by: thin or aiohttp."""
     backends: tuple[BackendConfig, ...]
     bind: Address
     ops_bind: Address | None
@@ -288,6 +290,13 @@ SETTINGS: Final = (
         "http://127.0.0.1:11434",
         "comma list of `[name=]URL[;kind=KIND][;slots=N][;weight=N][;key-env=VAR][;drain=yes]`, "
         "KIND ollama or openai; SIGHUP reads it again",
+    ),
+    Setting(
+        "GATEWAY_RELAY",
+        _choice("thin", "aiohttp"),
+        "thin",
+        "by what callers' requests go to backends: `thin`, over connections of our own; or `aiohttp`, by "
+        "which backends are always asked for their models",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
     Setting(

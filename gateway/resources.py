@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from attrs import evolve
 from loguru import logger
 
+from gateway.backends.answers import BackendTimeouts
 from gateway.backends.discovery import Discovery
-from gateway.backends.http import BackendTimeouts
 from gateway.backends.pool import Pool
 from gateway.config import BackendConfig, Config
 from gateway.errors import StoreUnavailable
@@ -144,7 +144,7 @@ class Resources:
             chunk_gap_s=config.chunk_gap_timeout_s,
             answer_s=config.answer_timeout_s,
         )
-        self._pool = Pool(config.backends, timeouts)
+        self._pool = Pool(config.backends, timeouts, is_thin=config.relay == "thin")
         self.catalogue = Discovery(self._pool.backends, self.clock, self._seen)
         bounds = QueueBounds(config.queue_length, config.queue_wait_s, config.model_turn_s)
         self.router = Router(self.catalogue, self.clock, self._pool.pairs, bounds)

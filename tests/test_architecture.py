@@ -65,6 +65,7 @@ ONLY_IN = {
     "coredis": {"state"},
     "hiredis": {"state"},
     "aiohttp": {"backends"},
+    "aiohappyeyeballs": {"backends"},
     "xllamacpp": {"demo"},
     "gguf": {"demo"},
 }

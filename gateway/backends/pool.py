@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import evolve
 
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig
 
 Pair = tuple[HttpBackend, BackendConfig]
@@ -14,11 +15,17 @@ Pair = tuple[HttpBackend, BackendConfig]
 class Pool:
     """`pairs` are in the operator's order. `start` and `stop` in the event loop; `set` in between."""
 
-    def __init__(self, configs: Sequence[BackendConfig], timeouts: BackendTimeouts) -> None:
+    def __init__(
+        self, configs: Sequence[BackendConfig], timeouts: BackendTimeouts, *, is_thin: bool = True
+    ) -> None:
         self._timeouts = timeouts
+        self._is_thin = is_thin
         self._retiring: dict[asyncio.Task[None], HttpBackend] = {}
         self._coming: list[HttpBackend] = []
-        self.pairs: tuple[Pair, ...] = tuple((HttpBackend(config, timeouts), config) for config in configs)
+        self.pairs: tuple[Pair, ...] = tuple((self._built(config), config) for config in configs)
+
+    def _built(self, config: BackendConfig) -> HttpBackend:
+        return HttpBackend(config, self._timeouts, is_thin=self._is_thin)
 
     @property
     def backends(self) -> tuple[HttpBackend, ...]:
@@ -50,7 +57,7 @@ class Pool:
         for config in configs:
             backend = before.pop(_meant(config), None)
             if backend is None:
-                backend = HttpBackend(config, self._timeouts)
+                backend = self._built(config)
                 self._coming.append(backend)
                 await backend.open()
             pairs.append((backend, config))

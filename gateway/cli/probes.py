@@ -8,7 +8,8 @@ from typing import Final
 
 from attrs import field, frozen
 
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig, Config
 from gateway.errors import GatewayError
 from gateway.model import LoadedModel, ModelCard

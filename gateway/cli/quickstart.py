@@ -14,7 +14,8 @@ import click
 from attrs import evolve, frozen
 
 from gateway import config
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.cli.keys import make_key
 from gateway.cli.serve import serve_with
 from gateway.cli.stores import Stores, with_stores

@@ -10,7 +10,8 @@ import click
 from attrs import evolve, frozen
 
 from gateway import config
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.cli.backend_line import BackendLine
 from gateway.cli.output import json_option, show_json, show_table, working
 from gateway.cli.stores import Stores, with_stores

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig, Config
 from gateway.doctor.findings import Finding, failed, ok, skipped, warning
 from gateway.doctor.probing import get, own_addresses

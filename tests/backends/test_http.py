@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import aclosing, suppress
+from functools import partial
 
 import pytest
 from attrs import evolve
 
-from gateway.backends.http import BackendTimeouts, HttpBackend
+from gateway.backends.answers import BackendTimeouts
+from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig
 from gateway.demo.engine import Engine
 from gateway.errors import BackendFailed, BackendTimeout, BackendUnreachable, GatewayError
@@ -29,6 +31,13 @@ from tests.doubles import (
 CHAT = UpstreamRequest("/api/chat", {"model": "double:latest", "stream": True})
 PATIENT = BackendTimeouts(connect_s=3, first_byte_s=5, chunk_gap_s=5, answer_s=5)
 HASTY = BackendTimeouts(connect_s=0.2, first_byte_s=0.1, chunk_gap_s=0.1, answer_s=0.1)
+
+
+@pytest.fixture(autouse=True, params=["thin", "aiohttp"])
+def by_either_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it over connections of our own, and by aiohttp."""
+    backend = partial(HttpBackend, is_thin=request.param == "thin")
+    monkeypatch.setattr(f"{__name__}.HttpBackend", backend)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.backends.http import HttpAnswer
+from gateway.backends.thin import ThinAnswer
 from gateway.cli.main import main
 from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
@@ -115,7 +115,7 @@ POINTS: Final[dict[str, Callable[[], None]]] = {
     "planned": lambda: before(Admission, "__call__"),
     "taken": lambda: before(Spool, "intent"),
     "intent written": lambda: after(Spool, "intent"),
-    "connecting": lambda: before(HttpAnswer, "__aenter__"),
+    "connecting": lambda: before(ThinAnswer, "__aenter__"),
     "last record read": lambda: before(Settler, "end"),
     "settlement spooled": lambda: after(Spool, "settled"),
     "settled in Redis": lambda: after(RedisCounters, "settle"),

@@ -1,0 +1,111 @@
+"""A call over a connection of our own: the relay's way to a backend."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+from gateway.backends.answers import END_WAIT_S, BackendTimeouts, HttpAnswer
+from gateway.backends.connections import Connections
+from gateway.backends.http1 import Broken, Connection
+from gateway.errors import BackendFailed, BackendTimeout
+from gateway.patience import Patience
+
+_LATE: Final = "The model backend did not answer in time."
+_STOPPED: Final = "The model backend stopped in the middle of its answer."
+
+
+class ThinAnswer(HttpAnswer):
+    def __init__(
+        self,
+        connections: Connections,
+        request: tuple[bytes, bytes],
+        use: Callable[[int], None],
+        timeouts: BackendTimeouts,
+        credential: str | None,
+    ) -> None:
+        """`request` is its head and its body."""
+        super().__init__(use, timeouts, credential)
+        self._connections = connections
+        self._request = request
+        self._connection: Connection | None = None
+        self._patience: Patience | None = None
+
+    async def __aenter__(self) -> Self:
+        self._use(1)
+        try:
+            await self._open()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        connection = self._connections.free()
+        if connection is None:
+            connection = await self._connections.made(self._timeouts.connect_s)
+        self._connection = connection
+        patience = self._patience = Patience(self._timeouts.first_byte_s, connection.abort)
+        try:
+            connection.ask(*self._request)
+            while not connection.has_head:
+                await connection.more()
+        except Broken:
+            if patience.is_over:
+                raise BackendTimeout(_LATE) from None
+            raise BackendFailed("The model backend broke the connection.") from None
+        patience.hold()
+        self.status = connection.status
+        if 300 <= self.status < 400 or connection.is_encoded:
+            raise BackendFailed("The model backend sent an answer that this gateway does not read.")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        try:
+            if kind is None and connection is not None and not connection.is_complete:
+                await _end_of(connection)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """An answer that was not read to its end must stop the backend's work: its connection is closed."""
+        if self._patience is not None:
+            self._patience.end()
+        if self._connection is not None:
+            self._connections.give_back(self._connection)
+        self._use(-1)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        connection, patience = self._connection, self._patience
+        if connection is None or patience is None:
+            raise BackendFailed("The answer was not opened.")
+        patience.renew(self._timeouts.first_byte_s)
+        try:
+            while True:
+                if data := connection.take():
+                    # A reader that takes its time is no silence of the backend's.
+                    patience.hold()
+                    yield data
+                    patience.renew(self._timeouts.chunk_gap_s)
+                elif connection.is_complete:
+                    return
+                else:
+                    await connection.more()
+        except Broken:
+            if patience.is_over:
+                raise BackendTimeout(_STOPPED) from None
+            raise BackendFailed("The model backend broke off its answer.") from None
+        finally:
+            patience.hold()
+
+
+async def _end_of(connection: Connection) -> None:
+    """Wait for the end for a moment; what still comes is nothing that anybody reads."""
+    with suppress(TimeoutError, Broken):
+        async with asyncio.timeout(END_WAIT_S):
+            while not connection.is_complete:
+                connection.take()
+                await connection.more()
