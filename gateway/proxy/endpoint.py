@@ -86,7 +86,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         if exchange.operation in SURFACES:
-            await self._infer(exchange, SURFACES[exchange.operation], receive, send)
+            await self._infer(exchange, SURFACES[exchange.operation], ClientWatch(scope, receive), send)
         else:
             known = await self._known(exchange)
             await answer(send, known.status, known.body, known.content_type, list(known.headers))
@@ -177,7 +177,9 @@ class Endpoint:
         estimate = await worked_on(exchange.bytes_in, likely_tokens, call)
         return Known(anthropic.write_count(estimate), headers=((_ESTIMATED, b"input_tokens"),))
 
-    async def _infer(self, exchange: Exchange, surface: SurfaceFormat, receive: Receive, send: Send) -> None:
+    async def _infer(
+        self, exchange: Exchange, surface: SurfaceFormat, watch: ClientWatch, send: Send
+    ) -> None:
         call, (backend, card) = exchange.call, exchange.target
         stamp = AnswerStamp(exchange.request_id, call.model, self._clock.now(), self._clock.now)
         if isinstance(call, ChatCall | GenerateCall) and _is_load(call):
@@ -187,7 +189,7 @@ class Endpoint:
         exchange.backend = backend.name
         visit = Visit(self._router, exchange, _ticket(exchange, card, self._clock.elapsed()))
         job = Job(call, surface, visit, stamp, _dropped(call))
-        async with ClientWatch(receive) as watch:
+        async with watch:
             relay = Relay(
                 job, exchange, self._clock, cut=lambda: None if watch.gone else self._reason_to_cut(exchange)
             )

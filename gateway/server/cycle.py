@@ -56,6 +56,7 @@ class RequestCycle:
         "_head",
         "_is_out",
         "_keep_alive",
+        "_on_leave",
         "_on_the_wire",
         "_pieces",
         "_unsent_bytes",
@@ -84,6 +85,8 @@ class RequestCycle:
         self._answered = False  # all of it is written
         self._is_out = False  # and the client has read on, so that nothing more is waited for
         self._unsent_bytes = 0  # of the length that the app declared
+        self._on_leave: Callable[[], None] | None = None
+        scope["extensions"]["gateway.on_leave"] = self.tell_leaving
 
     @property
     def answer_begun(self) -> bool:
@@ -116,6 +119,8 @@ class RequestCycle:
         self.left = True
         self._pieces.clear()
         self.wire.changed()
+        if self._on_leave is not None:
+            self._on_leave()
 
     # ── called by the app ──
 
@@ -151,6 +156,15 @@ class RequestCycle:
             self._hold_head(message)
         else:
             raise BadAnswer(f"unexpected message {kind!r}")
+
+    def tell_leaving(self, on_leave: Callable[[], None] | None) -> None:
+        """Call this when the client leaves, also when it has left already; None: no more.
+
+        As good as a task that waits for `http.disconnect`, without the task.
+        """
+        self._on_leave = on_leave
+        if on_leave is not None and (self.left or self.wire.lost):
+            on_leave()
 
     # ── inside ──
 

@@ -41,8 +41,24 @@ class Watched:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
         self.at_work.set()
-        assert (await receive())["type"] == "http.disconnect"
+        await self.wait(scope, receive)
         self.saw_leave.set()
+
+    async def wait(self, scope, receive):
+        assert (await receive())["type"] == "http.disconnect"
+
+
+class Told(Watched):
+    """The same, without asking: it leaves word with the server."""
+
+    async def wait(self, scope, receive):
+        left = asyncio.Event()
+        scope["extensions"]["gateway.on_leave"](left.set)
+        await left.wait()
+        # Whoever leaves word too late is told at once.
+        left.clear()
+        scope["extensions"]["gateway.on_leave"](left.set)
+        assert left.is_set()
 
 
 # ── the scope ──
@@ -59,6 +75,7 @@ def test_the_scope_is_what_was_received(serving):
     client = server.connect().send(get(b"/a%2Fb%FF/../c?q=%20&r", b"X-One: 1 ", b"x-one:2", b"X_Two:"))
     client.answer()
 
+    assert callable(seen["extensions"].pop("gateway.on_leave"))
     assert seen == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -293,8 +310,9 @@ LEAVING = {
 
 @pytest.mark.parametrize("leave", LEAVING.values(), ids=LEAVING.keys())
 @pytest.mark.parametrize("answer_first", [False, True], ids=["before the answer", "within the answer"])
-def test_a_client_that_leaves_is_noticed_at_once(serving, leave, answer_first):
-    app = Watched(answer_first)
+@pytest.mark.parametrize("kind", [Watched, Told])
+def test_a_client_that_leaves_is_noticed_at_once(serving, leave, answer_first, kind):
+    app = kind(answer_first)
     client = serving(app).connect().send(post(b"hello"))
     assert happens(app.at_work)
     leave(client)
