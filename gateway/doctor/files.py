@@ -70,12 +70,24 @@ def _database_files(config: Config) -> list[Path]:
 
 
 def _mode(path: Path) -> int:
-    """0 for what is not there, or lies in a folder that keeps others out anyway."""
+    """0 for what is not there, what was lent to us, or what lies in a folder that keeps others out anyway."""
     try:
         folder = stat.S_IMODE(path.absolute().parent.stat().st_mode)
-        return stat.S_IMODE(path.stat().st_mode) if folder & 0o011 else 0
+        file = path.stat()
     except OSError:
         return 0
+    if not folder & 0o011 or is_lent(file, os.geteuid(), os.getegid()):
+        return 0
+    return stat.S_IMODE(file.st_mode)
+
+
+def is_lent(file: os.stat_result, user: int, group: int) -> bool:
+    """Whether it is root's, for our own group to read, and for nobody else.
+
+    So a service is given settings that it must not change: deploy/systemd does.
+    """
+    is_for_us_alone = stat.S_IMODE(file.st_mode) & 0o037 == 0
+    return file.st_uid == 0 != user and file.st_gid == group and is_for_us_alone
 
 
 def _nearest(folder: Path) -> Path:

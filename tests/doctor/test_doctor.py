@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from gateway.doctor import backends, probing, stores
+from gateway.doctor.files import is_lent
 from gateway.doctor.findings import Finding, Health, ok
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
@@ -130,6 +131,25 @@ def test_how_old_a_redis_may_be(told: dict[str, object], health: Health):
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "lent"),
+    [
+        (0o640, 0, 10001, True),
+        (0o440, 0, 10001, True),
+        (0o644, 0, 10001, False),
+        (0o660, 0, 10001, False),
+        (0o640, 0, 100, False),
+        (0o640, 10001, 10001, False),
+    ],
+    ids=["ours to read", "nobody's to write", "all read", "we write", "of another group", "ours"],
+)
+def test_settings_that_root_lends_to_a_service(mode: int, owner: int, group: int, lent: bool):
+    """It reads them by its group, and can't change them; a file of its own has to be closed to its group."""
+    file = os.stat_result((mode, 1, 1, 1, owner, group, 0, 0, 0, 0))
+
+    assert is_lent(file, user=10001, group=10001) == lent
 
 
 async def test_files_that_others_can_read(examined: Examined, tmp_path: Path):
