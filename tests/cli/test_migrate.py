@@ -28,7 +28,7 @@ def test_it_asks_before_something_is_lost(run: Commands):
     unasked = run("migrate", "--back-to", "0015_usage", "--json")
 
     assert asked.exit_code == 1
-    assert "Undo 0018_drained_backends in " in asked.stdout
+    assert "Undo 0018_drained_backends" in asked.stdout
     assert unasked.exit_code == 2
     assert run.json("migrate")["applied"] == []
     assert "Undone in " in run("migrate", "--back-to", "0015_usage", "--yes").stdout
