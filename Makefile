@@ -136,7 +136,7 @@ migrate: .run ## Bring the database of the settings in .env up to date
 
 ##@ Develop
 
-.PHONY: setup clients test lint fmt typecheck security nightly bench
+.PHONY: setup clients test test-deploy lint fmt typecheck security nightly bench
 setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
 
 test: lint typecheck security clients ## Run every check, the tests last
@@ -160,6 +160,9 @@ typecheck: .dev ## Check the types
 security: .dev ## Look for weaknesses in the code and in what is installed
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway
 	$(BIN)/python scripts/audit.py requirements/run.txt
+
+test-deploy: .dev ## Bring up all of compose.yaml on a container engine and try it from outside (minutes)
+	$(BIN)/python -m pytest deploy/testing -x -q -s -rs
 
 nightly: .dev ## Let chance and time try the code for longer than `test` does (hours; FUZZ_FACTOR=40: forty times)
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \

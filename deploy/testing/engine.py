@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 START_S: Final = 60.0
 _GO_COMPOSE: Final = "github.com/docker/compose/v2@v2.40.3"
@@ -26,7 +26,6 @@ class Engine:
 
     environment: dict[str, str]
     is_own: bool
-    compose: tuple[str, ...] = field(default=("docker", "compose"))
 
     def run(self, *command: str, check: bool = True, timeout_s: float = 600, **more: object) -> str:
         """Its standard output; RuntimeError with all that it said when it fails."""
@@ -66,10 +65,8 @@ def an_engine() -> Iterator[Engine]:
         is_own = not _answers(environment)
         if is_own:
             environment["DOCKER_HOST"] = stack.enter_context(_own_engine())
-        # Without the caller's own: it may name credentials, contexts and plugins of theirs.
-        if is_own:
-            environment["DOCKER_CONFIG"] = stack.enter_context(tempfile.TemporaryDirectory())
-        yield Engine(environment, is_own, _compose(environment))
+        _with_compose(environment, stack)
+        yield Engine(environment, is_own)
 
 
 def _answers(environment: dict[str, str]) -> bool:
@@ -157,19 +154,21 @@ def _unmount_below(*folders: Path) -> None:
             subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
 
 
-def _compose(environment: dict[str, str]) -> tuple[str, ...]:
-    """`docker compose` where there is one; else built once from source, through Go's own module proxy."""
+def _with_compose(environment: dict[str, str], stack: contextlib.ExitStack) -> None:
+    """`docker compose`, where it is missing: built once from source, through Go's own module proxy."""
     plugin = subprocess.run(
         ["docker", "compose", "version"], env=environment, capture_output=True, check=False
     )
     if plugin.returncode == 0:
-        return ("docker", "compose")
-    alone = shutil.which("docker-compose", path=f"{cache()}{os.pathsep}{os.environ.get('PATH', '')}")
-    if alone and "v2" in _output(alone, "version"):
-        return (alone,)
-    if not shutil.which("go"):
-        raise Unavailable("Docker Compose 2 is missing (Debian 13, Ubuntu: apt install docker-compose-v2)")
-    return (str(built_by_go(_GO_COMPOSE, "./cmd", "docker-compose")),)
+        return
+    if not shutil.which("go") and not (cache() / "docker-compose").exists():
+        raise Unavailable(
+            "Docker Compose 2 is missing (Debian 13: apt install docker-compose; or Go, to build it)"
+        )
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (folder / "cli-plugins").mkdir()
+    shutil.copy(built_by_go(_GO_COMPOSE, "./cmd", "docker-compose"), folder / "cli-plugins")
+    environment["DOCKER_CONFIG"] = str(folder)
 
 
 def built_by_go(module: str, package: str, name: str) -> Path:
