@@ -1,10 +1,14 @@
-"""The app: Starlette around one catch-all endpoint, and the pipeline as one list. The order is the design."""
+"""The app: the pipeline as one list around one endpoint. The order is the design.
+
+Starlette has the lifespan, and says what a layer is; requests go past its router and its own layers, which
+would find one route and catch what Errors has caught: four calls a request, three a message.
+"""
 
 from random import random
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.middleware.admission import Admission
 from gateway.middleware.audit import Audit
@@ -26,7 +30,18 @@ from gateway.rules.options import OptionBounds
 from gateway.rules.plans import OutputBounds
 
 
-def build(resources: Resources) -> Starlette:
+class App:
+    """The lifespan is Starlette's, all else the pipeline's."""
+
+    def __init__(self, lifespan: ASGIApp, pipeline: ASGIApp) -> None:
+        self._lifespan = lifespan
+        self._pipeline = pipeline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._lifespan if scope["type"] == "lifespan" else self._pipeline)(scope, receive, send)
+
+
+def build(resources: Resources) -> App:
     """The ASGI app. Its lifespan opens and closes the resources."""
     offering = Offering(resources.catalogue, resources.router, resources.profiles)
     endpoint = Endpoint(
@@ -39,14 +54,10 @@ def build(resources: Resources) -> Starlette:
         tokenizers=resources.tokenizers,
         router=resources.router,
     )
-    app = Starlette(
-        # One route for every path: the route table in rules/endpoints has decided long before.
-        routes=[Route("/{path:path}", endpoint)],
-        middleware=pipeline(resources, offering),
-        lifespan=resources.lifespan,
-    )
-    app.router.redirect_slashes = False
-    return app
+    app: ASGIApp = endpoint
+    for layer, args, kwargs in reversed(pipeline(resources, offering)):
+        app = layer(app, *args, **kwargs)
+    return App(Starlette(lifespan=resources.lifespan), app)
 
 
 def pipeline(resources: Resources, offering: Offering) -> list[Middleware]:
