@@ -21,7 +21,7 @@ from gateway.errors import GatewayError
 from gateway.formats.profiles import Profile, public
 from gateway.formats.warming import check_loaded, load_request
 from gateway.model import ModelCard
-from gateway.resources import new_request_id
+from gateway.resources import RequestIds
 from gateway.rules.model_names import canonical
 
 
@@ -131,7 +131,7 @@ async def _ask(
 ) -> None:
     sampling = profile.fixed if profile.fixed.num_ctx is not None else profile.presets
     request = load_request(backend.kind, card, sampling, keep_alive)
-    check_loaded(*await backend.ask(request, request_id=new_request_id(), timeout_s=patience_s))
+    check_loaded(*await backend.ask(request, request_id=RequestIds()(), timeout_s=patience_s))
 
 
 def _refuse_unknown(name: str, found: Sequence[Warmed]) -> None:

@@ -6,6 +6,7 @@ characters, without anything that looks like a key, and cut.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from gateway.errors import GatewayError, MalformedRequest
@@ -23,11 +24,15 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]
 
 def cleaned(text: str | None) -> str | None:
     """One printable line of at most MAX_TEXT characters; keys are cut to their public prefix."""
-    if text is None:
-        return None
-    return _UNPRINTABLE.sub(
-        "\N{REPLACEMENT CHARACTER}", _KEY.sub(lambda key: key[0][:11] + "…", text[: 4 * MAX_TEXT])
-    )[:MAX_TEXT]
+    return None if text is None else _cleaned(text[: 4 * MAX_TEXT])
+
+
+# Methods, paths, models and user agents come again and again.
+@lru_cache(maxsize=1024)
+def _cleaned(text: str) -> str:
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _KEY.sub(lambda key: key[0][:11] + "…", text))[
+        :MAX_TEXT
+    ]
 
 
 def outcome_of(error: GatewayError | None, status: int | None) -> Outcome:

@@ -5,6 +5,7 @@ allowed models, budgets and routing compare canonical names only. The backend is
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 LATEST: Final = "latest"
@@ -33,7 +34,12 @@ def canonical(name: str) -> str | None:
     # Lower case folds some letters beyond ASCII onto ASCII ones: U+212A is no `k`.
     if len(name) > _MAX_CHARACTERS or not name.isascii() or "://" in name:
         return None
-    name = name.lower()
+    return _canonical(name.lower())
+
+
+# Each request asks several times, for one of a few names.
+@lru_cache(maxsize=1024)
+def _canonical(name: str) -> str | None:
     segments, tag = _parts(_without_directory(name))
     if tag in (LOCAL, CLOUD) and _has_tag(segments[-1]):
         # `m:7b:local` and `m:7b:cloud` name the source after the tag; there is one source at most.

@@ -27,7 +27,7 @@ from gateway.middleware.tokenizers import Tokenizers
 from gateway.model import Exchange, Key, LoadedModel, ModelCard, Usage
 from gateway.ports import Counters, Pulse
 from gateway.redis_address import redis_address
-from gateway.resources import SystemClock, new_request_id
+from gateway.resources import RequestIds, SystemClock
 from gateway.rules.options import OptionBounds
 from gateway.state.hasher import Hasher, argon2_of
 from gateway.state.key_cache import VerifiedKeys
@@ -116,7 +116,7 @@ class Replica:
         body = Intake(renewed, limits=evolve(LIMITS, all_bytes=10**6), lifecycle=FakeLifecycle(), sinks=())
         known = MutationBlock(Auth(body, authenticator=self.keys))
         errors = Errors(known, chance=lambda: 0.5)
-        self.app = Audit(errors, clock=self.clock, new_id=new_request_id, sinks=(self.rows,))
+        self.app = Audit(errors, clock=self.clock, new_id=RequestIds(), sinks=(self.rows,))
 
     async def _backend(self, scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
