@@ -115,13 +115,13 @@ def test_what_was_backed_up_under_traffic_is_there_again(places: tuple[Place, Pl
     try:
         headers = {"Authorization": f"Bearer {key}"}
         answer = httpx.get(f"{again.url}/v1/models", headers=headers, timeout=SOON, trust_env=False)
-        verified = again.command("verify-ledger")
+        verified = [again.command("verify-ledger"), again.command("verify-audit")]
         entries = ask(_absolute(again), "SELECT * FROM ledger")
     finally:
         again.stop()
 
     assert answer.status_code == 200
-    assert verified.returncode == 0, verified.stdout
+    assert [one.returncode for one in verified] == [0, 0], [one.stdout + one.stderr for one in verified]
     assert len(entries) >= 10
     assert [entry for entry in entries if entry["evidence"] == "intent"] == []
     assert list((second.folder / "data" / "spool").iterdir()) == []
