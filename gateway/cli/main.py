@@ -42,6 +42,9 @@ from gateway.config import ConfigError
 from gateway.errors import GatewayError
 from gateway.storage.refusals import Refused
 
+# As Postgres has it.
+_INSUFFICIENT_PRIVILEGE: Final = "42501"
+
 PROGRAM: Final = "neuronetz-gateway"
 
 # The help shows them in this order; a new command is one name here.
@@ -93,7 +96,16 @@ class SectionedGroup(click.Group):
         except ConfigError as error:
             raise _Misconfigured(str(error)) from error
         except (Refused, GatewayError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    # Callers are told nothing of roles; an operator is.
+    if getattr(error.__cause__, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+        return (
+            "The database role may not do that: give one that may as DATABASE_ADMIN_URL. Nothing was changed."
+        )
+    return str(error)
 
 
 class _Misconfigured(click.ClickException):

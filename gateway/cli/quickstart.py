@@ -17,6 +17,7 @@ from gateway import config
 from gateway.backends.answers import BackendTimeouts
 from gateway.backends.http import HttpBackend
 from gateway.cli.keys import make_key
+from gateway.cli.migrate import bring_up_to_date
 from gateway.cli.serve import serve_with
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import make_tenant
@@ -25,7 +26,6 @@ from gateway.demo import engine
 from gateway.demo.engine import Engine, EngineFailed
 from gateway.demo.scripts import GREETING
 from gateway.errors import GatewayError
-from gateway.storage.migrations import migrate
 
 _TENANT: Final = "first"
 _KEY: Final = "first"
@@ -60,7 +60,7 @@ def quickstart(gguf: Path | None) -> None:
       neuronetz-gateway quickstart --gguf path/to/model.gguf
     """
     settings = config.load()
-    migrate(settings.database_url)
+    bring_up_to_date(settings.database_url)
     with _source(settings, gguf) as source:
         key = with_stores(_first_key)
         ops_bind = _free(settings.ops_bind)

@@ -9,7 +9,7 @@ import click
 from attrs import frozen
 
 from gateway.accounting import BudgetTake, Cold, Outlook, Plan, Scope, SlotTake, Stale, Take
-from gateway.cli.standings import counted_by_ledger, look_at, restored, takes_for
+from gateway.cli.standings import counted_by_ledger, field_of, look_at, restored, takes_for
 from gateway.cli.stores import Stores, shared_counters
 from gateway.model import Key, Tenant
 from gateway.spool.fleet import FleetSpools
@@ -94,8 +94,19 @@ async def rebuild(stores: Stores, name: str | None, tell: Callable[[str], None])
             tell(f"Rebuilding what is counted of {len(tenants):,} tenants, {first:,} are done …")
             some = [await _forget(stores, counters, one) for one in tenants[first : first + _ABREAST]]
             await _drained(stores)
-            rebuilt += [await _told_again(stores, counters, one) for one in some]
+            for one in some:
+                rebuilt.append(await _told_again(stores, counters, one))
+                await _noted(stores, rebuilt[-1])
     return rebuilt
+
+
+async def _noted(stores: Stores, rebuilt: Rebuilt) -> None:
+    """Who had it counted anew, and what was changed by that: used, and reserved."""
+    changes = {
+        f"{account.name} {field_of(account.take)}": (list(account.before), list(account.after))
+        for account in rebuilt.changed
+    }
+    await stores.actions.note("rebuild_counters", rebuilt.tenant, changes)
 
 
 async def _forget(stores: Stores, counters: RedisCounters, tenant: Tenant) -> _Forgotten:

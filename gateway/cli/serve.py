@@ -6,12 +6,12 @@ import click
 from loguru import logger
 
 from gateway import config
+from gateway.cli.migrate import bring_up_to_date
 from gateway.config import Config
 from gateway.process import OnListening, serve_until_stopped
 from gateway.server.lifespan import StartFailed
 from gateway.server.listening import CannotListen
 from gateway.sinks import logs
-from gateway.storage.migrations import migrate
 from gateway.storage.refusals import Refused
 
 
@@ -29,7 +29,7 @@ def serve() -> None:
       GATEWAY_BIND=0.0.0.0:8080 OLLAMA_BACKENDS=http://gpu-1:11434 neuronetz-gateway serve
     """
     settings = config.load()
-    migrate(settings.database_url)
+    bring_up_to_date(settings.database_url)
     serve_with(settings, _log_addresses, config.load)
 
 

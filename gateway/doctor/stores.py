@@ -7,11 +7,12 @@ from typing import Any, Final
 from gateway.config import Config
 from gateway.doctor.findings import Finding, failed, ok, skipped, warning
 from gateway.errors import GatewayError
+from gateway.postgres_address import is_postgres
 from gateway.redis_address import Kind, RedisAddress
 from gateway.state.redis_client import RedisClient
 from gateway.state.secret import FILE_NAME, confirm_secret, load_secret
 from gateway.storage.database import Database
-from gateway.storage.engines import database_at
+from gateway.storage.engines import audit_days, database_at
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import pending
 from gateway.storage.refusals import Refused
@@ -33,6 +34,7 @@ async def examine_database(config: Config) -> AsyncIterator[Finding]:
             yield _migrations(waiting)
             yield await _secret(config, database) if not waiting else _after_migrations("secret")
             yield await _clock(database)
+            yield await _audit(config, database) if not waiting else _after_migrations("audit rights")
     except (Refused, GatewayError) as error:
         yield failed("database", str(error), "See DATABASE_URL, and whether the server runs.")
 
@@ -99,6 +101,21 @@ async def _clock(database: Database) -> Finding:
     began = time.time()
     theirs = await Replicas(database).now()
     return _skew("clock", "the database", theirs - (began + time.time()) / 2)
+
+
+async def _audit(config: Config, database: Database) -> Finding:
+    """Of the role that serves: commands may have another one."""
+    if not is_postgres(config.database_url):
+        return ok(
+            "audit rights", "SQLite has no roles: verify-audit tells what was changed in the audit log."
+        )
+    if await audit_days(config.database_url, database).may_change():
+        return warning(
+            "audit rights",
+            "The database role that serves could change or delete audit rows.",
+            "Serve as a role of its own: neuronetz-gateway migrate --grant-to ROLE, see docs/OPERATIONS.md.",
+        )
+    return ok("audit rights", "The database role that serves adds to the audit log, and can't change it.")
 
 
 def _skew(check: str, whose: str, skew_s: float) -> Finding:

@@ -8,6 +8,7 @@ from gateway.postgres_address import is_postgres
 from gateway.storage.database import CONNECTIONS, Database
 from gateway.storage.postgres.audit_days import PostgresAuditDays
 from gateway.storage.postgres.database import PostgresDatabase
+from gateway.storage.postgres.roles import RoleUnusable, grant_to, regrant
 from gateway.storage.postgres.serving import serving as serving_on_postgres
 from gateway.storage.sqlite.database import SqliteDatabase
 from gateway.storage.sqlite.serving import serving as serving_on_sqlite
@@ -27,7 +28,10 @@ class AuditDays(Protocol):
         """Make room for the days to come. Rows of days without are kept all the same."""
 
     async def may_remove(self) -> bool:
-        """Whether this role may remove audit rows at all."""
+        """Whether this role may remove audit rows at all, and all that hangs on them."""
+
+    async def may_change(self) -> bool:
+        """Whether this role could change or delete a row that is there."""
 
     async def drop_before(self, day: int) -> int:
         """Drop what days before this one have of their own: how many there were."""
@@ -42,8 +46,24 @@ class OneTable:
     async def may_remove(self) -> bool:
         return True
 
+    async def may_change(self) -> bool:
+        return True
+
     async def drop_before(self, day: int) -> int:  # noqa: ARG002 - rows are deleted by whoever asks
         return 0
+
+
+def grant_serving(database_url: str, role: str) -> None:
+    """Let a role of Postgres serve, and do nothing else. Raises Refused."""
+    if not is_postgres(database_url):
+        raise RoleUnusable("SQLite has no roles: who may write the file may do anything with it.")
+    grant_to(database_url, role)
+
+
+def grant_serving_again(database_url: str) -> None:
+    """Let the role that was let serve before use what has been added since, where there is one."""
+    if is_postgres(database_url):
+        regrant(database_url)
 
 
 def audit_days(database_url: str, database: Database) -> AuditDays:

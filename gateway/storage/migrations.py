@@ -7,7 +7,7 @@ transaction. So a kill at any moment leaves nothing that blocks.
 
 import importlib.resources
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
@@ -42,6 +42,9 @@ class Migrator(Protocol):
     def make(self) -> None:
         """Make an empty database where there is none, and where that is for us to do."""
 
+    def may_change(self) -> bool:
+        """Whether this role may change the schema."""
+
     def applied(self) -> set[str]:
         """Ids that the database remembers. Reads only, and makes nothing."""
 
@@ -66,6 +69,8 @@ def migrate(database_url: str, *, lock_s: float = LOCK_S) -> list[str]:
     with migrator.errors_told():
         if not _pending(migrator):
             return []
+        if not migrator.may_change():
+            raise _lacking(migrator, _pending(migrator))
         with _alone(migrator, lock_s):
             _refuse_newer(migrator)
             return _apply_pending(migrator)
@@ -114,9 +119,13 @@ def refuse_pending(database_url: str) -> None:
             f"There is no database at {migrator.name} yet: run `neuronetz-gateway migrate` first."
         )
     if missing := pending(database_url):
-        raise DatabaseUnusable(
-            f"The database {migrator.name} lacks {', '.join(missing)}: run `neuronetz-gateway migrate` first."
-        )
+        raise _lacking(migrator, missing)
+
+
+def _lacking(migrator: Migrator, missing: Sequence[str]) -> DatabaseUnusable:
+    return DatabaseUnusable(
+        f"The database {migrator.name} lacks {', '.join(missing)}: run `neuronetz-gateway migrate` first."
+    )
 
 
 def migrator_of(database_url: str) -> Migrator:

@@ -11,6 +11,14 @@ _OWNS: Final = """
     SELECT bool_and(pg_has_role(current_user, relowner, 'USAGE')) FROM pg_class
     WHERE oid IN (CAST('audit' AS regclass), CAST('audit_seals' AS regclass))
 """
+# An owner has these rights, or can give them to itself; so can a superuser.
+_MAY_CHANGE: Final = """
+    SELECT pg_has_role(current_user, relowner, 'USAGE')
+        OR has_table_privilege('audit', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+        OR has_table_privilege('audit_seals', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+        OR has_column_privilege('audit', 'status', 'UPDATE')
+    FROM pg_class WHERE oid = CAST('audit' AS regclass)
+"""
 _TABLES: Final = """
     SELECT CAST(relname AS text) AS name,
         CAST(to_date(substr(relname, 7), 'YYYYMMDD') - DATE '1970-01-01' AS bigint) AS day
@@ -37,6 +45,10 @@ class PostgresAuditDays:
     async def may_remove(self) -> bool:
         async with self._database.session() as connection:
             return bool(await connection.fetch_val(_OWNS))
+
+    async def may_change(self) -> bool:
+        async with self._database.session() as connection:
+            return bool(await connection.fetch_val(_MAY_CHANGE))
 
     async def drop_before(self, day: int) -> int:
         async with self._database.session() as connection:

@@ -21,6 +21,13 @@ _CONNECT_S: Final = 5.0
 # A change of a table waits for whoever reads it, and everybody else then waits for the change: not for long.
 _TABLE_LOCK: Final = "SET LOCAL lock_timeout = '5s'"
 _KEY: Final = lock_key("migrations")
+# Whoever owns what remembers the migrations; where there is none yet, whoever may make it.
+_MAY_CHANGE: Final = """
+    SELECT coalesce(
+        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)),
+        has_schema_privilege(current_schema(), 'CREATE')
+    )
+"""
 
 
 class PostgresMigrator:
@@ -36,6 +43,10 @@ class PostgresMigrator:
 
     def make(self) -> None:
         """Databases are made by whoever administers the server."""
+
+    def may_change(self) -> bool:
+        with _connected(self._address) as connection:
+            return bool(_row(connection, _MAY_CHANGE, default_migration_table)[0])
 
     def applied(self) -> set[str]:
         with _connected(self._address) as connection:

@@ -32,6 +32,9 @@ class SqliteMigrator:
     def make(self) -> None:
         make_database_file(self._url)
 
+    def may_change(self) -> bool:
+        return True
+
     def applied(self) -> set[str]:
         if not self.exists:
             return set()
