@@ -5,10 +5,13 @@ spend what it has saved; who has nothing waiting saves nothing. The cost of a re
 is to the backend. So while several tenants wait, each is served by its weight, whatever the others send, and
 whoever is alone has it all.
 
+A ticket may stand in the queues of several backends. It has its place in one of them; in the others it is a
+guest: served as all others are, when its turn comes, and not counted among those who wait there.
+
 A machine without a clock, and a queue of values: nothing waits in here.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -53,11 +56,19 @@ class _Member(Protocol):
 
 @define(eq=False)
 class _Line:
-    """The tickets of one key, in the order in which they came."""
+    """The tickets of one key, in the order in which they came to the gateway."""
 
     tickets: deque[Ticket] = Factory(deque)
     weight: int = 1
     deficit: int = 0
+
+    def add(self, ticket: Ticket) -> None:
+        behind = 0
+        for other in reversed(self.tickets):
+            if other.arrived <= ticket.arrived:
+                break
+            behind += 1
+        self.tickets.insert(len(self.tickets) - behind, ticket)
 
     def peek(self, may: May) -> Ticket | None:
         return next((ticket for ticket in self.tickets if may(ticket.model)), None)
@@ -122,39 +133,51 @@ class _Round:
 
 @define(eq=False)
 class _Tenant:
-    """The tickets of one tenant, by key."""
+    """The tickets of one tenant, by key. `places`: how many of each key have theirs here; guests have none."""
 
     weight: int
     deficit: int = 0
-    keys: _Round = Factory(_Round)
-    size: int = 0
+    placed: int = 0
+    places: Counter[str] = Factory(Counter)
+    _keys: _Round = Factory(_Round)
+    _size: int = 0
 
     def peek(self, may: May) -> Ticket | None:
-        found = self.keys.peek(may)
+        found = self._keys.peek(may)
         return None if found is None else found[1]
 
     def add(self, ticket: Ticket) -> None:
-        line = self.keys.members.get(ticket.key)
+        line = self._keys.members.get(ticket.key)
         if not isinstance(line, _Line):
             line = _Line()
-            self.keys.add(ticket.key, line)
-        line.tickets.append(ticket)
-        self.size += 1
+            self._keys.add(ticket.key, line)
+        line.add(ticket)
+        self._size += 1
 
     def serve(self, ticket: Ticket) -> None:
-        self.keys.serve(ticket.key, ticket)
-        self.size -= 1
+        self._keys.serve(ticket.key, ticket)
+        self._size -= 1
 
     def drop(self, ticket: Ticket) -> None:
-        self.keys.drop(ticket.key, ticket)
-        self.size -= 1
+        self._keys.drop(ticket.key, ticket)
+        self._size -= 1
+
+    def take_place(self, key: str) -> None:
+        self.placed += 1
+        self.places[key] += 1
+
+    def leave_place(self, key: str) -> None:
+        self.placed -= 1
+        self.places[key] -= 1
+        if not self.places[key]:
+            del self.places[key]
 
     def load(self) -> float:
         """How much it has waiting, for its weight."""
-        return self.size / self.weight
+        return self.placed / self.weight
 
     def __len__(self) -> int:
-        return self.size
+        return self._size
 
 
 class FairQueue:
@@ -164,15 +187,21 @@ class FairQueue:
         self._tenants: dict[str, _Tenant] = {}
         self._round = _Round()
         self._tickets: dict[int, Ticket] = {}
+        self._guests: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def __iter__(self) -> Iterator[Ticket]:
-        """In the order in which they came."""
+        """In the order in which they came here."""
         return iter(self._tickets.values())
 
-    def add(self, ticket: Ticket) -> None:
+    @property
+    def placed(self) -> int:
+        """How many have their place here."""
+        return len(self._tickets) - len(self._guests)
+
+    def add(self, ticket: Ticket, *, is_guest: bool = False) -> None:
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
             tenant = self._tenants[ticket.tenant] = _Tenant(ticket.weight)
@@ -180,6 +209,10 @@ class FairQueue:
         tenant.weight = ticket.weight  # as of the last that is known of it
         tenant.add(ticket)
         self._tickets[id(ticket)] = ticket
+        if is_guest:
+            self._guests.add(id(ticket))
+        else:
+            tenant.take_place(ticket.key)
 
     def peek(self, may: May) -> Ticket | None:
         """Who is next; None when of those that wait nobody may."""
@@ -200,14 +233,29 @@ class FairQueue:
         self._forget(ticket)
 
     def gives_way(self, ticket: Ticket) -> Ticket | None:
-        """Who leaves for this one where there is no room for both: the newest of the tenant that has most
-        waiting for its weight. None where this one's tenant would then have as much.
+        """Who leaves for this one where there is no room for both: of the tenant that has most waiting for
+        its weight, and there of the key that has most, the newest; of its own tenant where no other has more.
+
+        None where this one's tenant, or its key, would then have as much.
         """
         others = (tenant for name, tenant in self._tenants.items() if name != ticket.tenant)
         most = max(others, key=_Tenant.load, default=None)
-        if most is None or (self.waiting(ticket.tenant) + 1) / ticket.weight >= most.load():
+        if most is not None and (self.waiting(ticket.tenant) + 1) / ticket.weight < most.load():
+            return self._newest_of_most(most)
+        own = self._tenants.get(ticket.tenant)
+        if own is None or own.places[ticket.key] + 1 >= max(own.places.values(), default=0):
             return None
-        return next(one for one in reversed(self._tickets.values()) if self._tenants[one.tenant] is most)
+        return self._newest_of_most(own)
+
+    def _newest_of_most(self, tenant: _Tenant) -> Ticket:
+        most = max(tenant.places.values())
+        return next(
+            one
+            for one in reversed(self._tickets.values())
+            if self._tenants[one.tenant] is tenant
+            and tenant.places[one.key] == most
+            and id(one) not in self._guests
+        )
 
     def ahead_of(self, tenant: str, weight: int, own: int | None = None) -> int:
         """About how many go before one more ticket of this tenant, or before its ticket behind `own` of its
@@ -219,7 +267,7 @@ class FairQueue:
             own = self.waiting(tenant)
         turns = own + 1
         others = (
-            min(len(other), -(-turns * other.weight // weight))
+            min(other.placed, -(-turns * other.weight // weight))
             for name, other in self._tenants.items()
             if name != tenant
         )
@@ -227,18 +275,24 @@ class FairQueue:
 
     def position(self, ticket: Ticket) -> int:
         """About where a ticket stands; 1 is next."""
-        own = 0
+        own, is_behind = 0, False
         for other in self._tickets.values():
-            if other is ticket:
-                break
-            own += other.tenant == ticket.tenant
+            is_behind |= other is ticket
+            if other.tenant == ticket.tenant and id(other) not in self._guests:
+                own += other.arrived < ticket.arrived or (other.arrived == ticket.arrived and not is_behind)
         return self.ahead_of(ticket.tenant, ticket.weight, own) + 1
 
     def waiting(self, tenant: str) -> int:
+        """How many of this tenant have their place here."""
         found = self._tenants.get(tenant)
-        return 0 if found is None else len(found)
+        return 0 if found is None else found.placed
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[id(ticket)]
-        if not len(self._tenants[ticket.tenant]):
+        tenant = self._tenants[ticket.tenant]
+        if id(ticket) in self._guests:
+            self._guests.remove(id(ticket))
+        else:
+            tenant.leave_place(ticket.key)
+        if not len(tenant):
             del self._tenants[ticket.tenant]

@@ -17,7 +17,7 @@ def every(model: str) -> bool:
 
 
 def ticket(tenant: str, key: str = "k", **more: Any) -> Ticket:
-    return Ticket(tenant, key, more.pop("model", "m"), 0.0, **more)
+    return Ticket(tenant, key, more.pop("model", "m"), more.pop("arrived", 0.0), **more)
 
 
 def queue_of(*tickets: Ticket) -> FairQueue:
@@ -148,9 +148,64 @@ def test_nobody_gives_way_to_who_would_have_as_much(comes: Ticket):
     assert queue_of().gives_way(comes) is None
 
 
-def test_a_tenant_alone_does_not_make_way_for_itself():
-    """Not even where it has been given more weight since."""
+def test_a_key_alone_does_not_make_way_for_itself():
+    """Not even where its tenant has been given more weight since."""
     assert queue_of(*(ticket("a") for _ in range(3))).gives_way(ticket("a", weight=9)) is None
+
+
+def test_the_keys_of_a_tenant_share_its_places():
+    """One that fills the queue makes way for another, as long as it has more; and for those of others."""
+    flood = [ticket("a", "flood") for _ in range(4)]
+    other = ticket("a", "other")
+    queue = queue_of(*flood, other)
+
+    assert queue.gives_way(ticket("a", "third")) is flood[-1]
+    assert queue.gives_way(ticket("a", "other")) is flood[-1]
+    assert queue.gives_way(ticket("a", "flood")) is None
+    assert queue.gives_way(ticket("b")) is flood[-1], "of the tenant with most, the key with most"
+    for gone in flood[2:]:
+        queue.drop(gone)
+    assert queue.gives_way(ticket("a", "other")) is None, "it would then have as much"
+    assert queue.gives_way(ticket("a", "third")) is flood[1]
+
+
+# ── guests ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_guest_is_served_in_its_turn_and_takes_no_place():
+    """Nobody waits here for longer by the numbers, nor is refused, for one that has its place elsewhere."""
+    mine = [ticket("a") for _ in range(2)]
+    guests = [ticket("b"), ticket("a")]
+    queue = queue_of(*mine)
+    for guest in guests:
+        queue.add(guest, is_guest=True)
+
+    assert (len(queue), queue.placed, queue.waiting("b")) == (4, 2, 0)
+    assert queue.ahead_of("c", weight=1) == 1
+    assert queue.position(mine[1]) == 2
+    assert served(queue) == [mine[0], guests[0], mine[1], guests[1]]
+    assert (len(queue), queue.placed) == (0, 0)
+
+
+def test_a_guest_never_gives_way():
+    """It would make no room."""
+    mine = [ticket("a") for _ in range(3)]
+    queue = queue_of(*mine)
+    for guest in (ticket("a"), *(ticket("b") for _ in range(9))):
+        queue.add(guest, is_guest=True)
+
+    assert queue.gives_way(ticket("c")) is mine[-1]
+
+
+def test_who_joins_a_line_later_stands_where_it_would_have():
+    """By when it came to the gateway: as a guest, or when the backend where it stood was taken away."""
+    early, late, last = (ticket("a", arrived=float(when)) for when in (1, 2, 3))
+    queue = queue_of(early, last)
+
+    queue.add(late)
+
+    assert [queue.position(one) for one in (early, late, last)] == [1, 2, 3]
+    assert served(queue) == [early, late, last]
 
 
 TICKETS = st.lists(
@@ -168,12 +223,17 @@ WEIGHTS = st.fixed_dictionaries({name: st.integers(1, 4) for name in "abcd"})
 @settings(max_examples=times(200), deadline=None)
 @given(TICKETS, WEIGHTS, st.lists(st.sampled_from(["all", "m", "n", "drop"]), max_size=60))
 def test_each_ticket_is_served_once_or_dropped(tickets: Any, weights: dict[str, int], steps: list[str]):
-    """Whatever may go when, and whoever leaves: none is lost, none comes twice, a key's own stay in order."""
+    """Whatever may go when, and whoever leaves: none is lost, none comes twice, a key's own stay in order.
+
+    Those of key y are guests.
+    """
     waiting = [
         ticket(tenant, key, model=model, cost=cost, weight=weights[tenant])
         for tenant, key, model, cost in tickets
     ]
-    queue, out = queue_of(*waiting), []
+    queue, out = FairQueue(), []
+    for one in waiting:
+        queue.add(one, is_guest=one.key == "y")
     for step in steps:
         if step == "drop":
             if len(queue):
@@ -193,6 +253,7 @@ def test_each_ticket_is_served_once_or_dropped(tickets: Any, weights: dict[str, 
             waiting.remove(found)
             out.append(found)
         assert len(queue) == len(waiting)
+        assert queue.placed == sum(one.key != "y" for one in waiting)
     assert set(map(id, served(queue))) == set(map(id, waiting))
     assert len(queue) == 0
 
