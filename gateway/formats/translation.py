@@ -52,6 +52,11 @@ class Upstream:
     read_whole: Callable[[bytes], list[Event]] | None = None
     or_cut: UpstreamRequest | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """The answer comes in one piece: nothing is heard of it before it is complete."""
+        return self.reader is None or self.read_whole is not None
+
 
 SURFACES: Final[dict[Operation, SurfaceFormat]] = {
     Operation.CHAT: SurfaceFormat(ollama.read_chat, ollama.ChatWriter, ollama.write_chat_answer),

@@ -187,15 +187,15 @@ class Relay:
         async with AsyncExitStack() as stack:
             upstream, answering = await self._answered(part, stack)
             self._part.is_answered = True
-            if upstream.reader is None or upstream.read_whole is not None:
+            if upstream.reader is None or upstream.is_whole:
                 body = await answering.body()
-                visit.answered()
+                visit.heard()
                 yield await self._whole(upstream, body)
                 return
             reader = self._part.reader = upstream.reader()
             async with aclosing(answering.chunks()) as pieces:
                 async for data in pieces:
-                    visit.answered()
+                    visit.heard()
                     self._received_bytes += len(data)
                     if self._received_bytes > MAX_WHOLE_BYTES and not self._job.call.stream:
                         raise BackendFailed("The model backend sent an answer that is too large.")
@@ -220,7 +220,7 @@ class Relay:
         if upstream.or_cut is None or has_begun or not isinstance(error, ContextLengthExceeded):
             raise error
         self._tell_cut()
-        answering = await stack.enter_async_context(self._sent(upstream.or_cut))
+        answering = await stack.enter_async_context(self._sent(upstream, upstream.or_cut))
         if answering.status != 200:
             raise await self._refusal(upstream, answering)
         return upstream, answering
@@ -237,7 +237,7 @@ class Relay:
                 exchange.bytes_in, self._job.to_upstream, visit.backend.kind, part, visit.card.name
             )
             try:
-                return upstream, await stack.enter_async_context(self._sent(upstream.request))
+                return upstream, await stack.enter_async_context(self._sent(upstream, upstream.request))
             except UNSENT as error:
                 if part is not self._parts[0] or not await visit.elsewhere(error):
                     raise
@@ -262,11 +262,11 @@ class Relay:
         return await worked_on(len(body), upstream.read_whole, body)
 
     @asynccontextmanager
-    async def _sent(self, request: UpstreamRequest) -> AsyncIterator[Answer]:
+    async def _sent(self, upstream: Upstream, request: UpstreamRequest) -> AsyncIterator[Answer]:
         """The answer, once its head has come. A backend that was not reached has done no work."""
         exchange, visit = self._exchange, self._job.visit
         exchange.is_dispatched = self._part.is_dispatched = True
-        visit.sent()
+        visit.sent(is_whole=upstream.is_whole)
         async with AsyncExitStack() as stack:
             try:
                 answering = visit.backend.send(

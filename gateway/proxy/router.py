@@ -6,10 +6,10 @@ from gateway.config import BackendConfig
 from gateway.model import ModelCard
 from gateway.ports import Backend, Clock, Offer, Offers
 from gateway.proxy.queue import BackendQueue, QueueBounds
-from gateway.proxy.station import Station, StationState
+from gateway.proxy.station import Choice, Station, StationState
 from gateway.rules.fair_queue import Ticket
 from gateway.rules.model_names import canonical
-from gateway.rules.routing import LOAD_S, Prospect, rank
+from gateway.rules.routing import Prospect, rank
 
 Target = tuple[Backend, ModelCard]
 """Who serves a request, and how that backend writes the model."""
@@ -41,17 +41,14 @@ class Router:
         }
         for name, station in before.items():
             new = self._stations.get(name)
-            if new is None or new.queue is not station.queue or new.config.is_draining:
+            if new is not station or new.config.is_draining:
                 station.queue.close()
 
     def _kept(self, before: Station | None, backend: Backend, config: BackendConfig) -> Station:
         if before is None or before.backend is not backend:
             return Station(backend, config, self._queue(config))
         before.config = config
-        if (config.slots is None) is not (before.queue.slots is None):
-            return Station(backend, config, self._queue(config), before.link, before.models)
-        if config.slots is not None:
-            before.queue.set_slots(config.slots)
+        before.queue.set_slots(config.slots)
         if not config.is_draining:
             # It knows what still runs there, also from before it was closed.
             before.queue.open()
@@ -78,11 +75,12 @@ class Router:
         known.
         """
         offers = await self._catalogue.offers(model)
-        if not offers:
-            return None
         if len(offers) > 1:
-            offers = self._ranked(offers, Ticket("", "", canonical(model) or model, self._clock.elapsed()))
-        return offers[0].backend, offers[0].card
+            ticket = Ticket("", "", canonical(model) or model, self._clock.elapsed())
+            for choice in _ranked(self._choices(offers), ticket, ticket.arrived):
+                return choice.station.backend, choice.card
+        # Not ours yet, or no longer, if none was found above: the visit tells its caller.
+        return (offers[0].backend, offers[0].card) if offers else None
 
     def station_of(self, backend: Backend) -> Station | None:
         """None for a backend that is none of ours any more."""
@@ -95,37 +93,45 @@ class Router:
     def now(self) -> float:
         return self._clock.elapsed()
 
-    async def alternatives(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Offer]:
+    async def alternatives(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Choice]:
         """Who else may be asked, the best first: what was planned for one holds for them, too."""
+        choices = await self.alike(ticket, target, tried)
+        return _ranked(choices, ticket, self._clock.elapsed())
+
+    async def alike(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Choice]:
+        """The same, in the operator's order."""
         backend, card = target
-        offers = await self._catalogue.offers(ticket.model)
-        alike = [
-            offer
-            for offer in offers
-            if all(offer.backend is not other for other in tried) and _is_alike(offer, backend, card)
-        ]
-        return self._ranked(alike, ticket)
-
-    def _ranked(self, offers: Sequence[Offer], ticket: Ticket) -> list[Offer]:
-        now = self._clock.elapsed()
-        prospects = [(self._prospect(offer, ticket, now), offer) for offer in offers]
-        return [offer for _, offer in sorted(prospects, key=lambda one: rank(one[0]))]
-
-    def _prospect(self, offer: Offer, ticket: Ticket, now: float) -> Prospect:
-        station = self.station_of(offer.backend)
-        if station is None:
-            return Prospect(True, True, offer.is_up, False, offer.is_warm, 0.0, LOAD_S, 0.0)
-        queue = station.queue
-        return Prospect(
-            is_draining=station.config.is_draining,
-            is_blocked=not station.may_pass(ticket.model, now),
-            is_up=offer.is_up,
-            is_suspect=station.is_suspect(ticket.model, now),
-            is_warm=offer.is_warm,
-            wait_s=queue.expected_wait_s(ticket),
-            load_s=station.load_s(ticket.model),
-            busy=(queue.running + queue.waiting) / station.config.weight,
+        alike = (
+            offer for offer in await self._catalogue.offers(ticket.model) if _is_alike(offer, backend, card)
         )
+        return [choice for choice in self._choices(alike) if choice.station.backend not in tried]
+
+    def _choices(self, offers: Iterable[Offer]) -> list[Choice]:
+        """What is offered by backends that are ours."""
+        return [
+            Choice(station, offer.card, offer.is_up, offer.is_warm)
+            for offer in offers
+            if (station := self.station_of(offer.backend)) is not None
+        ]
+
+
+def _ranked(choices: Sequence[Choice], ticket: Ticket, now: float) -> list[Choice]:
+    prospects = [(_prospect(choice, ticket, now), choice) for choice in choices]
+    return [choice for _, choice in sorted(prospects, key=lambda one: rank(one[0]))]
+
+
+def _prospect(choice: Choice, ticket: Ticket, now: float) -> Prospect:
+    station, queue = choice.station, choice.station.queue
+    return Prospect(
+        is_draining=station.config.is_draining,
+        is_blocked=not station.may_pass(ticket.model, now),
+        is_up=choice.is_up,
+        is_suspect=station.is_suspect(ticket.model, now),
+        is_warm=choice.is_warm,
+        wait_s=queue.expected_wait_s(ticket),
+        load_s=station.load_s(ticket.model),
+        busy=(queue.running + queue.waiting) / station.config.weight,
+    )
 
 
 def _is_alike(offer: Offer, backend: Backend, card: ModelCard) -> bool:

@@ -7,10 +7,11 @@ from attrs import Factory, define, frozen
 
 from gateway.config import BackendConfig
 from gateway.errors import BackendBusy, BackendFailed, GatewayError
+from gateway.model import ModelCard
 from gateway.ports import Backend
 from gateway.proxy.queue import BackendQueue
 from gateway.rules.breaker import Breaker, BreakerState
-from gateway.rules.routing import LOAD_S
+from gateway.rules.routing import LOAD_S, is_worth_a_load
 
 # An error that a backend answers with at once may be the caller's doing, so it blocks nobody; after so many
 # in a row, within so many seconds, another backend is preferred.
@@ -87,6 +88,12 @@ class Station:
         error.retry_after_s = max(1, math.ceil(rest_s))
         return error
 
+    def is_sound(self, model: str, now: float) -> bool:
+        """Neither it nor the model has to be tried with one request first."""
+        trust = self.models.get(model)
+        states = (self.link, *((trust.breaker,) if trust is not None else ()))
+        return all(breaker.state(now) is BreakerState.CLOSED for breaker in states)
+
     # ── what became of it ────────────────────────────────────────────────────────────────
 
     def began(self, given: Pass) -> None:
@@ -151,6 +158,24 @@ class Station:
         if trust is None:
             trust = self.models[model] = _Trust()
         return trust
+
+
+@frozen
+class Choice:
+    """A station that has the model, how its backend describes it, and how it was when that was asked last."""
+
+    station: Station
+    card: ModelCard
+    is_up: bool = True
+    is_warm: bool = False
+
+    def is_worth_a_line(self, model: str, waited_s: float, now: float) -> bool:
+        """Whether one that has waited so long elsewhere should wait here, too."""
+        station = self.station
+        if station.config.is_draining or not self.is_up or not station.may_pass(model, now):
+            return False
+        is_worth = self.is_warm or is_worth_a_load(waited_s, station.load_s(model))
+        return is_worth and not station.is_suspect(model, now)
 
 
 @frozen

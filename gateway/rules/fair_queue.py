@@ -133,7 +133,7 @@ class _Round:
 
 @define(eq=False)
 class _Tenant:
-    """The tickets of one tenant, by key. `places`: how many of each key have theirs here; guests have none."""
+    """The tickets of one tenant, by key. `places`: how many of each key have one here; guests have none."""
 
     weight: int
     deficit: int = 0
@@ -256,6 +256,11 @@ class FairQueue:
             and tenant.places[one.key] == most
             and id(one) not in self._guests
         )
+
+    def newest(self, may: May) -> Ticket | None:
+        """Of those that have their place here, who came last."""
+        mine = (one for one in reversed(self._tickets.values()) if id(one) not in self._guests)
+        return next((one for one in mine if may(one.model)), None)
 
     def ahead_of(self, tenant: str, weight: int, own: int | None = None) -> int:
         """About how many go before one more ticket of this tenant, or before its ticket behind `own` of its

@@ -27,6 +27,9 @@ class ModelTurns:
     def is_warm(self, model: str) -> bool:
         return model in self.resident
 
+    def is_loading(self, model: str) -> bool:
+        return model in self._loading
+
     def may_load(self, model: str, now: float, is_wanted: bool) -> bool:
         """Whether a model may be asked for, as one that is there may; `is_wanted`: that is waited for."""
         return self.ready_at(model, now, is_wanted) <= now

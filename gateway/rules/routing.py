@@ -46,3 +46,12 @@ def rank(prospect: Prospect) -> tuple[bool, bool, bool, bool, float, bool, float
         not prospect.is_warm,
         prospect.busy,
     )
+
+
+def is_worth_a_load(waited_s: float, load_s: float) -> bool:
+    """Whether one that waits for a model where it is loaded should have it loaded here.
+
+    Once it has waited for as long as that takes: so it waits twice as long at most as if it had known how
+    long the others take (the rule for renting skis). Sooner, and each short wait would cost a load.
+    """
+    return waited_s >= load_s

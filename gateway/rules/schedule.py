@@ -1,22 +1,27 @@
 """The schedule of one backend that has slots: who is sent now, who waits, and for how long.
 
-Whoever is next (`fair_queue`) of those whose model may be asked (`model_turns`) gets a free slot. A request
-that its backend has not begun to answer within a turn holds its slot against its own model only: a model that
-hangs does not keep others from being served.
+Whoever is next (`fair_queue`) of those whose model may be asked (`model_turns`) gets a free slot. The slots
+of a model that hangs count against its own requests only, so that it does not keep others from being served.
+
+Judged is the model, not the request: it hangs when for each of its requests it has been silent for longer
+than it usually is (`silences`), and has given no sign of life to any other of them meanwhile. One that was
+given up like this is taken to hang, whenever it is asked again, until it gives a sign.
 
 A machine without a clock: `now` is seconds on a monotonic one. Whoever drives it calls `next` after each
 change, and at `wakes_at`.
 """
 
+import math
 from collections import Counter
 from functools import partial
 from operator import eq
 from typing import Final
 
-from attrs import define
+from attrs import define, evolve
 
 from gateway.rules.fair_queue import FairQueue, May, Ticket
 from gateway.rules.model_turns import ModelTurns
+from gateway.rules.silences import Silence, Silences
 
 # How much the newest measurement of how long a request takes counts: about the last dozen decide.
 _NEWEST: Final = 1 / 6
@@ -24,13 +29,20 @@ _NEWEST: Final = 1 / 6
 
 @define(eq=False)
 class _Running:
+    """`silence` and `patience_s`: what its current part, sent at `sent`, is silent for, and for how long."""
+
     ticket: Ticket
     started: float
+    sent: float
+    silence: Silence
+    patience_s: float
     is_answered: bool = False
+    was_answered: bool = False
+    """This part; any part of it."""
 
 
 class Schedule:
-    """`slots` requests at the same time, save those that hang; a model's turn is `turn_s` long."""
+    """`slots` requests at the same time, save those of models that hang; a model's turn is `turn_s` long."""
 
     def __init__(self, slots: int, turn_s: float) -> None:
         self.slots = slots
@@ -40,10 +52,16 @@ class Schedule:
         self._waiting = FairQueue()
         self._wanted: Counter[str] = Counter()
         self._running: dict[int, _Running] = {}
+        self._silences = Silences(turn_s)
+        self._signs: dict[str, float] = {}
+        """When each model last gave a sign of life."""
+        self._hung: set[str] = set()
+        """Models that were given up, and have given no sign since."""
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        """How many have their place here; of guests, which wait here too, `tickets` tells."""
+        return self._waiting.placed
 
     def tickets(self) -> tuple[Ticket, ...]:
         """Those who wait, in the order in which they came."""
@@ -70,8 +88,13 @@ class Schedule:
         may = self._may(now)
         return may is not None and may(model)
 
-    def enqueue(self, ticket: Ticket) -> None:
-        self._waiting.add(ticket)
+    def adopt(self, ticket: Ticket, now: float) -> None:
+        """It was sent before there were slots, at about the time when it came."""
+        self._start(ticket, now)
+        self._running[id(ticket)].started = ticket.arrived
+
+    def enqueue(self, ticket: Ticket, *, is_guest: bool = False) -> None:
+        self._waiting.add(ticket, is_guest=is_guest)
         self._wanted[ticket.model] += 1
 
     def next(self, now: float) -> Ticket | None:
@@ -90,27 +113,52 @@ class Schedule:
         self._waiting.drop(ticket)
         self._no_longer_waits(ticket)
 
-    def gives_way(self, ticket: Ticket) -> Ticket | None:
-        """Who of those that wait leaves for one that comes now, where there is no room for both."""
+    def gives_way(self, ticket: Ticket, now: float) -> Ticket | None:
+        """Who of those that wait leaves for one that comes now, where there is no room for both.
+
+        First who waits for a model that hangs: else those would fill the queue, and keep the others out.
+        """
+        hung = [model for model, at in self._hang_from().items() if at <= now]
+        if hung and ticket.model not in hung:
+            gone = self._waiting.newest(hung.__contains__)
+            if gone is not None:
+                return gone
         return self._waiting.gives_way(ticket)
 
-    def answered(self, ticket: Ticket) -> bool:
-        """Its backend has begun to answer it. Whether a load is over with that."""
-        self._running[id(ticket)].is_answered = True
+    def sent(self, ticket: Ticket, now: float, *, is_whole: bool) -> None:
+        """It is sent, or its next part is; `is_whole`: it is answered in one piece."""
+        one = self._running[id(ticket)]
+        one.sent, one.is_answered = now, False
+        one.silence = evolve(one.silence, is_whole=is_whole)
+        one.patience_s = self._silences.most_s(one.silence)
+
+    def heard(self, ticket: Ticket, now: float) -> bool:
+        """A piece of its answer has come. Whether a load is over with that."""
+        self._signs[ticket.model] = now
+        self._hung.discard(ticket.model)
+        one = self._running[id(ticket)]
+        if one.is_answered:
+            return False
+        self._silences.learn(one.silence, now - one.sent)
+        one.is_answered = one.was_answered = True
+        # In the middle of an answer nothing is loaded or read: the next piece comes soon.
+        one.silence, one.patience_s = Silence(ticket.model), self.turns.turn_s
         return self.turns.loaded(ticket.model)
 
     def finish(self, ticket: Ticket, now: float, *, is_served: bool) -> bool:
-        """It holds its slot no longer; `is_served`: how long it did is what others take. As `answered`."""
-        running = self._running.pop(id(ticket))
+        """It holds its slot no longer; `is_served`: how long it did is what others take. As `heard`."""
+        if not is_served and self._hang_from()[ticket.model] <= now:
+            self._hung.add(ticket.model)
+        one = self._running.pop(id(ticket))
         if is_served:
-            took_s = (now - running.started) / ticket.cost
+            took_s = (now - one.started) / ticket.cost
             before = took_s if self.service_s is None else self.service_s
             self.service_s = before + (took_s - before) * _NEWEST
         return self.turns.loaded(ticket.model)
 
     def seen_loaded(self, models: frozenset[str]) -> None:
         """What the backend says that it has in memory; what it answers from is there, whatever it says."""
-        answering = (one.ticket.model for one in self._running.values() if one.is_answered)
+        answering = (one.ticket.model for one in self._running.values() if one.was_answered)
         self.turns.seen(models.union(answering))
 
     def wakes_at(self, now: float) -> float | None:
@@ -119,8 +167,7 @@ class Schedule:
             return None
         is_wanted = self._is_wanted()
         ready = (self.turns.ready_at(model, now, is_wanted) for model in self._wanted)
-        hang = (one.started + self.turns.turn_s for one in self._running.values() if not one.is_answered)
-        return min((at for at in (*ready, *hang) if at > now), default=None)
+        return min((at for at in (*ready, *self._hang_from().values()) if at > now), default=None)
 
     # ── what is to be expected ───────────────────────────────────────────────────────────
 
@@ -171,7 +218,8 @@ class Schedule:
         """Which models may be asked; None: none at all."""
         hung: dict[str, int] = {}
         if len(self._running) >= self.slots:
-            hung = Counter(one.ticket.model for one in self._running.values() if self._hangs(one, now))
+            held = Counter(one.ticket.model for one in self._running.values())
+            hung = {model: held[model] for model, at in self._hang_from().items() if at <= now}
             if not hung:
                 return None
         busy = len(self._running) - sum(hung.values())
@@ -184,16 +232,23 @@ class Schedule:
 
         return may
 
-    def _hangs(self, one: _Running, now: float) -> bool:
-        return not one.is_answered and now >= one.started + self.turns.turn_s
+    def _hang_from(self) -> dict[str, float]:
+        """By model, of those that run: from when on it hangs, if it gives no sign until then."""
+        ends: dict[str, float] = {}
+        for one in self._running.values():
+            model = one.ticket.model
+            silent_since = max(one.sent, self._signs.get(model, -math.inf))
+            ends[model] = max(silent_since + one.patience_s, ends.get(model, -math.inf))
+        return ends | {model: -math.inf for model in self._hung if model in ends}
 
     def _is_wanted(self) -> bool:
         """Whether somebody waits for a model that is there."""
         return any(self.turns.is_warm(model) for model in self._wanted)
 
     def _start(self, ticket: Ticket, now: float) -> None:
-        self.turns.asked(ticket.model, now)
-        self._running[id(ticket)] = _Running(ticket, now)
+        is_load = self.turns.asked(ticket.model, now) or self.turns.is_loading(ticket.model)
+        silence = Silence(ticket.model, is_load=is_load)
+        self._running[id(ticket)] = _Running(ticket, now, now, silence, self._silences.most_s(silence))
 
     def _no_longer_waits(self, ticket: Ticket) -> None:
         self._wanted[ticket.model] -= 1

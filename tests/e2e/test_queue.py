@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ class House:
     mixed: Double
     swapping: OneModel
     twins: tuple[Double, Double]
+    pair: tuple[Double, Double]
     small: Double
     mad: Double
 
@@ -110,11 +112,12 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory, engine_greeting: Engine) -> Iterator[House]:
     swapping = OneModel()
     mixed, small, mad = listing("bad:latest", "good:latest"), listing("small:latest"), listing("mad:latest")
-    with mixed, small, mad, swapping.double, listing("twin:latest") as one, listing("twin:latest") as other:
+    one, other, left, right = (listing(f"{name}:latest") for name in ("twin", "twin", "pair", "pair"))
+    with mixed, small, mad, swapping.double, one, other, left, right:
         backends = (
             f"words={engine_greeting.url};kind=openai;slots=2,mixed={mixed.url};slots=2,"
             f"swapping={swapping.double.url};slots=1,one={one.url},other={other.url},"
-            f"small={small.url};slots=1,mad={mad.url}"
+            f"small={small.url};slots=1,mad={mad.url},left={left.url};slots=1,right={right.url};slots=1"
         )
         gateway = Gateway(
             tmp_path_factory.mktemp("the gateway with queues"),
@@ -128,7 +131,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, engine_greeting: Engine) -> 
         )
         gateway.make_first_key()
         try:
-            yield House(gateway.start(), mixed, swapping, (one, other), small, mad)
+            yield House(gateway.start(), mixed, swapping, (one, other), (left, right), small, mad)
         finally:
             gateway.stop()
 
@@ -290,6 +293,7 @@ def test_a_model_that_hangs_does_not_hold_up_another(house: House):
         await asyncio.to_thread(wait_until, lambda: len(house.mixed.inference) >= 2, SOON)
         elsewhere = await asyncio.to_thread(house.ask, "twin")
         good = await all_at_once(house, "good", 4)
+        assert not hung.done(), "they were not waited for"
         return await hung, good, elsewhere
 
     hung, good, elsewhere = asyncio.run(run())
@@ -298,6 +302,114 @@ def test_a_model_that_hangs_does_not_hold_up_another(house: House):
     assert [one.status_code for one in good] == [200] * 4
     assert elsewhere.status_code == 200
     assert "x-queue-position" not in elsewhere.headers
+
+
+def test_a_model_that_stops_in_the_middle_does_not_hold_up_another(house: House):
+    """It had begun to answer; silent for a turn, it keeps its slots from itself only."""
+    heal(house.gateway.url, house.gateway.key, house.mixed, "bad")
+    stops = hang(HEAD_OF_STREAM + chunk(chat_frame("I was about to")))
+    house.mixed.scripts["/api/chat"] = for_model({"bad:latest": stops, "good:latest": DONE}, house.mixed)
+    before = len(house.mixed.inference)
+
+    async def run() -> tuple[list[httpx.Response], list[httpx.Response]]:
+        hung = asyncio.create_task(all_at_once_streamed(house, "bad", 2))
+        await asyncio.to_thread(wait_until, lambda: len(house.mixed.inference) >= before + 2, SOON)
+        good = await all_at_once(house, "good", 4)
+        assert not hung.done(), "they were not waited for"
+        return await hung, good
+
+    hung, good = asyncio.run(run())
+
+    assert [one.status_code for one in good] == [200] * 4
+    assert [one.status_code for one in hung] == [200, 200]
+    assert all("error" in json.loads(one.text.splitlines()[-1]) for one in hung)
+
+
+# ── several backends ─────────────────────────────────────────────────────────────────────
+
+
+def held_by(gate: threading.Event) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not gate.is_set():  # noqa: ASYNC110 - an event of another thread
+            await asyncio.sleep(0.02)
+        await DONE(reader, writer)
+
+    return script
+
+
+def waiting_at(house: House, *backends: str) -> int:
+    """How many wait there, as operators see it."""
+    told = httpx.get(f"{house.gateway.ops_url}/metrics", timeout=SOON, trust_env=False).text
+    lengths = dict(re.findall(r'gateway_queue_length{backend="(\w+)"} (\d+)', told))
+    return sum(int(lengths[backend]) for backend in backends)
+
+
+def test_who_waits_is_served_by_whichever_backend_is_free_first(house: House):
+    """Both are busy; one of them for long. Whoever waits goes to the other, once, wherever its place was."""
+    gates = [threading.Event() for _ in house.pair]
+    for backend, gate in zip(house.pair, gates, strict=True):
+        backend.scripts["/api/chat"] = held_by(gate)
+
+    async def run() -> tuple[list[httpx.Response], list[httpx.Response]]:
+        busy = [asyncio.create_task(asyncio.to_thread(house.ask, "pair")) for _ in house.pair]
+        await asyncio.to_thread(
+            wait_until, lambda: [len(one.inference) for one in house.pair] == [1, 1], SOON
+        )
+        waiting = [asyncio.create_task(asyncio.to_thread(house.ask, "pair")) for _ in range(3)]
+        await asyncio.to_thread(wait_until, lambda: waiting_at(house, "left", "right") == 3, SOON)
+        gates[1].set()
+        served = await asyncio.gather(*waiting)
+        gates[0].set()
+        return list(await asyncio.gather(*busy)), served
+
+    try:
+        busy, served = asyncio.run(run())
+    finally:
+        for gate in gates:
+            gate.set()
+
+    assert {one.status_code for one in (*busy, *served)} == {200}
+    assert [len(one.inference) for one in house.pair] == [1, 4], "each was sent once"
+    rows = [house.gateway.row_of(one.headers["x-request-id"]) for one in served]
+    assert {row["backend"] for row in rows} == {"right"}
+    assert all(int(one.headers["x-queue-wait-ms"]) > 0 for one in served)
+
+
+def test_who_waits_goes_to_a_backend_that_comes_back(house: House):
+    left, right = house.pair
+    gate = threading.Event()
+    left.scripts["/api/chat"], right.scripts["/api/chat"] = held_by(gate), DONE
+    before = [len(one.inference) for one in house.pair]
+    right.__exit__()
+    is_back = False
+
+    def is_down() -> bool:
+        told = httpx.get(f"{house.gateway.url}/readyz", timeout=SOON, trust_env=False).json()
+        return "right" in told.get("backends", {})
+
+    async def run() -> tuple[httpx.Response, httpx.Response]:
+        nonlocal is_back
+        await asyncio.to_thread(wait_until, is_down, SOON)
+        busy = asyncio.create_task(asyncio.to_thread(house.ask, "pair"))
+        await asyncio.to_thread(wait_until, lambda: len(left.inference) > before[0], SOON)
+        waits = asyncio.create_task(asyncio.to_thread(house.ask, "pair"))
+        await asyncio.to_thread(wait_until, lambda: waiting_at(house, "left") == 1, SOON)
+        right.__enter__()
+        is_back = True
+        served = await waits
+        gate.set()
+        return await busy, served
+
+    try:
+        busy, served = asyncio.run(run())
+    finally:
+        gate.set()
+        if not is_back:
+            right.__enter__()
+
+    assert (busy.status_code, served.status_code) == (200, 200)
+    assert [len(one.inference) for one in house.pair] == [before[0] + 1, before[1] + 1]
+    assert int(served.headers["x-queue-wait-ms"]) > 0
 
 
 # ── faults of one backend ────────────────────────────────────────────────────────────────
@@ -399,18 +511,24 @@ def test_a_request_that_was_sent_goes_nowhere_else(house: House):
 
 
 def test_probes_answer_while_everything_hangs(house: House):
-    """G15."""
+    """G15: alive, ready and what is measured, while all that was asked hangs."""
     house.mad.scripts["/api/chat"] = hang()
+    probed = [
+        f"{house.gateway.url}/healthz",
+        f"{house.gateway.url}/readyz",
+        f"{house.gateway.ops_url}/metrics",
+    ]
 
     async def run() -> list[int]:
         hung = asyncio.create_task(all_at_once(house, "mad", 4))
         await asyncio.sleep(0.2)
-        async with httpx.AsyncClient(base_url=house.gateway.url, timeout=SOON, trust_env=False) as client:
-            probes = [(await client.get(path)).status_code for path in ("/healthz", "/readyz") * 5]
+        async with httpx.AsyncClient(timeout=SOON, trust_env=False) as client:
+            probes = [(await client.get(url)).status_code for url in probed * 5]
+        assert not hung.done(), "they were not waited for"
         await hung
         return probes
 
-    assert asyncio.run(run()) == [200] * 10
+    assert asyncio.run(run()) == [200] * 15
 
 
 def test_a_stream_is_as_long_as_it_is(house: House):

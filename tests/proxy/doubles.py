@@ -8,9 +8,10 @@ from attrs import define, field
 from gateway.config import BackendConfig
 from gateway.model import Exchange, ModelCard
 from gateway.ports import Backend, Clock, Offer
-from gateway.proxy.queue import QueueBounds
+from gateway.proxy.queue import BackendQueue, QueueBounds
 from gateway.proxy.router import Router
 from gateway.proxy.visit import Visit
+from gateway.proxy.wait import Wait
 from gateway.rules.fair_queue import Ticket
 from tests.asgi import FakeClock, exchange
 
@@ -68,3 +69,14 @@ def visit_at(
     noted = noted or exchange()
     noted.target = backend, ModelCard("m:latest")
     return Visit(router or router_of([backend]), noted, given or ticket())
+
+
+async def slot_in(*queues: BackendQueue, given: Ticket) -> BackendQueue:
+    """Wait for a slot in the line of the first, as a guest of the others; whoever gets it leaves it again."""
+    with Wait(given) as wait:
+        for number, queue in enumerate(queues):
+            wait.join(queue, is_guest=number > 0)
+        found = await wait.slot(60 if given.patience_s is None else given.patience_s)
+        if found is None:
+            raise queues[0].out_of_time(given)
+        return found

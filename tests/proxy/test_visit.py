@@ -21,10 +21,12 @@ from gateway.errors import (
     QueueFull,
 )
 from gateway.model import ModelCard
+from gateway.proxy import queue as queue_module
 from gateway.proxy import visit as visit_module
 from gateway.proxy.router import Router
 from gateway.proxy.visit import Visit
 from gateway.rules.breaker import FAILURES, FIRST_REST_S, BreakerState
+from gateway.rules.routing import LOAD_S
 from tests.asgi import FakeClock, exchange
 from tests.proxy.doubles import BOUNDS, OfferedBy, router_of, ticket, visit_at
 
@@ -63,7 +65,7 @@ async def visited(visit: Visit, error: BaseException | None = None, *, is_sent: 
     """The backend that it was at; it ends with this error."""
     async with suppressed(error or AssertionError()), visit:
         if is_sent:
-            visit.sent()
+            visit.sent(is_whole=False)
         if error is not None:
             raise error
     return str(visit.backend.name)
@@ -153,7 +155,7 @@ async def test_a_backend_is_held_from_the_slot_to_the_end():
 
     async with visit:
         assert (a.held, b.held) == (1, 0)
-        visit.sent()
+        visit.sent(is_whole=False)
         assert await visit.elsewhere(BackendUnreachable("x"))
         assert (a.held, b.held) == (0, 1)
 
@@ -184,7 +186,7 @@ async def test_what_was_not_sent_goes_elsewhere(error: GatewayError):
     visit = visit_at(A, router=router)
 
     async with visit:
-        visit.sent()
+        visit.sent(is_whole=False)
         assert await visit.elsewhere(error)
         assert visit.backend is B
         assert (state_of(router, "a").running, state_of(router, "b").running) == (0, 1)
@@ -198,7 +200,7 @@ async def test_what_was_sent_is_never_sent_again(error: GatewayError):
     visit = visit_at(A, router=router_of([A, B]))
 
     async with visit:
-        visit.sent()
+        visit.sent(is_whole=False)
         assert not await visit.elsewhere(error)
         assert visit.backend is A
 
@@ -231,7 +233,7 @@ async def test_a_backend_that_is_not_reached_is_left_alone_and_then_tried_with_o
     clock.monotonic += FIRST_REST_S
     probe = visit_at(A, router=router)
     async with probe:
-        probe.sent()
+        probe.sent(is_whole=False)
         with pytest.raises(BackendFailed):
             await visit_at(A, router=router, given=ticket(model="other")).__aenter__()
 
@@ -248,8 +250,8 @@ async def test_a_probe_that_is_answered_lets_others_in_before_it_ends(error: Gat
 
     probe = visit_at(A, router=router)
     async with probe:
-        probe.sent()
-        probe.answered()
+        probe.sent(is_whole=False)
+        probe.heard()
 
         assert (state_of(router, "a").breaker, state_of(router, "a").broken_models) == ("closed", ())
         assert await visited(visit_at(A, router=router)) == "a"
@@ -262,14 +264,14 @@ async def test_what_was_sent_before_the_breaker_opened_does_not_judge_the_probe(
     early = [visit_at(A, router=router) for _ in range(3)]
     for one in early:
         await one.__aenter__()
-        one.sent()
+        one.sent(is_whole=False)
     await failing(router, BackendTimeout("x"))
     clock.monotonic += FIRST_REST_S
     probe = visit_at(A, router=router)
     await probe.__aenter__()
-    probe.sent()
+    probe.sent(is_whole=False)
 
-    early[0].answered()
+    early[0].heard()
     await early[0].__aexit__(None, None, None)
     await early[1].__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
     await early[2].__aexit__(BackendTimeout, BackendTimeout("x"), None)
@@ -323,8 +325,8 @@ async def test_what_a_caller_may_have_provoked_blocks_nobody(is_answered: bool):
         visit = visit_at(A, router=router)
         error = BackendFailed("x")
         async with suppressed(error), visit:
-            visit.sent()
-            visit.answered() if is_answered else visit.complained(error)
+            visit.sent(is_whole=False)
+            visit.heard() if is_answered else visit.complained(error)
             raise error
 
     assert state_of(router, "a").broken_models == ()
@@ -429,7 +431,7 @@ async def test_who_waits_for_what_then_fails_is_told_at_once():
         assert given is not None
         station.broke(given, 100.0, is_busy=False)
 
-    runs.sent()
+    runs.sent(is_whole=False)
     await runs.__aexit__(BackendFailed, BackendFailed("x"), None)
     await asyncio.wait(waits, timeout=SOON)
 
@@ -444,7 +446,7 @@ async def test_a_slot_is_kept_while_a_prompt_is_read_for_nobody(monkeypatch: pyt
     router = router_of([A], clock=clock, slots=1)
     left = visit_at(A, router=router, noted=noted)
     await left.__aenter__()
-    left.sent()
+    left.sent(is_whole=False)
     clock.monotonic += 2
 
     await left.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
@@ -462,8 +464,8 @@ async def test_a_slot_is_free_at_once_where_the_backend_is(is_answered: bool):
     visit = visit_at(A, router=router)
     await visit.__aenter__()
     if is_answered:
-        visit.sent()
-        visit.answered()
+        visit.sent(is_whole=False)
+        visit.heard()
 
     await visit.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
 
@@ -477,7 +479,7 @@ async def test_a_slot_is_free_at_once_where_no_connection_came_about(error: Gate
     router = router_of([A], clock=clock, slots=1)
     visit = visit_at(A, router=router, noted=noted)
     await visit.__aenter__()
-    visit.sent()
+    visit.sent(is_whole=False)
     clock.monotonic += 3
 
     await visit.__aexit__(type(error), error, None)
@@ -491,9 +493,9 @@ async def test_after_a_load_the_backend_is_asked_what_it_holds():
     for _ in range(2):
         visit = visit_at(A, router=router)
         async with visit:
-            visit.sent()
-            visit.answered()
-            visit.answered()
+            visit.sent(is_whole=False)
+            visit.heard()
+            visit.heard()
             visit.loaded_in(4_000_000_000)
 
     assert catalogue.asked_loaded == ["a"]
@@ -502,11 +504,257 @@ async def test_after_a_load_the_backend_is_asked_what_it_holds():
     assert station.load_s("m:latest") == 4.0
 
 
-# ── backends come and go ─────────────────────────────────────────────────────────────────
+# ── in several lines ─────────────────────────────────────────────────────────────────────
+
+
+class LoopClock:
+    """The event loop's own."""
+
+    def now(self) -> float:
+        return 0.0
+
+    def elapsed(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visit_module, "LOOK_AGAIN_S", 0.01)
 
 
 def configured(*backends: Named, **options: Any) -> list[Any]:
     return [(one, BackendConfig(one.name, f"http://{one.name}", **options)) for one in backends]
+
+
+async def at(router: Router, *backends: Any, model: str = "m:latest") -> list[Visit]:
+    """One that runs at each of these."""
+    visits = []
+    for backend in backends:
+        visits.append(visit_at(backend, router=router, given=ticket("runs", model=model)))
+        await visits[-1].__aenter__()
+        assert visits[-1].backend is backend
+        visits[-1].sent(is_whole=False)
+    return visits
+
+
+async def ended(visit: Visit) -> None:
+    await visit.__aexit__(None, None, None)
+
+
+async def entering(visit: Visit) -> "asyncio.Task[Visit]":
+    """One that waits by now."""
+    task = asyncio.create_task(visit.__aenter__())
+    await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def test_who_waits_is_served_by_whichever_is_free_first():
+    """It has its place at one backend, and stands in both lines; the other one is free first."""
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), slots=1)
+    at_a, at_b = await at(router, A, B)
+    waits = visit_at(A, router=router)
+    task = await entering(waits)
+    assert [(state.running, state.waiting) for state in router.states()] == [(1, 1), (1, 0)]
+    assert waits.headers() == [(b"x-queue-position", b"1")]
+
+    await ended(at_b)
+    await asyncio.wait_for(task, SOON)
+
+    assert waits.backend is B
+    assert [(state.running, state.waiting) for state in router.states()] == [(1, 0), (1, 0)]
+    await ended(at_a)
+    assert state_of(router, "a").running == 0, "it has left the other line, and has no second slot"
+    await ended(waits)
+    assert state_of(router, "b").running == 0
+
+
+async def test_the_shares_hold_wherever_it_is_served():
+    """Whoever comes behind many is next but one at each backend."""
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), slots=1)
+    at_a, at_b = await at(router, A, B)
+    many = [visit_at(A, router=router, given=ticket("many")) for _ in range(6)]
+    tasks = [await entering(one) for one in many]
+    single = visit_at(B, router=router, given=ticket("single"))
+    served = await entering(single)
+
+    await ended(at_a)
+    await asyncio.wait_for(tasks[0], SOON)
+    assert many[0].backend is A
+    await ended(many[0])
+
+    await asyncio.wait_for(served, SOON)
+    assert [task.done() for task in tasks].count(True) == 1
+    await ended(at_b)
+    await asyncio.wait_for(tasks[1], SOON)
+    assert (single.backend, many[1].backend) == (A, B)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_both_are_free_at_once_and_nothing_runs_twice():
+    """In one turn of the loop, before the one that waits has come to see it."""
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), slots=1)
+    running = await at(router, A, B)
+    waits = visit_at(A, router=router)
+    task = await entering(waits)
+
+    for one in running:
+        await ended(one)
+    await asyncio.wait_for(task, SOON)
+
+    assert sum(state.running for state in router.states()) == 1
+
+
+async def test_who_leaves_stands_in_no_line_any_more():
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), slots=1)
+    running = await at(router, A, B)
+    task = await entering(visit_at(A, router=router))
+
+    task.cancel()
+    await asyncio.wait([task])
+    for one in running:
+        await ended(one)
+
+    assert [(state.running, state.waiting) for state in router.states()] == [(0, 0), (0, 0)]
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize("how", ["comes back", "is no longer drained", "has loaded it", "is new"])
+async def test_a_backend_that_becomes_fit_serves_who_waits_elsewhere(how: str):
+    catalogue = OfferedBy([A, B], warm={"a", "b"})
+    router = router_of([A, B], catalogue=catalogue, slots=1)
+    if how == "comes back":
+        catalogue.is_up["b"] = False
+    elif how == "is no longer drained":
+        router.set_backends([*configured(A, slots=1), *configured(B, slots=1, is_draining=True)])
+    elif how == "has loaded it":
+        catalogue.warm.remove("b")
+    else:
+        catalogue.backends = [A]
+        router.set_backends(configured(A, slots=1))
+    await at(router, A)
+    waits = visit_at(A, router=router)
+    task = asyncio.create_task(waits.__aenter__())
+    await asyncio.sleep(0.05)
+    assert not task.done()
+
+    catalogue.is_up["b"] = True
+    catalogue.warm.add("b")
+    catalogue.backends = [A, B]
+    router.set_backends([*configured(A, slots=1), *configured(B, slots=1)])
+
+    await asyncio.wait_for(task, SOON)
+    assert waits.backend is B
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_load_is_worth_it_once_one_has_waited_for_as_long():
+    """Sooner, and each short wait would cost a load."""
+    clock = FakeClock()
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a"}), clock=clock, slots=1)
+    await at(router, A)
+    waits = visit_at(A, router=router)
+    task = await entering(waits)
+    clock.monotonic += LOAD_S - 1
+    await asyncio.sleep(0.05)
+    assert not task.done()
+
+    clock.monotonic += 1
+
+    await asyncio.wait_for(task, SOON)
+    assert waits.backend is B
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_of_those_that_wait_one_tries_a_backend_that_had_failed():
+    """The others keep their places until it is known to work, and then go there as well."""
+    clock = FakeClock()
+    router = router_of([A, B], catalogue=OfferedBy([A, B], warm={"a", "b"}), clock=clock, slots=1)
+    station = router.station_of(B)
+    assert station is not None
+    for _ in range(FAILURES):
+        given = station.try_pass("m:latest", 100.0)
+        assert given is not None
+        station.broke(given, clock.elapsed(), is_busy=False)
+    await at(router, A)
+    visits = [visit_at(A, router=router) for _ in range(3)]
+    tasks = [asyncio.create_task(visit.__aenter__()) for visit in visits]
+    await asyncio.sleep(0.05)
+    assert state_of(router, "a").waiting == 3
+
+    clock.monotonic += FIRST_REST_S
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=SOON)
+    await asyncio.sleep(0.05)
+
+    assert [task.done() for task in tasks].count(True) == 1
+    assert state_of(router, "a").waiting == 2
+    probe = next(visit for visit, task in zip(visits, tasks, strict=True) if task.done())
+    assert probe.backend is B
+    probe.sent(is_whole=False)
+    probe.heard()
+    await ended(probe)
+    await asyncio.wait(
+        [task for task in tasks if not task.done()], return_when="FIRST_COMPLETED", timeout=SOON
+    )
+    assert (state_of(router, "a").waiting, state_of(router, "b").running) == (1, 1)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_who_had_a_place_is_not_refused_another():
+    """Its backend goes, and the queue of the one that is left is full: it waits there all the same."""
+    catalogue = OfferedBy([A, B], warm={"a"})
+    router = router_of([A, B], catalogue=catalogue, slots=1, bounds=evolve(BOUNDS, max_waiting=1))
+    at_a, at_b = await at(router, A, B)
+    waits, other = visit_at(A, router=router), visit_at(B, router=router)
+    task = await entering(waits)
+    catalogue.warm = {"b"}
+    also = await entering(other)
+    assert [state.waiting for state in router.states()] == [1, 1]
+
+    catalogue.backends = [B]
+    router.set_backends(configured(B, slots=1))
+    await asyncio.sleep(0)
+    for visit, comes in ((at_b, also), (other, task)):
+        await ended(visit)
+        await asyncio.wait_for(comes, SOON)
+
+    assert (waits.backend, other.backend) == (B, B)
+    await ended(at_a)
+
+
+async def test_where_it_stands_is_told_of_the_line_where_that_is_best():
+    catalogue = OfferedBy([A, B], warm={"a"})
+    router = router_of([A, B], catalogue=catalogue, slots=1)
+    await at(router, A, B)
+    tasks = [await entering(visit_at(A, router=router)) for _ in range(3)]
+    catalogue.warm = {"a", "b"}
+
+    waits = visit_at(A, router=router)
+    tasks.append(await entering(waits))
+
+    assert waits.position() == 1
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize(("patience_s", "told"), [(0.01, "0.01"), (0.0, "0"), (60.0, "0.05"), (None, "0.05")])
+async def test_who_has_waited_for_as_long_as_it_may_is_told(patience_s: float | None, told: str):
+    """As long as the operator says, or less where its caller wants so; 0 is not at all."""
+    router = router_of([A], clock=LoopClock(), slots=1, bounds=evolve(BOUNDS, max_wait_s=0.05))
+    await at(router, A)
+
+    with pytest.raises(QueueFull, match=f"within {told} s") as caught:
+        await asyncio.wait_for(
+            visit_at(A, router=router, given=ticket("t2", patience_s=patience_s)).__aenter__(), SOON
+        )
+
+    assert caught.value.retry_after_s == 1
+    assert state_of(router, "a").waiting == 0
+
+
+# ── backends come and go ─────────────────────────────────────────────────────────────────
 
 
 async def test_who_waits_at_a_backend_that_goes_waits_elsewhere():
@@ -585,6 +833,52 @@ async def test_what_stays_keeps_its_breakers_whatever_becomes_of_its_slots():
         router.set_backends(configured(A, slots=slots))
         assert state_of(router, "a").slots == slots
         assert state_of(router, "a").breaker is BreakerState.OPEN
+
+
+async def test_whoever_waits_when_there_are_no_slots_any_more_goes_at_once():
+    """A reload takes `slots=` away: nobody is lost, and what ran is still known."""
+    router = router_of([A], slots=1)
+    running = (await at(router, A))[0]
+    visits = [visit_at(A, router=router) for _ in range(3)]
+    tasks = [await entering(visit) for visit in visits]
+
+    router.set_backends(configured(A))
+    await asyncio.wait(tasks, timeout=SOON)
+
+    assert (state_of(router, "a").running, state_of(router, "a").waiting) == (4, 0)
+    for visit in (running, *visits):
+        await ended(visit)
+    assert state_of(router, "a").running == 0
+
+
+async def test_whoever_waits_when_there_are_no_slots_any_more_is_still_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(queue_module, "MAX_UNSLOTTED", 2)
+    router = router_of([A], slots=1)
+    await at(router, A)
+    tasks = [await entering(visit_at(A, router=router)) for _ in range(2)]
+
+    router.set_backends(configured(A))
+    await asyncio.wait(tasks, timeout=SOON)
+
+    assert isinstance(tasks[1].exception(), BackendBusy)
+    assert state_of(router, "a").running == 2
+
+
+async def test_what_runs_counts_when_there_are_slots_from_now_on():
+    """A reload sets `slots=`: what was sent before has one, too, and who comes now waits for it."""
+    router = router_of([A])
+    running = await at(router, A, A)
+
+    router.set_backends(configured(A, slots=2))
+    waits = visit_at(A, router=router)
+    task = await entering(waits)
+
+    assert (state_of(router, "a").running, state_of(router, "a").waiting) == (2, 1)
+    running[0].heard()
+    await ended(running[0])
+    await asyncio.wait_for(task, SOON)
 
 
 async def test_another_server_by_the_same_name_begins_anew():

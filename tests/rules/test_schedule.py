@@ -75,7 +75,7 @@ class World:
 
     def _end(self, one: Ticket) -> None:
         self.ends.append((self.now, one))
-        self.schedule.answered(one)
+        self.schedule.heard(one, self.now)
         self.schedule.finish(one, self.now, is_served=True)
         self._then.pop(id(one))()
 
@@ -187,12 +187,30 @@ def test_the_turn_of_each_model_comes(models: int):
         assert min(later - sooner for sooner, later in pairwise(loads)) >= TURN_S
 
 
+def warm(slots: int, *models: str) -> Schedule:
+    """Of a backend that holds these models."""
+    schedule = Schedule(slots, TURN_S)
+    schedule.turns.seen(models or ["x", "y"])
+    return schedule
+
+
+def sent(schedule: Schedule, model: str, now: float, *, is_whole: bool = False) -> Ticket:
+    one = ticket("a", model)
+    assert schedule.start_at_once(one, now)
+    schedule.sent(one, now, is_whole=is_whole)
+    return one
+
+
+def lets_in(schedule: Schedule, model: str, now: float) -> bool:
+    """Whether one for this model would be sent now."""
+    return not schedule.would_wait(model, now)
+
+
 def test_a_model_that_hangs_keeps_its_slots_from_itself_only():
     """Others wait for a turn at most, and then see nothing of it."""
-    schedule = Schedule(2, TURN_S)
-    schedule.turns.seen(["x", "y"])
-    hung = [ticket("a", "x") for _ in range(2)]
-    assert all(schedule.start_at_once(one, 0.0) for one in hung)
+    schedule = warm(2)
+    for _ in range(2):
+        sent(schedule, "x", 0.0)
     other, same = ticket("b", "y"), ticket("a", "x")
     assert not schedule.start_at_once(other, 1.0)
     schedule.enqueue(other)
@@ -205,15 +223,123 @@ def test_a_model_that_hangs_keeps_its_slots_from_itself_only():
     assert schedule.start_at_once(ticket("b", "y"), TURN_S)
 
 
-def test_one_that_has_begun_to_answer_does_not_hang():
-    schedule = Schedule(1, TURN_S)
-    schedule.turns.seen(["x", "y"])
-    streams = ticket("a", "x")
-    schedule.start_at_once(streams, 0.0)
+def test_a_stream_that_goes_on_does_not_hang():
+    """However long it takes; each piece is a sign."""
+    schedule = warm(1)
+    streams = sent(schedule, "x", 0.0)
 
-    schedule.answered(streams)
+    for now in range(0, 500, 9):
+        schedule.heard(streams, now)
 
-    assert not schedule.start_at_once(ticket("b", "y"), 10 * TURN_S)
+        assert not lets_in(schedule, "y", now + 8.9)
+
+
+def test_a_stream_that_stops_in_the_middle_hangs():
+    """Until it goes on: then it holds its slot against all."""
+    schedule = warm(1)
+    streams = sent(schedule, "x", 0.0)
+    schedule.heard(streams, 3.0)
+
+    assert not lets_in(schedule, "y", 3.0 + TURN_S - 0.1)
+    assert lets_in(schedule, "y", 3.0 + TURN_S)
+    assert not lets_in(schedule, "x", 3.0 + TURN_S)
+    schedule.heard(streams, 20.0)
+    assert not lets_in(schedule, "y", 20.0)
+
+
+def test_how_long_an_answer_takes_is_learned():
+    """What comes in one piece says nothing before it is complete, which may be usual after 40 s."""
+    schedule, now = warm(1), 0.0
+    for seconds in (40.0, 38.0, 43.0, 40.0, 39.0, 41.0) * 3:
+        one = sent(schedule, "x", now, is_whole=True)
+        now += seconds
+        schedule.heard(one, now)
+        schedule.finish(one, now, is_served=True)
+
+    sent(schedule, "x", now, is_whole=True)
+
+    assert not lets_in(schedule, "y", now + 44)
+    assert lets_in(schedule, "y", now + 60), "and then it does hang"
+    assert not lets_in(schedule, "x", now + 60)
+
+
+def test_a_model_that_answers_others_does_not_hang():
+    """One long answer among short ones: that these come shows that the model works."""
+    schedule, now = warm(2), 0.0
+    sent(schedule, "x", now, is_whole=True)
+    while now < 300:
+        short = sent(schedule, "x", now, is_whole=True)
+        now += 2.0
+        assert not lets_in(schedule, "y", now - 0.1)
+        schedule.heard(short, now)
+        schedule.finish(short, now, is_served=True)
+    sent(schedule, "x", now, is_whole=True)
+
+    assert not lets_in(schedule, "y", now + TURN_S - 0.1)
+    assert lets_in(schedule, "y", now + 1000), "with nothing from either it does"
+
+
+def test_a_load_may_take_its_time():
+    """Also for those that were sent while it goes on; and how long it takes is learned."""
+    schedule = Schedule(2, TURN_S)
+    first, second = sent(schedule, "x", 0.0), sent(schedule, "x", 5.0)
+    assert not lets_in(schedule, "y", 19.0)
+    schedule.heard(first, 19.0)
+    schedule.heard(second, 19.0)
+    for one in (first, second):
+        schedule.finish(one, 30.0, is_served=True)
+    schedule.turns.seen([])
+
+    for _ in range(2):
+        sent(schedule, "x", 100.0)
+
+    assert not lets_in(schedule, "y", 125.0)
+    assert lets_in(schedule, "y", 190.0)
+
+
+def test_a_model_that_was_given_up_is_taken_to_hang_until_it_answers():
+    """Else those who wait for it would hold others up anew, for a turn each time that one ends."""
+    schedule = warm(1)
+    given_up = sent(schedule, "x", 0.0)
+    schedule.finish(given_up, 300.0, is_served=False)
+
+    again = sent(schedule, "x", 300.0)
+    assert lets_in(schedule, "y", 300.0)
+    assert not lets_in(schedule, "x", 300.0)
+
+    schedule.heard(again, 301.0)
+    assert not lets_in(schedule, "y", 301.0)
+
+
+def test_a_caller_who_leaves_soon_says_nothing_of_its_model():
+    schedule = warm(1)
+    schedule.finish(sent(schedule, "x", 0.0), 5.0, is_served=False)
+
+    sent(schedule, "x", 300.0)
+
+    assert not lets_in(schedule, "y", 300.0 + TURN_S - 0.1)
+
+
+def test_each_part_of_a_call_is_waited_for():
+    """The first one's answer says nothing of a second that hangs."""
+    schedule = warm(1)
+    one = sent(schedule, "x", 0.0, is_whole=True)
+    schedule.heard(one, 1.0)
+
+    schedule.sent(one, 2.0, is_whole=True)
+
+    assert not lets_in(schedule, "y", 11.0)
+    assert lets_in(schedule, "y", 2.0 + 2 * TURN_S)
+
+
+def test_what_ran_before_there_were_slots_has_one():
+    schedule, ran = Schedule(1, TURN_S), ticket("a", at=3.0)
+
+    schedule.adopt(ran, 10.0)
+
+    assert not schedule.start_at_once(ticket("b"), 10.0)
+    schedule.finish(ran, 13.0, is_served=True)
+    assert schedule.service_s == 10.0
 
 
 def test_who_comes_later_does_not_pass_who_waits_and_may_go():
@@ -278,7 +404,7 @@ def test_what_answers_is_there_whatever_the_backend_says():
     schedule = Schedule(2, TURN_S)
     streams = ticket("a", "x")
     schedule.start_at_once(streams, 0.0)
-    schedule.answered(streams)
+    schedule.heard(streams, 0.0)
 
     schedule.seen_loaded(frozenset())
 
