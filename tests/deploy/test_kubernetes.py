@@ -4,6 +4,7 @@ They are rendered by the real kustomize where the machine has one (`kustomize` o
 """
 
 import copy
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def assert_valid(manifest: Manifest) -> None:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
+def assert_restricted(pod: dict[str, Any]) -> None:
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] >= 10001
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in containers(pod):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"requests", "limits"} <= container["resources"].keys()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_schemas_find_a_mistake(version: str):
     """The judge works: an unknown field and a wrong type are found, in the depth of a pod."""
@@ -92,53 +107,71 @@ def test_nothing_is_left_out():
         assert_valid(yaml.safe_load(path.read_text()))
 
 
-@needs_kustomize
-def test_optional_components_fit(tmp_path: Path):
-    """Monitoring, and the spool without a volume: a Deployment, which the autoscaler then scales."""
-    folder = KUBERNETES / "overlays" / "fleet"
-    optional = [KUBERNETES / "components" / name for name in ("monitoring", "ephemeral-spool")]
+def with_components(folder: Path, *names: str) -> list[Manifest]:
+    """The fleet with optional components."""
     document = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [str(Path("..") / _relative(tmp_path, folder))],
-        "components": [str(Path("..") / _relative(tmp_path, path)) for path in optional],
+        "resources": [str(_relative(folder, KUBERNETES / "overlays" / "fleet"))],
+        "components": [str(_relative(folder, KUBERNETES / "components" / name)) for name in names],
+        "namespace": "neuronetz",
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(document))
-
-    result = rendered(tmp_path)
-
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    result = rendered(folder)
     for manifest in result:
         if manifest["kind"] not in FOREIGN:
             assert_valid(manifest)
-    deployment = of_kind("Deployment", result)[GATEWAY]
-    mounted = {mount["name"] for mount in containers(pods([deployment])[0])[0]["volumeMounts"]}
-    assert mounted <= {volume["name"] for volume in pods([deployment])[0]["volumes"]}
-    scaled = of_kind("HorizontalPodAutoscaler", result)[GATEWAY]["spec"]["scaleTargetRef"]
-    assert scaled == {"apiVersion": "apps/v1", "kind": "Deployment", "name": GATEWAY}
+    return result
+
+
+@needs_kustomize
+def test_every_pod_is_scraped_where_the_operator_of_prometheus_is(tmp_path: Path):
+    result = with_components(tmp_path, "monitoring")
+
     (monitor,) = of_kind("ServiceMonitor", result).values()
     watched = of_kind("Service", result)["neuronetz-gateway-ops"]["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= watched.items()
 
 
+@needs_kustomize
+def test_without_volumes_it_is_a_deployment(tmp_path: Path):
+    """Its spool lives as long as the pod; the autoscaler scales that."""
+    result = with_components(tmp_path, "ephemeral-spool")
+
+    deployment = of_kind("Deployment", result)[GATEWAY]
+    (pod,) = pods([deployment])
+    mounted = {mount["name"] for mount in containers(pod)[0]["volumeMounts"]}
+    assert mounted <= {volume["name"] for volume in pod["volumes"]}
+    scaled = of_kind("HorizontalPodAutoscaler", result)[GATEWAY]["spec"]["scaleTargetRef"]
+    assert scaled == {"apiVersion": "apps/v1", "kind": "Deployment", "name": GATEWAY}
+
+
+@needs_kustomize
+def test_with_two_roles_no_gateway_has_the_owners_address(tmp_path: Path):
+    """Who migrates and who removes old rows has it; whoever removes them is no gateway to anybody."""
+    result = with_components(tmp_path, "two-roles")
+    admin = {"secretRef": {"name": "neuronetz-gateway-admin"}}
+
+    pod = of_kind("StatefulSet", result)[GATEWAY]["spec"]["template"]["spec"]
+    job = of_kind("CronJob", result)["apply-retention"]["spec"]["jobTemplate"]["spec"]["template"]
+    assert admin in pod["initContainers"][0]["envFrom"]
+    assert admin not in pod["containers"][0]["envFrom"]
+    assert admin in job["spec"]["containers"][0]["envFrom"]
+    assert job["spec"]["containers"][0]["envFrom"][0] == pod["containers"][0]["envFrom"][0]
+    assert_restricted(job["spec"])
+    for service in of_kind("Service", result).values():
+        assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items()
+
+
 def _relative(start: Path, path: Path) -> Path:
-    """kustomize takes no absolute paths; from the folder above `start`."""
-    return Path(*[".."] * (len(start.resolve().parents) - 1), *path.resolve().parts[1:])
+    """kustomize takes no absolute paths."""
+    return Path(os.path.relpath(path.resolve(), start.resolve()))
 
 
 def test_no_container_has_more_rights_than_it_needs(overlay: list[Manifest]):
     """What Pod Security calls `restricted`, which the namespace enforces, and a root file system to read."""
     for pod in pods(overlay):
-        assert pod["securityContext"]["runAsNonRoot"]
-        assert pod["securityContext"]["runAsUser"] >= 10001
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["automountServiceAccountToken"] is False
-        for container in containers(pod):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert {"requests", "limits"} <= container["resources"].keys()
+        assert_restricted(pod)
     for namespace in of_kind("Namespace", overlay).values():
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
