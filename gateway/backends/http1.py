@@ -137,13 +137,13 @@ class Connection(asyncio.Protocol):
             return
         self._idle_bytes += len(data)
         error = self._fed(data)
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]  # one byte a chunk would hold forty times its size
         if self.is_complete:
             self._is_spent = self._is_spent or error is not None  # there was more behind the end
         elif error is not None or self._idle_bytes > _MAX_HEAD_BYTES:
             self.abort(error or Broken("a line without an end"))
             return
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]  # one byte a chunk would hold forty times its size
         if self._held_bytes > _MAX_HELD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()

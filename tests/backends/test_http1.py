@@ -311,6 +311,16 @@ async def test_an_answer_that_is_cut_is_broken(asked: Ends, said: bytes, ends_by
     assert asked.outcome == "broken"
 
 
+async def test_what_came_before_a_break_is_there_in_its_order(asked: Ends):
+    """All in one read: two chunks, and then what is none."""
+    asked.heard(CHUNKED + b"2\r\nab\r\n2\r\ncd\r\nno size")
+
+    assert asked.connection.take() == b"abcd"
+    assert asked.connection.take() == b""
+    with pytest.raises(Broken):
+        await asked.connection.more()
+
+
 async def test_an_answer_without_a_length_ends_with_its_connection(asked: Ends, ends_by: str):
     """By a close; a reset ends nothing well."""
     asked.heard(OK + b"\r\nabc")
