@@ -32,6 +32,7 @@ class Connections:
         self._free: deque[Connection] = deque()
         self._used: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._is_closed = False
         self._resolved: tuple[float, list[Any]] | None = None
 
     def free(self) -> Connection | None:
@@ -62,7 +63,7 @@ class Connections:
     def give_back(self, connection: Connection) -> None:
         """Keep it, when it can be used again; else it is closed, and the backend's work with it."""
         self._used.discard(connection)
-        if not connection.is_reusable or len(self._free) >= _MAX_FREE:
+        if self._is_closed or not connection.is_reusable or len(self._free) >= _MAX_FREE:
             connection.abort()
             return
         connection.take()  # what nobody wanted to read
@@ -72,6 +73,7 @@ class Connections:
             self._sweeping = self._loop.call_later(self._keep_alive_s, self._sweep)
 
     def close(self) -> None:
+        self._is_closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in (*self._free, *self._used):

@@ -414,6 +414,17 @@ async def test_closing_ends_what_is_under_way():
             await asking
 
 
+async def test_what_was_connecting_at_the_close_is_not_kept():
+    """Nobody would close it any more."""
+    async with backend_of(answers(SHORT)) as (backend, server):
+        answering = backend.send(CHAT, request_id="r1")
+        await backend.close()
+        async with asyncio.timeout(LONG_S):
+            async with answering as answered:
+                assert await answered.body() == b"{}"
+            await server.closed.wait()
+
+
 # ── connecting ───────────────────────────────────────────────────────────────────────────
 
 
