@@ -66,6 +66,7 @@ ONLY_IN = {
     "hiredis": {"state"},
     "aiohttp": {"backends"},
     "aiohappyeyeballs": {"backends"},
+    "httptools": {"server", "backends"},
     "xllamacpp": {"demo"},
     "gguf": {"demo"},
 }
