@@ -24,6 +24,7 @@ from gateway.middleware.offering import Offering
 from gateway.middleware.renewal import Renewal
 from gateway.middleware.settler import LEASE_S
 from gateway.middleware.target import Target
+from gateway.middleware.transcription import Transcription
 from gateway.proxy.endpoint import Endpoint
 from gateway.resources import Resources
 from gateway.rules.options import OptionBounds
@@ -116,4 +117,6 @@ def pipeline(resources: Resources, offering: Offering) -> list[Middleware]:
             # No longer at the end of a request than at its beginning.
             settling_s=config.redis_timeout_s,
         ),
+        # Below Admission: what was refused is not kept, however much of it comes.
+        Middleware(Transcription, prompts=resources.prompt_log),
     ]

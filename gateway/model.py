@@ -169,6 +169,10 @@ class Key:
     """As what it is limited, charged and audited; "" for its own id. A key and its successors share it."""
     allow_ip: tuple[Network, ...] = ()
     """From where it may be used; none: from anywhere."""
+    log_prompts_s: int | None = None
+    """For how many seconds what it asks and is answered is kept, encrypted; None: nothing of it is kept."""
+    prompt_generation: int = 0
+    """Grows with each purge of its prompts: what was asked under another one is not kept any more."""
 
     @property
     def account(self) -> str:
@@ -202,6 +206,8 @@ class Principal:
     allow_ip: tuple[Network, ...] = ()
     weight: int = 1
     """The tenant's, in a queue."""
+    log_prompts_s: int | None = None
+    prompt_generation: int = 0
     epoch: int = field(default=0, eq=False)
     """The revision of tenants and keys (`ports.KeyStore.revision`) that this was read at, or after."""
 
@@ -395,6 +401,8 @@ class Exchange:
     takes: tuple[Take, ...] = ()
     demand: Demand | None = None
     plan: Plan | None = None
+    # Transcription: what is said and answered (`formats.transcripts`), where the key opted in
+    transcript: Any = None
     # Admission
     headers: list[tuple[bytes, bytes]] = field(factory=list)
     """What a refusal tells beside its own headers."""

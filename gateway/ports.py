@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gateway.accounting import (
     Cold,
@@ -24,7 +24,7 @@ from gateway.accounting import (
 )
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.profiles import PhaseTimeouts
-from gateway.model import AuditRow, Key, LoadedModel, ModelCard, Principal
+from gateway.model import AuditRow, JsonObject, Key, LoadedModel, ModelCard, Principal
 from gateway.rules.floors import Floor
 from gateway.rules.prompts import Learned
 from gateway.rules.quota_headers import PastRefusal
@@ -255,6 +255,34 @@ class Sink(Protocol):
     @property
     def is_full(self) -> bool:
         """True when it could not keep another row: then no new work may begin."""
+
+
+class Transcript(Protocol):
+    """What was said in one request: see `formats.transcripts`."""
+
+    def written(self) -> JsonObject: ...
+
+
+@frozen
+class Spoken:
+    """What was said in one request of a key that opted in, to be kept for `lives_s` from now.
+
+    `generation` is how often the prompts of its account had been purged when it came. `size_bytes` is about
+    what it takes in memory.
+    """
+
+    request_id: str
+    tenant_id: str
+    account_id: str
+    generation: int
+    lives_s: int
+    size_bytes: int
+    transcript: Transcript = field(repr=False)
+
+
+class PromptLog(Protocol):
+    def keep(self, spoken: Spoken) -> None:
+        """Keep it, encrypted, if it can be. Never blocks, never raises."""
 
 
 class PromptLore(Protocol):

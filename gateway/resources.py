@@ -38,11 +38,13 @@ from gateway.state.followed import Followed
 from gateway.state.hasher import Hasher
 from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
+from gateway.state.prompt_log import PromptLog
 from gateway.state.prompt_lore import PromptLore
 from gateway.state.redis_client import RedisClient
 from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
 from gateway.state.rounds import Chore, Rounds
+from gateway.state.sealing import Sealer
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.state.upkeep import Upkeep, settle_all
 from gateway.storage.audit import AuditLog
@@ -53,6 +55,7 @@ from gateway.storage.keys import Keys
 from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.profiles import Profiles
+from gateway.storage.prompts import Prompts
 from gateway.storage.quarantine import Quarantine
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
@@ -64,6 +67,8 @@ from gateway.storage.uncounted import Uncounted
 RETENTION_S = 600.0
 _RANDOM_BYTES: Final = 10
 _IDS_AT_ONCE: Final = 256
+# SPEC has them gone ten minutes after their time; a look costs two indexes that are empty.
+EXPIRE_PROMPTS_S = 30.0
 
 
 class SystemClock:
@@ -179,6 +184,9 @@ class Resources:
         self.settler = Settler(self.counters, self.spool)
         chores: list[Chore] = [partial(settle_all, self.counters, self.spool.ends_of_the_dead)]
         chores.append(Uncounted(self.database, self._chain).count)
+        prompts = Prompts(self.database)
+        self.prompt_log = PromptLog(prompts, Sealer(self._secret), self.clock.elapsed)
+        self._prompt_expiry = Rounds(prompts.expire, period_s=EXPIRE_PROMPTS_S)
         if self._redis is not None:  # what this process counts itself can't be behind
             chores.append(self.allowances.forget_what_is_behind)
         self.upkeep = Upkeep(self.counters, self.ledger, self.spool, *chores)
@@ -223,6 +231,8 @@ class Resources:
                 await opened.enter_async_context(self._redis.opened())
             await _started(opened, self._pool)
             await _started(opened, self.catalogue)
+            await _started(opened, self.prompt_log)
+            await _started(opened, self._prompt_expiry)
             await _started(opened, self.settler)
             await _started(opened, self.upkeep)
             await _started(opened, self.retention)

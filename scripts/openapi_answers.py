@@ -182,6 +182,7 @@ _CALLERS_USAGE: Final = made_of(
     key=TEXT,
     tenant=TEXT,
     as_of=TEXT,
+    prompts_kept_for_s=or_null(WHOLE),
     limits=list_of(_STANDING),
     budgets=list_of(_STANDING),
     recent_refusals=list_of(made_of(at=TEXT, request_id=TEXT, status=WHOLE, code=TEXT, model=or_null(TEXT))),

@@ -62,6 +62,7 @@ ONLY_IN = {
     "psycopg": {"storage"},
     "yoyo": {"storage"},
     "passlib": {"state"},
+    "cryptography": {"state"},
     "coredis": {"state"},
     "hiredis": {"state"},
     "aiohttp": {"backends"},

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -11,6 +11,9 @@ from gateway.cli.output import iso, json_option, show_json, show_table
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Past, Prefix
 from gateway.storage.actions import Action
+
+# Of a list: a thousand prompts that were shown at once are a thousand ids. With --json all are told.
+_SHOWN: Final = 10
 
 
 @click.command()
@@ -92,5 +95,6 @@ def _plain(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        more = f" and {len(value) - _SHOWN:,} more" if len(value) > _SHOWN else ""
+        return " ".join(map(str, value[:_SHOWN])) + more
     return value if isinstance(value, str) else json.dumps(value)

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from gateway.cli.changes import fail_untold, tell_gateways
-from gateway.cli.keys import key_as_json
+from gateway.cli.keys import key_as_json, prompts_told
 from gateway.cli.output import json_option, show_json, when
 from gateway.cli.policies import told
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Ending, Grace, Moment, Name, Networks, Prefix
+from gateway.cli.words import Ending, Grace, Keeping, LogPrompts, Moment, Name, Networks, Prefix
 from gateway.model import Key, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
@@ -24,7 +24,12 @@ from gateway.storage.refusals import Refused
 _prefix = click.option(
     "--prefix", required=True, type=Prefix(), help="The public prefix, as list-keys shows it."
 )
-_WORDS = {"name": "name", "expires_at": "expires", "allow_ip": "allowed addresses"}
+_WORDS = {
+    "name": "name",
+    "expires_at": "expires",
+    "allow_ip": "allowed addresses",
+    "log_prompts_s": "prompts",
+}
 
 
 @click.command()
@@ -38,29 +43,45 @@ _WORDS = {"name": "name", "expires_at": "expires", "allow_ip": "allowed addresse
     metavar="NETWORK|none",
     help="A network or address that it may be used from, in place of those before; repeat it for more.",
 )
+@click.option(
+    "--log-prompts",
+    type=LogPrompts(),
+    metavar="DURATION|off",
+    help="Keep what it asks and is answered, encrypted, for so long: 12h, 7d; or keep nothing from now on.",
+)
 @json_option
 def update_key(
+    *,
     prefix: str,
     name: str | None,
     expires: Ending | None,
     allow_ip: tuple[tuple[Network, ...], ...],
+    log_prompts: Keeping | None,
     as_json: bool,
 ) -> None:
-    """Change a key's name, its end, or from where it may be used.
+    """Change a key's name, its end, from where it may be used, or whether its prompts are kept.
 
     Only what is given changes. Running gateways apply it within one second: a request from an address that is
     not allowed is 403. `set-limits` and `set-budgets` change limits and budgets, `allow-models` the models.
+
+    --log-prompts is also for what the key was rotated from or to. A shorter time holds for what is kept
+    already, too; with `off` that stays until its own time is over: `purge-prompts` destroys it at once.
 
     \b
     Examples:
       neuronetz-gateway update-key --prefix nz_abc12345 --name prod-server-2 --expires none
       neuronetz-gateway update-key --prefix nz_abc12345 --allow-ip 10.0.0.0/8 --allow-ip 2001:db8::/32
+      neuronetz-gateway update-key --prefix nz_abc12345 --log-prompts 7d
     """
     changes: dict[str, Any] = {} if name is None else {"name": name}
     if allow_ip:
         changes["allow_ip"] = tuple(dict.fromkeys(network for one in allow_ip for network in one))
+    if log_prompts is not None:
+        changes["log_prompts_s"] = log_prompts.seconds
     if not changes and expires is None:
-        raise click.UsageError("Nothing to change: give at least one of --name, --expires, --allow-ip.")
+        raise click.UsageError(
+            "Nothing to change: give at least one of --name, --expires, --allow-ip, --log-prompts."
+        )
     before, after, untold = with_stores(lambda stores: _update(stores, prefix, changes, expires))
     differing = differences(before, after)
     if as_json:
@@ -139,5 +160,7 @@ def _shown(key: Key, field: str) -> str:
             return when(key.expires_at, "never")
         case "allow_ip":
             return written(key.allow_ip) or "any"
+        case "log_prompts_s":
+            return prompts_told(key)
         case _:
             return key.name

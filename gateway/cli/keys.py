@@ -24,7 +24,7 @@ from gateway.cli.policies import (
 )
 from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Ending, Moment, Name, Networks, Prefix
+from gateway.cli.words import Ending, Keeping, LogPrompts, Moment, Name, Networks, Prefix, span
 from gateway.model import Key, ModelPolicy, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
@@ -50,6 +50,12 @@ from gateway.storage.refusals import NoSuchKey, Refused
     help="A network or address that it may be used from, such as 10.0.0.0/8; repeat it for more. "
     "Without: from anywhere.",
 )
+@click.option(
+    "--log-prompts",
+    type=LogPrompts(),
+    metavar="DURATION",
+    help="Keep what it asks and is answered, encrypted, for so long: 12h, 7d. Without: nothing of it.",
+)
 @policy_options(BOUNDS)
 @model_options
 @json_option
@@ -59,6 +65,7 @@ def create_key(
     name: str,
     expires: Ending | None,
     allow_ip: tuple[tuple[Network, ...], ...],
+    log_prompts: Keeping | None,
     changes: Changes,
     model_changes: ModelChanges,
     as_json: bool,
@@ -78,7 +85,14 @@ def create_key(
     networks = tuple(dict.fromkeys(network for one in allow_ip for network in one))
     key, token = with_stores(
         lambda stores: make_key(
-            stores, tenant, name, expires=expires, policy=policy, models=models, allow_ip=networks
+            stores,
+            tenant,
+            name,
+            expires=expires,
+            policy=policy,
+            models=models,
+            allow_ip=networks,
+            log_prompts_s=None if log_prompts is None else log_prompts.seconds,
         )
     )
     if as_json:
@@ -88,6 +102,9 @@ def create_key(
     click.echo(f"Made the key '{key.name}' of the tenant '{key.tenant.name}'. Expires: {ends}.\n")
     click.echo(f"  {token}\n")
     click.echo("Keep it now: only its hash is stored, so it can't be shown again.")
+    if key.log_prompts_s is not None:
+        kept = span(key.log_prompts_s)
+        click.echo(f"What it asks and is answered is kept, encrypted, for {kept}: tell its users.")
     show_denial(key)
 
 
@@ -108,8 +125,12 @@ def list_keys(tenant: str | None, as_json: bool) -> None:
     elif not keys:
         click.echo("There are no keys yet; `neuronetz-gateway create-key` makes one.")
     else:
-        columns = ("Prefix", "Tenant", "Name", "Status", "Created", "Last used", "Expires")
-        show_table(columns, [_as_row(key) for key in keys])
+        columns: tuple[str, ...] = ("Prefix", "Tenant", "Name", "Status", "Created", "Last used", "Expires")
+        rows = [_as_row(key) for key in keys]
+        if any(key.log_prompts_s is not None for key in keys):
+            columns = (*columns, "Prompts")
+            rows = [(*row, prompts_told(key)) for row, key in zip(rows, keys, strict=True)]
+        show_table(columns, rows)
 
 
 @click.command()
@@ -172,6 +193,7 @@ async def make_key(
     policy: Policy | None = None,
     models: ModelPolicy | None = None,
     allow_ip: tuple[Network, ...] = (),
+    log_prompts_s: int | None = None,
 ) -> tuple[Key, str]:
     """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
     tenant = await stores.tenants.by_name(tenant_name)
@@ -190,6 +212,7 @@ async def make_key(
         policy=policy or Policy(),
         models=models or ModelPolicy(),
         allow_ip=allow_ip,
+        log_prompts_s=log_prompts_s,
     )
     await stores.keys.add(key)
     return key, token
@@ -223,8 +246,14 @@ def _facts(key: Key, now: float) -> list[tuple[str, str]]:
         ("Expires", when(key.expires_at, "never")),
         ("Revoked", when(key.revoked_at, "no")),
         ("Addresses", written(key.allow_ip) or "any"),
+        ("Prompts", prompts_told(key)),
         ("Time zone", f"{key.tenant.time_zone}, the tenant's"),
     ]
+
+
+def prompts_told(key: Key) -> str:
+    """Whether what it asks is kept, and for how long."""
+    return "not kept" if key.log_prompts_s is None else f"kept for {span(key.log_prompts_s)}"
 
 
 def key_as_json(key: Key) -> dict[str, Any]:
@@ -239,6 +268,7 @@ def key_as_json(key: Key) -> dict[str, Any]:
         "expires_at": iso(key.expires_at),
         "revoked_at": iso(key.revoked_at),
         "allow_ip": [str(network) for network in key.allow_ip],
+        "log_prompts_s": key.log_prompts_s,
         **asdict(key.policy),
         **asdict(key.models),
     }

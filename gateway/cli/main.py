@@ -29,6 +29,7 @@ from gateway.cli.limits import set_budgets, set_limits
 from gateway.cli.migrate import migrate
 from gateway.cli.model_access import allow_models
 from gateway.cli.profiles import list_models, remove_model, set_model
+from gateway.cli.prompts import purge_prompts, show_prompts
 from gateway.cli.purging import purge_tenant
 from gateway.cli.quickstart import quickstart
 from gateway.cli.retention import apply_retention, set_retention
@@ -69,7 +70,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[click.Command, ...]], ...]] = (
         "Usage and audit",
         (
             *(usage, audit, export_audit, verify_audit, list_actions),
-            *(set_retention, apply_retention, purge_tenant),
+            *(show_prompts, purge_prompts, set_retention, apply_retention, purge_tenant),
         ),
     ),
     ("Operations", (serve, migrate, doctor, top, quickstart, verify_ledger, rebuild_counters)),

@@ -21,12 +21,13 @@ from gateway.storage.audit_purging import Personal
 @yes_option
 @json_option
 def purge_tenant(name: str, yes: bool, as_json: bool) -> None:
-    """Remove a tenant's personal data from the audit log, for good.
+    """Remove a tenant's personal data from the audit log and the prompt log, for good.
 
-    That is what says who sent a request: addresses, user agents, request ids of the caller's own; and what of
-    it stands in records that could not be stored. What was used stays, under the ids of tenant and keys:
-    times, models, tokens, outcomes. Prompts are in none of it. Requests that come later are recorded as ever,
-    and those of the last moments may still be on their way: suspend or delete the tenant first.
+    That is what says who sent a request: addresses, user agents, request ids of the caller's own; what of it
+    stands in records that could not be stored; and all prompts and answers that are kept. What was used
+    stays, under the ids of tenant and keys: times, models, tokens, outcomes. Requests that come later are
+    recorded as ever, and those of the last moments may still be on their way: suspend or delete the tenant
+    first.
 
     \b
     Examples:
@@ -73,4 +74,5 @@ def _lines(found: Personal) -> Sequence[str]:
         f"{found.user_agents:,} user agents",
         f"{found.client_request_ids:,} request ids of the caller's own",
         f"{found.quarantined:,} records that could not be stored",
+        f"{found.prompts:,} prompts with their answers",
     )

@@ -32,6 +32,7 @@ from gateway.storage.ledger import Ledger
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import refuse_pending
 from gateway.storage.profiles import Profiles
+from gateway.storage.prompts import Prompts
 from gateway.storage.refusals import RedisUnusable
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
@@ -58,6 +59,7 @@ class Stores:
     drains: Drains
     audit: AuditReading
     purging: AuditPurging
+    prompts: Prompts
     database: Database
 
     @classmethod
@@ -76,6 +78,7 @@ class Stores:
             Drains(database, actor),
             AuditReading(database),
             AuditPurging(database, actor),
+            Prompts(database, actor),
             database,
         )
 

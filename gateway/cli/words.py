@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+from attrs import frozen
 
 from gateway.accounting import MAX_TOKENS
 from gateway.config import MAX_RETENTION_DAYS
@@ -214,6 +215,31 @@ class Grace(click.ParamType[float]):
         return grace.total_seconds()
 
 
+@frozen
+class Keeping:
+    """For how many seconds something is kept; None: not at all."""
+
+    seconds: int | None
+
+
+class LogPrompts(click.ParamType[Keeping]):
+    """A duration from a minute to a year, or `off`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Keeping:
+        if isinstance(value, Keeping):
+            return value
+        if value == "off":
+            return Keeping(None)
+        span = _duration(value)
+        if span is None or not timedelta(minutes=1) <= span <= timedelta(days=366):
+            self.fail(
+                f"{value!a} is no duration from 1m to 366d, such as 12h or 7d, and not `off`.", param, ctx
+            )
+        return Keeping(round(span.total_seconds()))
+
+
 class Networks(click.ParamType[tuple[Network, ...]]):
     """A comma list of networks and addresses, or `none`, which is an empty one."""
 
@@ -257,6 +283,14 @@ def bound(text: str) -> int | None:
             f"expected a whole number from 0 to {MAX_TOKENS:_}, such as 60 or 1_000_000, or `none`."
         )
     return int(text)
+
+
+def span(seconds: int) -> str:
+    """As `_duration` reads it, in the largest unit that is whole: 604800 → 7d."""
+    for unit, of_one in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % of_one == 0:
+            return f"{seconds // of_one}{unit}"
+    return f"{seconds}s"
 
 
 def moment(text: str, now: datetime) -> datetime:

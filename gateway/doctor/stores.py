@@ -15,6 +15,7 @@ from gateway.storage.database import Database
 from gateway.storage.engines import audit_days, database_at
 from gateway.storage.meta import Meta
 from gateway.storage.migrations import pending
+from gateway.storage.prompts import Prompts
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
 
@@ -23,6 +24,8 @@ _SKEW_S: Final = 1.0
 _BAD_SKEW_S: Final = 30.0
 _OLDEST_REDIS: Final = 7
 _DEADLINE_S: Final = 2.0
+# SPEC 9: then they are gone.
+_PROMPTS_LATE_S: Final = 600.0
 _SLOW_S: Final = 0.5
 
 
@@ -35,6 +38,7 @@ async def examine_database(config: Config) -> AsyncIterator[Finding]:
             yield await _secret(config, database) if not waiting else _after_migrations("secret")
             yield await _clock(database)
             yield await _audit(config, database) if not waiting else _after_migrations("audit rights")
+            yield await _prompts(database) if not waiting else _after_migrations("prompts")
     except (Refused, GatewayError) as error:
         yield failed("database", str(error), "See DATABASE_URL, and whether the server runs.")
 
@@ -95,6 +99,21 @@ async def _secret(config: Config, database: Database) -> Finding:
         return failed("secret", str(error), "Bring the right secret back: a key can't be had from its hash.")
     where = "GATEWAY_SECRET" if config.secret is not None else str(config.data_dir / FILE_NAME)
     return ok("secret", f"{where} is the one that the stored keys were made under.")
+
+
+async def _prompts(database: Database) -> Finding:
+    prompts = Prompts(database)
+    if overdue := await prompts.overdue(_PROMPTS_LATE_S):
+        return failed(
+            "prompts",
+            f"{overdue:,} prompts should have been deleted more than {_PROMPTS_LATE_S / 60:.0f} minutes ago.",
+            "Start a gateway on this database, which deletes them; or `neuronetz-gateway purge-prompts`.",
+        )
+    logging = await prompts.logging()
+    if not logging:
+        return ok("prompts", "No key's prompts are kept.")
+    told = "1 key are" if logging == 1 else f"{logging:,} keys are"
+    return ok("prompts", f"Prompts of {told} kept, encrypted, each until its time is over.")
 
 
 async def _clock(database: Database) -> Finding:

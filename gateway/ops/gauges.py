@@ -39,6 +39,15 @@ class SpoolState:
 
 
 @frozen
+class PromptLogState:
+    """What waits to be written, in bytes; and how many requests were kept, and not kept."""
+
+    waiting_bytes: int
+    kept: int
+    dropped: int
+
+
+@frozen
 class Running:
     """Admitted requests that run, of one key."""
 
@@ -57,6 +66,7 @@ class Standing(Protocol):
     def backends(self) -> Iterable[BackendState]: ...
     def stations(self) -> Iterable[StationState]: ...
     def spool(self) -> SpoolState: ...
+    def prompt_log(self) -> PromptLogState: ...
     def running(self) -> Iterable[Running]: ...
     def settling(self) -> int: ...
     async def budgets(self) -> Iterable[BudgetLeft]: ...
@@ -76,6 +86,7 @@ class Gauges(Collector):
             *_of_backends(tuple(self._standing.backends())),
             *_of_queues(tuple(self._standing.stations())),
             *_of_spool(self._standing.spool()),
+            *_of_prompt_log(self._standing.prompt_log()),
             *_of_requests(self._standing),
             *_of_budgets(budgets),
         ]
@@ -172,6 +183,12 @@ def _of_spool(spool: SpoolState) -> Iterator[Metric]:
         "spool_set_aside", "Records in quarantine: the database does not take them.", spool.set_aside
     )
     yield _count("spool_lost_bytes", "Bytes of damaged files.", spool.lost_bytes)
+
+
+def _of_prompt_log(log: PromptLogState) -> Iterator[Metric]:
+    yield _gauge("prompt_log_bytes", "About what waits in memory to be kept.", log.waiting_bytes)
+    yield _count("prompts_kept", "Requests that were kept, encrypted, of keys that opted in.", log.kept)
+    yield _count("prompts_dropped", "Requests of such keys that could not be kept.", log.dropped)
 
 
 def _of_budgets(budgets: tuple[BudgetLeft, ...]) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from gateway.model import BackendState
 from gateway.ops.budgets import BudgetLeft, BudgetsLeft
-from gateway.ops.gauges import Running, SpoolState
+from gateway.ops.gauges import PromptLogState, Running, SpoolState
 from gateway.proxy.station import StationState
 from gateway.resources import Resources
 
@@ -37,6 +37,10 @@ class ProcessStanding:
             set_aside=spool.drainer.set_aside,
             lost_bytes=spool.drainer.lost_bytes,
         )
+
+    def prompt_log(self) -> PromptLogState:
+        log = self._resources.prompt_log
+        return PromptLogState(log.waiting_bytes, log.kept, log.dropped)
 
     def running(self) -> Iterable[Running]:
         intents = tuple(self._resources.settler.running())

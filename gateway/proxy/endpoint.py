@@ -162,6 +162,7 @@ class Endpoint:
             key=principal.key,
             tenant=principal.tenant,
             now=now,
+            log_prompts_s=principal.log_prompts_s,
         )
         return Known(orjson.dumps(document))
 

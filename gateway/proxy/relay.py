@@ -307,6 +307,8 @@ class Relay:
         """Take down what the events say, and complete a finish whose backend did not count."""
         if events and self._exchange.first_token is None:
             self._exchange.first_token = self._clock.elapsed()
+        if self._exchange.transcript is not None:
+            self._exchange.transcript.hear(events)
         return [self._note(event) for event in events if not isinstance(event, Failure)]
 
     def _note(self, event: Event) -> Event:

@@ -120,9 +120,17 @@ class PastRefusal:
 
 
 def usage_document(
-    standings: Iterable[Standing], refusals: Sequence[PastRefusal], *, key: str, tenant: str, now: float
+    standings: Iterable[Standing],
+    refusals: Sequence[PastRefusal],
+    *,
+    key: str,
+    tenant: str,
+    now: float,
+    log_prompts_s: int | None = None,
 ) -> JsonObject:
     """The caller's own limits and budgets, and its recent refusals, as they were given.
+
+    And for how many seconds what it asks is kept: null where it is not. It is the caller's to know.
 
     `limits` and `budgets` are rows alike: scope, unit, window, limit, used, reserved, remaining, resets_at.
     A budget without a limit is there for what was used: its limit and remaining are null. Concurrency has
@@ -134,6 +142,7 @@ def usage_document(
         "key": key,
         "tenant": tenant,
         "as_of": iso(now),
+        "prompts_kept_for_s": log_prompts_s,
         "limits": list(_rows_of(row for row in rows if not isinstance(row.take, BudgetTake))),
         "budgets": list(_rows_of(row for row in rows if isinstance(row.take, BudgetTake))),
         "recent_refusals": [_row_of_refusal(refusal) for refusal in refusals],

@@ -286,5 +286,7 @@ def _principal(key: Key, stamp: Stamp) -> Principal:
         is_suspended=key.tenant.suspended_at is not None,
         allow_ip=key.allow_ip,
         weight=key.tenant.weight,
+        log_prompts_s=key.log_prompts_s,
+        prompt_generation=key.prompt_generation,
         epoch=stamp.revision or 0,
     )

@@ -8,7 +8,7 @@ from loguru import logger
 from gateway.errors import StoreUnavailable
 
 # Something that is done once in each round. Raises StoreUnavailable.
-Chore = Callable[[], Awaitable[None]]
+Chore = Callable[[], Awaitable[object]]
 
 
 class Rounds:

@@ -18,7 +18,17 @@ from gateway.storage.database import Database, Row, Session
 
 # What says nothing to anybody, or says it elsewhere in the entry.
 _UNTOLD: Final = frozenset(
-    {"id", "tenant", "prefix", "mac", "argon2", "created_at", "last_used_at", "account_id"}
+    {
+        "id",
+        "tenant",
+        "prefix",
+        "mac",
+        "argon2",
+        "created_at",
+        "last_used_at",
+        "account_id",
+        "prompt_generation",
+    }
 )
 _NOW: Final = "SELECT NOW_S()"
 _ADD: Final = """

@@ -11,6 +11,7 @@ from gateway.storage.actions import NOBODY, Actor, note, now_of
 from gateway.storage.audit_reading import LATE_S
 from gateway.storage.audit_removals import PURGE, note_removal, opened
 from gateway.storage.database import Database, Row, Session
+from gateway.storage.prompts import LOCK, counted, destroy, scrub
 
 PAGE_ROWS: Final = 2_000
 _IDS: Final = """
@@ -52,6 +53,8 @@ class Personal:
     client_request_ids: int
     quarantined: int = 0
     """Records that could not be stored, and were kept as they came."""
+    prompts: int = 0
+    """Of the prompt log."""
 
 
 @frozen
@@ -75,16 +78,19 @@ class AuditPurging:
         async with self._database.snapshot(patient=True) as connection:
             found = await connection.fetch_one(_PERSONAL, {"tenant_id": tenant_id})
             quarantined = await _quarantined(connection, tenant_id)
+            prompts = await counted(connection, tenant_id)
         addresses, user_agents, client_request_ids = found or (0, 0, 0)
-        return Personal(int(addresses), int(user_agents), int(client_request_ids), len(quarantined))
+        of_rows = int(addresses), int(user_agents), int(client_request_ids)
+        return Personal(*of_rows, len(quarantined), prompts.prompts)
 
     async def begin(self, tenant: Tenant, chain: Chain) -> Purge:
-        """Note what will be removed, and what of it is in quarantine remove at once.
+        """Note what will be removed; what is in quarantine, and all prompts, remove at once.
 
         Before anything else is removed, so that nothing is without its note.
         """
         found = await self.personal(tenant.id)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction("keys", LOCK) as connection:
+            await destroy(connection, tenant)
             for digest in await _quarantined(connection, tenant.id):
                 await connection.execute(_RELEASE, {"digest": digest})
             changes = {name: (count, 0) for name, count in asdict(found).items()}
@@ -122,8 +128,9 @@ class AuditPurging:
             async with self._database.session() as connection:
                 seals = await connection.fetch_all(_SEALS, values)
             if not seals:
-                return
+                break
             await self._unsalt(seals)
+        await scrub(self._database)
 
     async def _unsalt(self, seals: Sequence[Row]) -> None:
         async with self._database.transaction() as connection, opened(connection):

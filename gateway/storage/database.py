@@ -58,5 +58,12 @@ class Database(Protocol):
         still holds when they write. Does not nest.
         """
 
+    async def scrub(self) -> bool:
+        """Take what was deleted out of the files, as far as the engine can; False: not now, ask again.
+
+        SQLite overwrites it as it is deleted (`secure_delete`), and this empties the write-ahead log.
+        Postgres leaves it to its vacuum, and to whoever keeps its log. Raises StoreUnavailable.
+        """
+
     def snapshot(self, *, patient: bool = False) -> AbstractAsyncContextManager[Session]:
         """For reads of one moment. `patient`: they may take as long as they take."""

@@ -11,6 +11,7 @@ from gateway.model import Key, KeyStatus, Tenant
 from gateway.ports import Pulse
 from gateway.rules.addresses import networks_of, written
 from gateway.rules.names import MAX_NAME_CHARACTERS, folded
+from gateway.storage import prompts
 from gateway.storage.actions import NOBODY, Actor, differences, note, now_of
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.model_policies import models_of, values_of
@@ -24,7 +25,8 @@ _SELECT: Final = """
         tenants.daily_tokens, tenants.monthly_tokens, tenants.total_tokens,
         keys.models, keys.max_num_ctx, keys.max_output_tokens,
         tenants.models, tenants.max_num_ctx, tenants.max_output_tokens, tenants.allow_cloud,
-        keys.account_id, keys.allow_ip, tenants.suspended_at, tenants.weight
+        keys.account_id, keys.allow_ip, keys.log_prompts_s, keys.prompt_generation,
+        tenants.suspended_at, tenants.weight
     FROM keys JOIN tenants ON tenants.id = keys.tenant_id
 """
 _BY_PREFIX: Final = _SELECT + "WHERE prefix = :prefix"
@@ -39,10 +41,10 @@ _ALL: Final = (
 _ADD: Final = """
     INSERT INTO keys (id, tenant_id, name, folded, prefix, mac, argon2, created_at, expires_at,
         rpm, tpm, concurrent, daily_tokens, monthly_tokens, total_tokens,
-        models, max_num_ctx, max_output_tokens, account_id, allow_ip)
+        models, max_num_ctx, max_output_tokens, account_id, allow_ip, log_prompts_s, prompt_generation)
     VALUES (:id, :tenant_id, :name, :folded, :prefix, :mac, :argon2, :created_at, :expires_at,
         :rpm, :tpm, :concurrent, :daily_tokens, :monthly_tokens, :total_tokens,
-        :models, :max_num_ctx, :max_output_tokens, :account_id, :allow_ip)
+        :models, :max_num_ctx, :max_output_tokens, :account_id, :allow_ip, :log_prompts_s, :prompt_generation)
 """
 # Of all keys of an account: they are counted together.
 _CHANGE: Final = """
@@ -59,6 +61,7 @@ _CHANGE_MODELS: Final = """
     UPDATE keys SET models = :models, max_num_ctx = :max_num_ctx, max_output_tokens = :max_output_tokens
     WHERE account_id = :account_id
 """
+_LOG_PROMPTS: Final = "UPDATE keys SET log_prompts_s = :log_prompts_s WHERE account_id = :account_id"
 _HAS_NAME: Final = "SELECT 1 FROM keys WHERE tenant_id = :tenant_id AND folded = :folded AND id <> :id"
 _HAS_TENANT: Final = "SELECT 1 FROM tenants WHERE id = :tenant_id"
 _TOUCH: Final = """
@@ -154,15 +157,20 @@ class Keys:
         return Revocation(after, already=False)
 
     async def update(self, prefix: str, **changes: Any) -> tuple[Key, Key]:
-        """Change `name`, `expires_at` or `allow_ip` of a key: what it was, and what it is now.
+        """Change `name`, `expires_at`, `allow_ip` or `log_prompts_s` of a key: what it was, and what it is.
 
-        Raises NoSuchKey, KeyNameTaken.
+        The last one also of what it was rotated from or to: their prompts are kept together. What is kept
+        already is not kept for longer than is said now. Raises NoSuchKey, KeyNameTaken.
         """
-        async with self._database.transaction("keys") as connection:
+        async with self._database.transaction("keys", prompts.LOCK) as connection:
             before = await _get(connection, prefix)
             after = evolve(before, **changes)
             await _refuse_taken_name(connection, after)
             await self._keep(connection, "update_key", before, after)
+            if after.log_prompts_s != before.log_prompts_s:
+                values = {"account_id": after.account, "log_prompts_s": after.log_prompts_s}
+                await connection.execute(_LOG_PROMPTS, values)
+                await prompts.shorten(connection, after)
         return before, after
 
     async def rotate(
@@ -297,6 +305,8 @@ def _values_of(key: Key) -> dict[str, Any]:
         "argon2": key.argon2,
         "created_at": key.created_at,
         "account_id": key.account,
+        "log_prompts_s": key.log_prompts_s,
+        "prompt_generation": key.prompt_generation,
         **asdict(key.policy),
         **values_of(key.models),
     }
@@ -341,4 +351,6 @@ def _key(row: Row) -> Key:
         models=models_of(row[25:28]),
         account_id="" if row["account_id"] == key_id else row["account_id"],
         allow_ip=networks_of(row["allow_ip"]) if row["allow_ip"] else (),
+        log_prompts_s=row["log_prompts_s"],
+        prompt_generation=row["prompt_generation"],
     )

@@ -9,6 +9,7 @@ from attrs import asdict, evolve, fields
 from gateway.accounting import Policy
 from gateway.model import ModelPolicy, Tenant
 from gateway.rules.names import folded
+from gateway.storage import prompts
 from gateway.storage.actions import NOBODY, Actor, differences, note, now_of
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.model_policies import models_of, values_of
@@ -132,16 +133,20 @@ class Tenants:
     async def delete(self, name: str) -> tuple[Tenant, list[str]]:
         """Forget a tenant and its keys: who it was, and the prefixes of its keys. Raises NoSuchTenant.
 
-        What it did stays in the ledger, the usage and the audit log, under its id.
+        What it did stays in the ledger, the usage and the audit log, under its id; its prompts do not.
         """
-        async with self._database.transaction("tenants", "keys") as connection:
+        async with self._database.transaction("tenants", "keys", prompts.LOCK) as connection:
             found = await _find(connection, name)
             if found is not None:
                 values = {"id": found.id}
                 prefixes = [row["prefix"] for row in await connection.fetch_all(_KEYS, values)]
+                destroyed = await prompts.destroy(connection, found)
                 await connection.execute(_DELETE_KEYS, values)
                 await connection.execute(_DELETE, values)
-                await note(connection, self._actor, "delete_tenant", found, {"keys": (prefixes, None)})
+                gone: dict[str, tuple[Any, Any]] = {"keys": (prefixes, None)}
+                if destroyed.prompts:
+                    gone["prompts"] = (destroyed.prompts, 0)
+                await note(connection, self._actor, "delete_tenant", found, gone)
                 return found, prefixes
         raise NoSuchTenant(name, near=await self._nearest_to(name))
 

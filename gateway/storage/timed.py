@@ -35,6 +35,9 @@ class TimedDatabase:
     def transaction(self, *locks: str) -> AbstractAsyncContextManager[Session]:
         return _timed(self._database.transaction(*locks), self._of_writes)
 
+    async def scrub(self) -> bool:
+        return await self._database.scrub()
+
     def snapshot(self, *, patient: bool = False) -> AbstractAsyncContextManager[Session]:
         return _timed(self._database.snapshot(patient=patient), self._of_reads)
 

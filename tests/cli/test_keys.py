@@ -43,6 +43,7 @@ def test_a_new_key_is_told_whole_to_programs(made):
         "expires_at": made["expires_at"],
         "revoked_at": None,
         "allow_ip": [],
+        "log_prompts_s": None,
         **NO_BOUNDS,
         **NO_MODEL_BOUNDS,
         "key": made["key"],

@@ -31,8 +31,8 @@ async def test_a_gateway_that_lacks_nothing(examined: Examined):
     unwell = {check for check, one in found.items() if one.health in (Health.FAILED, Health.WARNING)}
     assert unwell <= {"proxy"}
     assert set(found) == {
-        "database", "migrations", "secret", "clock", "audit rights", "redis", "data dir", "disk",
-        "file modes",
+        "database", "migrations", "secret", "clock", "audit rights", "prompts", "redis", "data dir",
+        "disk", "file modes",
         "backend double", "backend double access", "backend double slots", "time-outs", "proxy",
         "ops address",
     }  # fmt: skip

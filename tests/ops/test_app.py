@@ -9,7 +9,7 @@ from gateway.accounting import Window
 from gateway.model import BackendState
 from gateway.ops.app import build
 from gateway.ops.budgets import BudgetLeft
-from gateway.ops.gauges import Running, SpoolState
+from gateway.ops.gauges import PromptLogState, Running, SpoolState
 from gateway.proxy.station import StationState
 from gateway.rules.breaker import BreakerState
 from gateway.server.lifecycle import Lifecycle
@@ -41,6 +41,9 @@ class FakeStanding:
 
     def spool(self) -> SpoolState:
         return SpoolState(1000, 2, 10_000, 0.5, 0.01, is_full=False, dropped=0, set_aside=1, lost_bytes=0)
+
+    def prompt_log(self) -> PromptLogState:
+        return PromptLogState(waiting_bytes=7, kept=5, dropped=1)
 
     def running(self) -> list[Running]:
         return [Running("acme", "nz_abc12345", "llama3")] * 2

@@ -173,6 +173,7 @@ def test_the_usage_document():
         "key": "ci-build",
         "tenant": "acme",
         "as_of": "2026-11-23T16:20:00Z",
+        "prompts_kept_for_s": None,
         "limits": [
             dict(zip(rows, row, strict=True))
             for row in (
@@ -198,6 +199,12 @@ def test_the_usage_document():
             }
         ],
     }
+
+
+def test_a_caller_is_told_that_its_prompts_are_kept():
+    document = usage_document([], [], key="ci-build", tenant="acme", now=NOW, log_prompts_s=3600)
+
+    assert document["prompts_kept_for_s"] == 3600
 
 
 def test_a_caller_without_limits_has_a_usage_document():

@@ -37,6 +37,7 @@ ALL = [
     "0019_audit_retention",
     "0020_audit_kept",
     "0021_audit_seals",
+    "0025_prompt_log",
 ]
 
 MIGRATE = """
@@ -172,7 +173,7 @@ def test_a_killed_migration_does_not_block_the_next(point, new_url):
 
     assert killed.returncode == -signal.SIGKILL
     assert pending(new_url) == []
-    assert len(columns_of(new_url)) == 16
+    assert len(columns_of(new_url)) == 18
 
 
 def test_a_process_that_migrates_for_ever_is_not_waited_for_for_ever(new_url):

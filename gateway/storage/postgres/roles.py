@@ -31,6 +31,8 @@ RIGHTS: Final = {
     "quarantine": "SELECT, INSERT",
     "model_profiles": "SELECT",
     "drained_backends": "SELECT",
+    "prompts": "SELECT, INSERT, DELETE",
+    "prompt_keys": "SELECT, INSERT, DELETE",
     "admin_actions": "SELECT",
     "_yoyo_migration": "SELECT",
 }

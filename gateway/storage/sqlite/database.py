@@ -158,6 +158,19 @@ class SqliteDatabase(databases.Database):
                 yield session
             self._refuse_another_file()
 
+    async def scrub(self) -> bool:
+        """While somebody reads what was there before, its log can't be emptied.
+
+        That is not waited for in SQLite, which would keep all writers out meanwhile.
+        """
+        async with self._raw_connection() as raw:
+            await raw.execute_fetchall("PRAGMA busy_timeout=0")
+            try:
+                rows = list(await raw.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)"))
+            finally:
+                await raw.execute_fetchall(f"PRAGMA busy_timeout={BUSY_S * 1e3:.0f}")
+        return bool(rows[0][0] == 0)
+
     def snapshot(
         self,
         *,
@@ -314,6 +327,8 @@ class KeptPool(SQLitePool):
             f"synchronous={self._synchronous}",
             "foreign_keys=ON",
             "temp_store=MEMORY",
+            # What was deleted is overwritten: a purge is no purge while the file still has it.
+            "secure_delete=ON",
         )
         try:
             for setting in settings:

@@ -1,0 +1,47 @@
+"""Transcription: of a key that opted in, what it asks and is answered goes to the prompt log."""
+
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.formats.transcripts import Transcript
+from gateway.middleware.context import exchange_of
+from gateway.model import Exchange, Principal
+from gateway.ports import PromptLog, Spoken
+
+# What a transcript takes in memory beside what was said.
+_OVERHEAD_BYTES: Final = 4096
+
+
+class Transcription:
+    """For all other keys one look, and nothing else."""
+
+    def __init__(self, app: ASGIApp, *, prompts: PromptLog) -> None:
+        self.app = app
+        self.prompts = prompts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope) if scope["type"] == "http" else None
+        principal = exchange.principal if exchange is not None and exchange.is_admitted else None
+        if exchange is None or principal is None or principal.log_prompts_s is None:
+            await self.app(scope, receive, send)
+            return
+        operation = exchange.operation.value if exchange.operation else ""
+        exchange.transcript = Transcript(exchange.call, operation)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            # No await in here: a cancellation must not lose it.
+            self.prompts.keep(_spoken(exchange, principal, principal.log_prompts_s))
+
+
+def _spoken(exchange: Exchange, principal: Principal, lives_s: int) -> Spoken:
+    return Spoken(
+        request_id=exchange.request_id,
+        tenant_id=principal.tenant_id,
+        account_id=principal.key_id,
+        generation=principal.prompt_generation,
+        lives_s=lives_s,
+        size_bytes=exchange.bytes_in + exchange.bytes_out + _OVERHEAD_BYTES,
+        transcript=exchange.transcript,
+    )
