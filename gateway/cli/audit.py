@@ -13,7 +13,7 @@ from attrs import asdict, evolve
 
 from gateway.cli.output import json_option, show_json, show_table
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Past, Prefix, Statuses
+from gateway.cli.words import Past, Prefix, Statuses, in_zone
 from gateway.errors import StoreUnavailable
 from gateway.model import AuditRow, Outcome
 from gateway.storage.audit_reading import LATE_S, Selection
@@ -34,7 +34,11 @@ _OPTIONS: Final = (
     click.option("--outcome", type=click.Choice([one.value for one in Outcome]), help="Only what ended so."),
     click.option("--request", metavar="ID", help="Only the request with this x-request-id."),
     click.option("--since", type=Past(), help="As 12h, 30d, or a date such as 2026-11-01; from the first."),
-    click.option("--until", type=Past(), help="The same; without: until now."),
+    click.option(
+        "--until",
+        type=Past(),
+        help="The same; without: until now. Dates are of the time zone of --tenant, else UTC.",
+    ),
 )
 
 
@@ -47,11 +51,15 @@ def selecting(command: _Command) -> _Command:
 
 async def selection_of(stores: Stores, asked: dict[str, Any]) -> Selection:
     """What is selected by these options. Raises NoSuchTenant."""
-    tenant, (least, most) = asked["tenant"], asked["status"] or (None, None)
+    least, most = asked["status"] or (None, None)
+    tenant_id = None if asked["tenant"] is None else await stores.tenant_id_of(asked["tenant"])
+    known = await stores.tenants.by_ids([] if tenant_id is None else [tenant_id])
+    zone = known[0].time_zone if known else "UTC"
+    until = time.time() + LATE_S if asked["until"] is None else in_zone(asked["until"], zone)
     return Selection(
-        since_us=round((asked["since"] or 0.0) * 1e6),
-        until_us=round((time.time() + LATE_S if asked["until"] is None else asked["until"]) * 1e6),
-        tenant_id=None if tenant is None else await stores.tenant_id_of(tenant),
+        since_us=round(in_zone(asked["since"] or 0.0, zone) * 1e6),
+        until_us=round(until * 1e6),
+        tenant_id=tenant_id,
         key_prefix=asked["prefix"],
         model=asked["model"],
         outcome=asked["outcome"],

@@ -90,6 +90,14 @@ def bar(value: float, most: float, width: int = 12) -> str:
     return _blocks()[-1] * max(1, round(width * value / most))
 
 
+def gauge(share: float, width: int = 8) -> str:
+    """How full something is, 0 to 1: what is left can be seen too. Full is only what has nothing left."""
+    full, left = (_BLOCKS[-1], "░") if _blocks() == _BLOCKS else (_PLAIN_BLOCKS[-1], ".")
+    filled = width if share >= 1 else min(width - 1, round(width * share))
+    filled = max(filled, 1 if share > 0 else 0)
+    return full * filled + left * (width - filled)
+
+
 def sparkline(values: Sequence[float]) -> str:
     """A character for each value, as high as it is of the largest one; what is there at all is seen."""
     blocks, most = _blocks(), max(values, default=0)

@@ -9,11 +9,11 @@ from typing import Any, Final
 import click
 from attrs import evolve, field, frozen
 
-from gateway.cli.output import bar, csv_of, json_option, show_json, show_table, sparkline
+from gateway.cli.output import bar, csv_of, gauge, json_option, show_json, show_table, sparkline
 from gateway.cli.policies import number
 from gateway.cli.standings import standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.words import Past, Prefix
+from gateway.cli.words import Past, Prefix, in_zone
 from gateway.model import Key, Tenant
 from gateway.rules.usage import DURATIONS, OUTCOMES, REFUSALS, TOKENS
 from gateway.rules.windows import zone_of
@@ -67,8 +67,9 @@ def usage(*, by: tuple[str, ...], as_csv: bool, as_json: bool, **asked: Any) -> 
     """Show what was used: requests, refusals, tokens, and the time that backends worked.
 
     Tokens are those of the ledger, as they are charged. Days and hours are those of the tenant's time zone;
-    an hour that --since or --until cuts counts whole. Budgets are shown by tenant or by key, as they stand
-    now. Costs what hours there are: nothing reads the audit log.
+    a date after --since or --until begins in the time zone of the tenant after --tenant, and without one in
+    UTC. An hour that they cut counts whole. Budgets are shown by tenant or by key, as full as they are now.
+    Costs what hours there are: nothing reads the audit log.
 
     \b
     Examples:
@@ -78,11 +79,11 @@ def usage(*, by: tuple[str, ...], as_csv: bool, as_json: bool, **asked: Any) -> 
     """
     if as_csv and as_json:
         raise click.UsageError("Either --csv or --json.")
-    until = time.time() if asked["until"] is None else asked["until"]
-    if asked["since"] >= until:
+    asked["until"] = time.time() if asked["until"] is None else asked["until"]
+    if asked["since"] >= asked["until"]:
         raise click.UsageError("--since is not before --until.")
     by = tuple(dict.fromkeys(by))
-    groups, names = with_stores(lambda stores: _read(stores, by, {**asked, "until": until}))
+    groups, names = with_stores(lambda stores: _read(stores, by, asked))
     if as_json:
         show_json([_as_json(by, group, names) for group in groups])
     elif as_csv:
@@ -95,10 +96,13 @@ def usage(*, by: tuple[str, ...], as_csv: bool, as_json: bool, **asked: Any) -> 
 
 async def _read(stores: Stores, by: Sequence[str], asked: dict[str, Any]) -> tuple[list[Group], Names]:
     names = await _names(stores)
+    tenant_id = None if asked["tenant"] is None else await stores.tenant_id_of(asked["tenant"])
+    tenant = names.tenants.get(tenant_id or "")
+    zone = "UTC" if tenant is None else tenant.time_zone
     selection = Selection(
-        asked["since"],
-        asked["until"],
-        tenant_id=None if asked["tenant"] is None else await stores.tenant_id_of(asked["tenant"]),
+        in_zone(asked["since"], zone),
+        in_zone(asked["until"], zone),
+        tenant_id=tenant_id,
         key_id=None if asked["prefix"] is None else await _account_of(stores, asked["prefix"]),
         model=asked["model"],
         backend=asked["backend"],
@@ -221,7 +225,7 @@ def _show(by: Sequence[str], groups: Sequence[Group], names: Names) -> None:
     has_budgets = any(group.budgets for group in groups)
     columns = [name.capitalize() for name in by]
     columns += ["Requests", "Refused", "Failed", "Prompt", "Output", "Tokens", "", "GPU s", "Loads"]
-    columns += ["Over time"] * has_sparks + ["Budget"] * has_budgets
+    columns += ["Over time"] * has_sparks + ["Budgets used"] * has_budgets
     most = max(_measure(group) for group in groups)
     rows = []
     for group in groups:
@@ -270,14 +274,14 @@ def _numbers(counts: Counter[str], in_proportion: str) -> list[str]:
 
 
 def _budget_told(group: Group) -> str:
-    """The budget of which the least is left: `42 % of day`."""
-    shares = [
-        (standing["used"] / standing["limit"] if standing["limit"] else 1.0, _WINDOWS[window])
-        for window, told in group.budgets.items()
-        for standing in (told.get("key"), told.get("tenant"))
-        if standing is not None and standing["limit"] is not None
-    ]
-    if not shares:
-        return ""
-    share, window = max(shares)
-    return f"{share:.0%} of {window}"
+    """Each budget that has a limit, as full as it is: `day ███░░░░░ 42%`. Of key and tenant the fuller."""
+    told = []
+    for window, standings in group.budgets.items():
+        shares = [
+            standing["used"] / standing["limit"] if standing["limit"] else 1.0
+            for standing in (standings.get("key"), standings.get("tenant"))
+            if standing is not None and standing["limit"] is not None
+        ]
+        if shares:
+            told.append(f"{_WINDOWS[window]} {gauge(max(shares))} {max(shares):.0%}")
+    return "  ".join(told)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import click
 from attrs import frozen
@@ -185,8 +185,28 @@ class Moment(click.ParamType[Ending]):
         return lambda current: current + (meant - now).total_seconds()
 
 
+class Zoneless(float):
+    """A date or time that was given without a zone: as that of UTC, until it is known whose is meant."""
+
+    wall: datetime
+
+    @classmethod
+    def of(cls, wall: datetime) -> Self:
+        made = cls(wall.replace(tzinfo=UTC).timestamp())
+        made.wall = wall.replace(tzinfo=None)
+        return made
+
+
+def in_zone(moment: float, zone: str) -> float:
+    """A moment; of what was given without a zone, that of this one."""
+    return moment.wall.replace(tzinfo=zone_of(zone)).timestamp() if isinstance(moment, Zoneless) else moment
+
+
 class Past(click.ParamType[float]):
-    """A time gone by: so long ago (90m, 12h, 30d, 4w), or an ISO date. Seconds since the epoch."""
+    """A time gone by: so long ago (90m, 12h, 30d, 4w), or an ISO date. Seconds since the epoch.
+
+    An ISO date without a zone is Zoneless, and of UTC where nobody asks `in_zone`.
+    """
 
     name = "when"
 
@@ -196,7 +216,9 @@ class Past(click.ParamType[float]):
         now = datetime.now(UTC)
         try:
             ago = _duration(value)
-            return (_parsed(value) if ago is None else now - ago).timestamp()
+            if ago is not None:
+                return (now - ago).timestamp()
+            return _parsed(value).timestamp() if _has_zone(value) else Zoneless.of(_parsed(value))
         except (ValueError, OverflowError) as error:
             self.fail(f"{error}", param, ctx)
 
@@ -308,6 +330,13 @@ def moment(text: str, now: datetime) -> datetime:
 def _duration(text: str) -> timedelta | None:
     found = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
     return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def _has_zone(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _parsed(text: str) -> datetime:

@@ -103,6 +103,18 @@ def test_usage_is_told_by_what_was_asked_for(run, used, by, shown):
     assert [{name: line[name] for name in by} for line in told] == shown
 
 
+def test_a_date_begins_in_the_time_zone_of_the_tenant_that_is_asked_for(run, used):
+    """Of Berlin its 24th begins at 23:00 in UTC; without a tenant, dates are of UTC."""
+    day = ("--since", "2026-11-24", "--until", "2026-11-25")
+    (of_acme,) = run.json("usage", *day, "--tenant", "acme")
+    (of_all,) = run.json("usage", *day)
+    said = run.json("usage", "--since", "2026-11-24T00:00Z", "--until", "2026-11-25", "--tenant", "acme")
+
+    assert (of_acme["tokens"], of_all["tokens"], said[0]["tokens"]) == (90, 60, 60)
+    assert len(run.json("audit", *day, "--tenant", "acme")) == 3
+    assert len(run.json("audit", *day)) == 1
+
+
 def test_days_and_hours_are_those_of_the_tenants_zone(run, used):
     """Half past eleven at night in UTC is the next day in Berlin."""
     days = run.json("usage", *SINCE, "--tenant", "acme", "--by", "day", "--by", "model")
@@ -145,7 +157,9 @@ def test_filters_leave_what_was_asked_for(run, used, filters, tokens):
 
 def test_an_hour_that_is_cut_counts_whole(run, used):
     """Usage knows hours, not minutes."""
-    told = run.json("usage", "--since", "2026-11-23T23:45", "--until", "2026-11-23T23:50", "--tenant", "acme")
+    told = run.json(
+        "usage", "--since", "2026-11-23T23:45Z", "--until", "2026-11-23T23:50Z", "--tenant", "acme"
+    )
 
     assert [line["tokens"] for line in told] == [30]
 
@@ -166,9 +180,9 @@ def test_budgets_are_told_by_how_much_of_them_is_used(run, used):
     """The one of which the least is left, of the tenant or the key."""
     run("set-budgets", "--prefix", used, "--total-tokens", "100")
 
-    assert run("usage", *SINCE, "--tenant", "acme").stdout.splitlines()[1].endswith("9% of total")
+    assert run("usage", *SINCE, "--tenant", "acme").stdout.splitlines()[1].endswith("total █░░░░░░░ 9%")
     by_key = run("usage", *SINCE, "--by", "key", "--tenant", "acme").stdout.splitlines()
-    assert by_key[1].endswith("90% of total")
+    assert by_key[1].endswith("total ███████░ 90%")
     assert by_key[1].startswith(f"acme/ci ({used})")
 
 
