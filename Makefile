@@ -136,7 +136,7 @@ migrate: .run ## Bring the database of the settings in .env up to date
 
 ##@ Develop
 
-.PHONY: setup clients test test-deploy lint fmt typecheck security nightly bench
+.PHONY: setup clients test test-deploy lint fmt typecheck security nightly bench bench-scale
 setup: .dev ## Make .venv and install everything (PYTHON=python3.12: with this Python)
 
 test: lint typecheck security clients ## Run every check, the tests last
@@ -168,9 +168,13 @@ nightly: .dev ## Let chance and time try the code for longer than `test` does (h
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
 		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py tests/e2e/test_queue.py
 
-bench: .dev ## Measure what admission, usage and fair shares cost (minutes; nothing else should run)
+bench: .dev ## Measure this gateway beside nginx, LiteLLM and Portkey (half an hour; nothing else should run)
+	$(BIN)/python -m bench --chart docs/performance.svg
+
+bench-scale: .dev ## Measure by how many keys, audit rows and processes there are; and fair shares (an hour)
+	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.admission
-	$(BIN)/python -m bench.usage
+	$(BIN)/python -m bench.usage --rows 100000 1000000 10000000
 	$(BIN)/python -m bench.fairness
 
 ##@ Release
@@ -184,6 +188,9 @@ lock: .dev clients ## Write requirements/*.txt from setup.cfg (UPGRADE=1: newest
 	echo 'setuptools>=80' | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 	$(COMPILE) requirements/clients.in -o requirements/clients.txt $(if $(UPGRADE),--upgrade)
 	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved
+	$(COMPILE) bench/others/requirements.in -o bench/others/requirements.txt $(if $(UPGRADE),--upgrade)
+	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved \
+		--prefix bench/others
 
 # One resolution for every supported Python; the smaller locks take their versions from the largest. The
 # header names this command only: no path and no registry of whoever made it.
@@ -198,7 +205,7 @@ build: .dev ## Build the source archive and the wheel into dist/
 wheel: build
 
 clean: ## Remove .venv and all that was built or cached; data/ and .env stay
-	rm -rf .venv .venv-clients $(NODE_CLIENTS)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-bench .venv-clients bench/.built $(NODE_CLIENTS)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: .run .dev help

@@ -67,9 +67,7 @@ def measured(system: System, row: Row, backends: Backends, seconds: float, folde
     """One round. Raises RuntimeError when the answers were not those that were to be measured."""
     if not row.callers:
         return _idle(system, seconds)
-    call = Call(
-        system.ports[row.surface], row.surface.path, _body_of(row, folder), system.headers[row.caller]
-    )
+    call = Call(system.ports[row.surface], row.surface.path, body_of(row, folder), system.headers[row.caller])
     if row.holds:
         return _held(system, row, call)
     seconds *= row.factor
@@ -150,7 +148,7 @@ def _idle(system: System, seconds: float) -> Figures:
     }
 
 
-def _body_of(row: Row, folder: Path) -> Path:
+def body_of(row: Row, folder: Path) -> Path:
     messages = [{"role": "user", "content": "Why is the sky blue?"}]
     while row.body_bytes and len(json.dumps(messages)) < row.body_bytes:
         text = _PROSE * max(1, min(30, (row.body_bytes - len(json.dumps(messages))) // len(_PROSE)))

@@ -204,9 +204,18 @@ def _pid_of(server: PostgresServer | RedisServer) -> int:
 
 @contextlib.contextmanager
 def gateway(
-    name: str, backends: Backends, folder: Path, settings: Mapping[str, str], roots: Sequence[int] = ()
+    name: str,
+    backends: Backends,
+    folder: Path,
+    settings: Mapping[str, str],
+    roots: Sequence[int] = (),
+    *,
+    tenant: str = "acme",
+    prepare: Callable[[Gateway], None] = lambda _: None,
 ) -> Iterator[System]:
     """Every control on: limits and budgets on tenant and key, the audit log, metrics, a log line a request.
+
+    `prepare` changes its database before it starts.
 
     Redis has longer than a caller should be made to wait: beside it, here, others keep its core busy.
     """
@@ -215,9 +224,10 @@ def gateway(
         OLLAMA_BACKENDS=f"openai={backends.openai.url};kind=openai,native={backends.native.url}",
         **{"GATEWAY_REDIS_TIMEOUT_S": "5", **settings, **_passed_on()},
     )
-    served.make_first_key()
-    limited = limited_key(served)
-    put_limits(served, "acme", served.key)
+    make_key(served, tenant)
+    limited = limited_key(served, f"limited-{tenant}")
+    put_limits(served, tenant, served.key)
+    prepare(served)
     with machine.on(machine.SYSTEM):
         began = time.perf_counter()
         served.start()
@@ -255,10 +265,17 @@ def put_limits(served: Gateway, tenant: str, key: str) -> None:
         served.json("set-budgets", *whom, *_BUDGETS)
 
 
-def limited_key(served: Gateway) -> str:
+def make_key(served: Gateway, tenant: str) -> None:
+    done = served.command("migrate")
+    assert done.returncode == 0, done.stderr
+    served.json("create-tenant", "--name", tenant)
+    served.key = served.json("create-key", "--tenant", tenant, "--name", "ci")["key"]
+
+
+def limited_key(served: Gateway, tenant: str) -> str:
     """One that may ask once a minute."""
-    served.json("create-tenant", "--name", "limited")
-    return str(served.json("create-key", "--tenant", "limited", "--name", "one", "--rpm", "1")["key"])
+    served.json("create-tenant", "--name", tenant)
+    return str(served.json("create-key", "--tenant", tenant, "--name", "one", "--rpm", "1")["key"])
 
 
 def wait_until_served(served: Gateway) -> None:

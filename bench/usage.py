@@ -39,22 +39,22 @@ _ROUNDS = 5
 _AUDIT = """
     INSERT INTO audit (request_id, received_at_us, tenant_id, key_id, key_prefix, peer, user_agent, method,
         path, operation, surface, model, backend, stream, status, outcome, prompt_tokens, completion_tokens,
-        tokens_estimated, load_ms, prompt_ms, generation_ms, duration_ms, bytes_in, bytes_out)
+        tokens_estimated, load_ms, prompt_ms, generation_ms, duration_ms, bytes_in, bytes_out:recorded_at)
     WITH RECURSIVE n (i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
     SELECT 'req_' || (1000000000000 + i), (:begin + i * :span / :rows) * 1000000,
         't' || (i % 20), 'k' || (i % 100),
         'nz_abc12345', '192.0.2.7', 'openai-python/1.0', 'POST', '/v1/chat/completions', 'chat_completions',
         'openai', 'm' || (i % 3), 'b' || (i % 2), FALSE, CASE i % 10 WHEN 0 THEN 429 ELSE 200 END,
         CASE i % 10 WHEN 0 THEN 'refused' ELSE 'served' END, 100, 50, FALSE, 20.5, 30.25, 400.125, 500.5,
-        900, 1800
+        900, 1800:recorded
     FROM n
 """
 _LEDGER = """
     INSERT INTO ledger (reservation_id, tenant_id, key_id, model, admitted_at, day, month, reserved, tokens,
-        prompt_tokens, completion_tokens, estimated, evidence, rank)
+        prompt_tokens, completion_tokens, estimated, evidence, rank:usage_hour)
     WITH RECURSIVE n (i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
     SELECT 'req_' || (1000000000000 + i), 't' || (i % 20), 'k' || (i % 100), 'm' || (i % 3),
-        :begin + i * :span / :rows, '2025-11-24', '2025-11', 400, 150, 100, 50, FALSE, 'settled', 3
+        :begin + i * :span / :rows, '2025-11-24', '2025-11', 400, 150, 100, 50, FALSE, 'settled', 3:hour
     FROM n WHERE i % 2 = 0
 """
 _STEP = 500_000
@@ -71,13 +71,22 @@ def before_usage(database_url: str) -> None:
             backend.unmark_one(steps["0015_usage"])
 
 
-def fill(database_url: str, rows: int, days: int) -> None:
+def fill(database_url: str, rows: int, days: int, *, is_counted: bool = False) -> None:
+    """`is_counted`: as rows that `usage` has added up already, or a gateway would begin to."""
     span = days * 24 * HOUR_S
     values = {"rows": rows, "span": span, "begin": END_S - span}
+    marks = {
+        ":recorded_at": ", recorded_at",
+        ":recorded": f", {END_S}",
+        ":usage_hour": ", usage_hour",
+        ":hour": ", 0",
+    }
     for first in range(0, rows, _STEP):
         bounds = {"first": first, "last": min(rows, first + _STEP) - 1}
         for statement in (_AUDIT, _LEDGER):
             text = statement
+            for mark, written in marks.items():
+                text = text.replace(mark, written if is_counted else "")
             for name, value in {**values, **bounds}.items():
                 text = text.replace(f":{name}", f"CAST({value} AS BIGINT)")
             ask(database_url, text)
