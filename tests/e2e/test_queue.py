@@ -457,6 +457,35 @@ async def all_at_once_streamed(house: House, model: str, count: int) -> list[htt
     return list(await asyncio.gather(*sent))
 
 
+PHASES: dict[str, tuple[str, Script, bool]] = {
+    "its first byte": ("--first-byte-timeout", hang(), True),
+    "the next piece": ("--chunk-gap-timeout", hang(HEAD_OF_STREAM + chunk(chat_frame("x"))), True),
+    "the whole": ("--answer-timeout", hang(), False),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_model_may_have_a_time_of_its_own_for_each_phase(house: House, phase: str):
+    """By a profile: it is given up after half a second, while others by the settings have five."""
+    option, script, is_stream = PHASES[phase]
+    heal(house.gateway.url, house.gateway.key, house.mad, "mad")
+    house.gateway.json("set-model", "--name", "hasty", "--model", "mad", option, "0.5s")
+    assert wait_until(lambda: house.ask("hasty").status_code == 200, SOON)
+    house.mad.scripts["/api/chat"] = script
+
+    async def run() -> tuple[httpx.Response, bool, httpx.Response]:
+        patient = asyncio.create_task(asyncio.to_thread(house.ask, "mad", stream=is_stream))
+        hasty = await asyncio.to_thread(house.ask, "hasty", stream=is_stream)
+        return hasty, patient.done(), await patient
+
+    hasty, was_sooner, patient = asyncio.run(run())
+
+    assert not was_sooner
+    assert hasty.status_code == patient.status_code
+    for one in (hasty, patient):
+        assert house.gateway.row_of(one.headers["x-request-id"])["error_code"] == "backend_timeout"
+
+
 def test_a_storm_of_busy_answers_opens_the_breaker(house: House):
     """G10: each is told 503 with a time to come back; after three in a row the server is left alone."""
     heal(house.gateway.url, house.gateway.key, house.mad, "mad")
