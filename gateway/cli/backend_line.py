@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway import config
 from gateway.config import BackendConfig
@@ -16,17 +16,18 @@ _DEFAULT: Final = next(setting.default for setting in config.SETTINGS if setting
 
 @frozen
 class BackendLine:
-    """Entries as they are written, and what they mean."""
+    """Entries as they are written, and what they mean; `has_default`: the first is there by default."""
 
     entries: tuple[str, ...]
     backends: tuple[BackendConfig, ...]
+    has_default: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Self:
         """Raises ConfigError with all mistakes in these settings."""
-        text = values.get(NAME, "").strip() or _DEFAULT
-        entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-        return cls(entries, config.parse(values).backends)
+        text = values.get(NAME, "").strip()
+        entries = tuple(entry.strip() for entry in (text or _DEFAULT).split(",") if entry.strip())
+        return cls(entries, config.parse(values).backends, has_default=not text)
 
     def __str__(self) -> str:
         return ",".join(self.entries)
@@ -51,7 +52,7 @@ def with_entry(values: Mapping[str, str], entry: str) -> BackendLine:
     same = next((one.name for one in before.backends if one.url == new.url), None)
     if same is not None:
         raise click.ClickException(f"There is a backend at {new.url} already: '{same}'.")
-    return after
+    return evolve(after, has_default=before.has_default)
 
 
 def without(values: Mapping[str, str], name_or_url: str) -> tuple[BackendLine, BackendConfig]:

@@ -80,6 +80,13 @@ def add_backend(
     line = _told(lambda values: with_entry(values, entry), write_env=write_env, as_json=as_json)
     if not as_json:
         _show(f"Added '{line.backends[-1].name}'.", line, write_env=write_env)
+        if line.has_default:
+            name = line.backends[0].name
+            click.echo(
+                f"Note: '{name}' is in it since that is what {NAME} says when it is not set. "
+                f"To take it out: neuronetz-gateway remove-backend {name} --write-env",
+                err=True,
+            )
 
 
 @click.command()

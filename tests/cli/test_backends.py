@@ -87,6 +87,11 @@ def test_without_a_line_the_default_stays_in_it(unmigrated, empty):
     shown = unmigrated("add-backend", "http://gpu-3:11434")
 
     assert shown.stdout == "OLLAMA_BACKENDS=http://127.0.0.1:11434,http://gpu-3:11434\n"
+    assert "remove-backend 127.0.0.1:11434" in shown.stderr, "who did not expect it is told the way out"
+
+
+def test_a_line_that_there_is_has_no_default(run):
+    assert run("add-backend", "http://gpu-3:11434").stderr == ""
 
 
 @pytest.mark.parametrize(
