@@ -311,6 +311,19 @@ def test_a_model_that_was_given_up_is_taken_to_hang_until_it_answers():
     assert not lets_in(schedule, "y", 301.0)
 
 
+def test_who_waits_for_a_model_that_hangs_gives_way_first():
+    """Else those would fill the queue, and keep other models' requests of the same key out of it."""
+    schedule = warm(1)
+    sent(schedule, "x", 0.0)
+    waiting = [ticket("a", "x") for _ in range(3)]
+    for one in waiting:
+        schedule.enqueue(one)
+
+    assert schedule.gives_way(ticket("a", "y"), TURN_S - 0.1) is None, "it may still answer"
+    assert schedule.gives_way(ticket("a", "y"), TURN_S) is waiting[-1]
+    assert schedule.gives_way(ticket("a", "x"), TURN_S) is None
+
+
 def test_a_caller_who_leaves_soon_says_nothing_of_its_model():
     schedule = warm(1)
     schedule.finish(sent(schedule, "x", 0.0), 5.0, is_served=False)
