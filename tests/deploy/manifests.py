@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,12 @@ def written(folder: Path) -> Iterator[Manifest]:
             yield from yaml.safe_load_all(path.read_text())
 
 
+@cache
 def manifests(overlay: str) -> list[Manifest]:
-    """Of an overlay, as a cluster would get them; where no kustomize is here, as they are written."""
+    """Of an overlay, as a cluster would get them; where no kustomize is here, as they are written.
+
+    Not to be changed: all tests have the same.
+    """
     folder = KUBERNETES / "overlays" / overlay
     return rendered(folder) if build_command() else list(written(folder))
 
