@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import pytest
@@ -34,6 +34,9 @@ cli(["create-key", "--tenant", "acme", "--name", "ci", "--json"], standalone_mod
 
 class Gateway:
     """A served gateway in a directory of its own, with one tenant and one key."""
+
+    program: ClassVar[tuple[str, ...]] = ("-m", "gateway", "serve")
+    """What Python is given to become one."""
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
@@ -88,7 +91,7 @@ class Gateway:
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"],
+                [sys.executable, *self.program],
                 cwd=self.directory,
                 env=self.environment,
                 stderr=log,
