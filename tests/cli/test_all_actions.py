@@ -21,6 +21,8 @@ CHANGING = {
     "remove-model": (["--name", "big"], "remove_model"),
     "drain-backend": (["127.0.0.1:11434"], "drain_backend"),
     "set-retention": (["--tenant", "acme", "--days", "9"], "change_tenant"),
+    "show-prompts": (["--prefix", "{prefix}"], "show_prompts"),
+    "purge-prompts": (["--prefix", "{prefix}", "--yes"], "purge_prompts"),
     "purge-tenant": (["--name", "acme", "--yes"], "purge_tenant"),
     "apply-retention": ([], "apply_retention"),
     "rebuild-counters": (["--tenant", "acme"], "rebuild_counters"),
