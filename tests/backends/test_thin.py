@@ -70,6 +70,7 @@ class Server:
     connections: int = 0
     closed: asyncio.Event = field(factory=asyncio.Event)
     """A session has ended."""
+    ended: int = 0
     _serving: set["asyncio.Task[None]"] = field(factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,6 +84,7 @@ class Server:
                 await session(ends)
         finally:
             self.closed.set()
+            self.ended += 1
             ends.writer.close()
             with contextlib.suppress(OSError):
                 await ends.writer.wait_closed()
@@ -215,6 +217,29 @@ async def test_free_connections_are_closed_when_nobody_needs_them(monkeypatch: p
         assert await asked(backend) == b"{}"
         async with asyncio.timeout(LONG_S):
             await server.closed.wait()
+
+
+async def test_each_free_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch):
+    """One that was used again meanwhile is closed later than the others, but it is closed."""
+    monkeypatch.setattr("gateway.backends.http._KEEP_ALIVE_S", 0.2)
+    both = asyncio.Barrier(2)
+
+    async def session(ends: Ends) -> None:
+        await ends.request()
+        await both.wait()
+        await ends.say(SHORT)
+        await ends.request()
+        await ends.say(SHORT)
+        await ends.until_closed()
+
+    # The last one is for a machine so slow that both were closed by then.
+    async with backend_of(session, session, answers(SHORT)) as (backend, server):
+        await asyncio.gather(asked(backend), asked(backend))
+        await asyncio.sleep(0.1)
+        await asked(backend)
+        async with asyncio.timeout(LONG_S):
+            while server.ended < server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_only_so_many_free_connections_are_kept(monkeypatch: pytest.MonkeyPatch):
