@@ -4,12 +4,13 @@
 #   sh deploy/up.sh --pull llama3.2:1b                             on this machine, https://localhost
 #   sh deploy/up.sh --domain llm.example.com --pull llama3.2:1b    for the world, with a certificate of Let's Encrypt
 #
-# Makes secrets/, config/ and .env where they are not there, starts everything, fetches a model, and makes a first tenant
-# and key where there is none; the key is printed once. What else is given goes to `docker compose up`.
+# Builds the image, makes secrets/, config/ and .env where they are not there, starts everything, fetches a model, and makes a
+# first tenant and key where there is none; the key is printed once. What else is given goes to `docker compose up`.
 set -eu
 cd "$(dirname "$0")/.."
 
-domain= model=
+domain=''
+model=''
 while [ $# -gt 0 ]; do
     case $1 in
     --domain) domain=${2:?--domain takes a name, such as llm.example.com}; shift 2;;
@@ -27,16 +28,19 @@ if [ -n "$domain" ]; then
     }
     [ -e .env ] || printf 'GATEWAY_DOMAIN=%s\nPUBLISH_ADDRESS=0.0.0.0\n' "$domain" >.env
 fi
+# As compose reads it: the environment over .env.
+setting() { eval "printf %s \"\${$1:-}\"" | grep . || sed -n "s/^$1=//p" .env 2>/dev/null | tail -n 1 | grep . || echo "$2"; }
+
+# By docker itself: compose builds only with a newer buildx than some machines have.
+docker build --quiet --build-arg PIP_INDEX_URL --file deploy/Dockerfile --tag "$(setting IMAGE neuronetz-gateway)" . >/dev/null
 docker compose up --detach --wait "$@"
 [ -z "$model" ] || docker compose run --rm pull "$model"
 
-# As compose reads it: the environment over .env.
-setting() { eval "printf %s \"\${$1:-}\"" | grep . || sed -n "s/^$1=//p" .env 2>/dev/null | tail -n 1 | grep . || echo "$2"; }
 host=$(setting GATEWAY_DOMAIN localhost)
 port=$(setting HTTPS_PORT 443)
 address=https://$host
 [ "$port" = 443 ] || address=$address:$port
-trust=
+trust=''
 if [ "$host" = localhost ]; then
     # Caddy makes its authority when it starts.
     until docker compose exec -T caddy cat /var/tmp/caddy/pki/authorities/local/root.crt >config/localhost-ca.crt 2>/dev/null; do

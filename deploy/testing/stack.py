@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, ResponseReceived, StreamReset
 
 from deploy.testing import base_images
 from deploy.testing.base_images import ROOT
@@ -72,7 +75,7 @@ class Stack:
         assert answer.rstrip().endswith("data: [DONE]"), answer
 
     def down(self) -> None:
-        self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+        self.compose("--profile", "tools", "down", "--volumes", "--timeout", "5", "--remove-orphans")
 
     def compose(self, *words: str, check: bool = True) -> str:
         return self.engine.run("docker", "compose", *words, check=check, cwd=self.folder)
@@ -142,6 +145,29 @@ class Stack:
             except (ConnectionError, ssl.SSLError):
                 pass
         return received
+
+    def exchange_h2(self, headers: list[tuple[str, str]], port: int = 0) -> int:
+        """The status that comes back over HTTP/2 for headers sent as they are; 0: all of it was reset."""
+        unchecked = H2Configuration(
+            client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        protocol = H2Connection(unchecked)
+        with self.connection("h2", port=port) as connection:
+            assert connection.selected_alpn_protocol() == "h2"
+            protocol.initiate_connection()
+            protocol.send_headers(1, headers, end_stream=True)
+            connection.sendall(protocol.data_to_send())
+            try:
+                while piece := connection.recv(65536):
+                    for event in protocol.receive_data(piece):
+                        if isinstance(event, ResponseReceived):
+                            return int(dict(event.headers)[b":status"])
+                        if isinstance(event, StreamReset | ConnectionTerminated):
+                            return 0
+                    connection.sendall(protocol.data_to_send())
+            except OSError:
+                pass
+        return 0
 
     def ask(self, model: str, max_tokens: int, *, key: str = "") -> bytes:
         """A streamed chat; all bytes of the answer, head and all."""

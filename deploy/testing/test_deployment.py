@@ -14,7 +14,7 @@ from attrs import define, field
 
 from deploy.testing import base_images
 from deploy.testing.stack import SERVICES, Stack, chat, status_of, wait_for
-from deploy.testing.tricks import CLOSE, TRICKS
+from deploy.testing.tricks import CLOSE, H2_TRICKS, TRICKS
 
 PYTHON = base_images.OFFICIAL["python"]
 # What an engine is asked by a gateway that was not tricked.
@@ -226,6 +226,14 @@ def test_a_trick_gets_nowhere(stack: Stack, nginx: int, front: str, trick: tuple
 
     assert status_of(answer) in statuses, answer[:300]
     assert not [status for status in later if status < 400], answer[:1000]
+
+
+@pytest.mark.parametrize("front", ["caddy", "nginx"])
+@pytest.mark.parametrize("name", H2_TRICKS)
+def test_a_trick_over_http_2_gets_nowhere(stack: Stack, nginx: int, front: str, name: str):
+    headers, statuses = H2_TRICKS[name]
+
+    assert stack.exchange_h2(headers, nginx if front == "nginx" else 0) in statuses
 
 
 def test_no_trick_reached_the_models(stack: Stack):

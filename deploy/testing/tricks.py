@@ -135,3 +135,30 @@ def _framing() -> Iterator[tuple[str, bytes, set[int]]]:
 TRICKS: Final[tuple[tuple[str, bytes, set[int]], ...]] = (
     *_mutations(), *_methods(), *_upgrades(), *_framing(),
 )  # fmt: skip
+
+
+def _h2(*headers: tuple[str, str], method: str = "POST", path: str = "/api/pull") -> list[tuple[str, str]]:
+    named = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+    return [*named, *headers]
+
+
+H2_TRICKS: Final[dict[str, tuple[list[tuple[str, str]], set[int]]]] = {
+    "a mutation": (_h2(), {403}),
+    "a path without a slash": (_h2(path="api/pull"), {0, 400}),
+    "two paths": (_h2((":path", "/v1/models")), {0, 400}),
+    "dot segments": (_h2(path="/v1/models/../../api/pull"), {0, 400, 403}),
+    "another host": (_h2(("host", "ollama:11434"), method="GET", path="/v1/models"), {0, 400, 401, 421}),
+    "an upper-case name": (_h2(("X-A", "b"), method="GET", path="/v1/models"), {0, 400}),
+    "a header of the connection": (
+        _h2(("connection", "upgrade"), method="GET", path="/v1/models"),
+        {0, 400, 401},
+    ),
+    "a length in chunks": (
+        _h2(("transfer-encoding", "chunked"), method="GET", path="/v1/models"),
+        {0, 400, 401},
+    ),
+    "a websocket": (
+        _h2((":protocol", "websocket"), method="CONNECT", path="/api/chat"),
+        {0, 400, 403, 404, 405, 501},
+    ),
+}
