@@ -87,7 +87,8 @@ def _show(days: Sequence[Day]) -> None:
         show_table(("Day", "Rows", "Faults", "The first"), rows)
         return
     rows_told = number(sum(one.rows for one in dated))
-    click.echo(f"The audit log is what was written: {rows_told} rows of {len(dated):,} days.")
+    days_told = "1 day" if len(dated) == 1 else f"{len(dated):,} days"
+    click.echo(f"The audit log is what was written: {rows_told} rows of {days_told}.")
     for count, what in (
         (sum(one.purged for one in dated), "without what was personal in them, which was purged"),
         (sum(one.expired for one in dated), "removed, for their time was over"),
