@@ -80,7 +80,7 @@ def _ops(resources: Resources, on_listening: OnListening) -> Beside | None:
     bind = resources.config.ops_bind
     if bind is None:
         return None
-    app = build_ops(resources.metrics.registry, ProcessStanding(resources))
+    app = build_ops(resources.metrics.registry, ProcessStanding(resources), bind.host)
     return Beside(app, configuration(str(bind)), on_listening)
 
 

@@ -1,6 +1,5 @@
 """The way of a request: the proxy in front, and the time-outs from one end to the other."""
 
-import ipaddress
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 from gateway.config import Config
 from gateway.doctor.findings import Finding, failed, ok, skipped, warning
 from gateway.doctor.probing import get, is_open
+from gateway.rules.addresses import is_loopback
 
 # What a stop is given from outside: docker's and Kubernetes' own defaults are 10 s and 30 s.
 _STOP_S: Final = 150.0
@@ -64,7 +64,7 @@ def _of_caddy(caddyfile: Path) -> Iterator[tuple[str, float]]:
 
 async def _proxy(config: Config) -> Finding:
     """Keys must not cross a network in the clear."""
-    is_inside = _is_loopback(config.bind.host)
+    is_inside = is_loopback(config.bind.host)
     told = await get("http://127.0.0.1:80/")
     is_there = await is_open("127.0.0.1", 443) or (told is not None and "caddy" in told.server.lower())
     if is_there and not config.trusted_proxies:
@@ -91,17 +91,10 @@ async def _proxy(config: Config) -> Finding:
 def _ops(config: Config) -> Finding:
     if config.ops_bind is None:
         return skipped("ops address", "GATEWAY_OPS_BIND is off: there are no metrics.")
-    if _is_loopback(config.ops_bind.host):
+    if is_loopback(config.ops_bind.host):
         return ok("ops address", f"Metrics are at {config.ops_bind}, for this machine only.")
     return warning(
         "ops address",
         f"Metrics at {config.ops_bind} are told to whoever reaches it, tenants' names included.",
         "Keep it on a network that only operators reach, or on the loopback.",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

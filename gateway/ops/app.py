@@ -10,18 +10,21 @@ from typing import Final
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.ops.gauges import Gauges, Standing
+from gateway.rules.addresses import is_loopback
 from gateway.rules.readiness import readiness_document
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 
-def build(registry: CollectorRegistry, standing: Standing) -> Starlette:
-    """The ASGI app. It has no lifespan."""
+def build(registry: CollectorRegistry, standing: Standing, host: str) -> ASGIApp:
+    """The ASGI app for the address `host`. It has no lifespan."""
     ProcessCollector(registry=registry)
     gauges = Gauges(standing)
     registry.register(gauges)
@@ -34,7 +37,34 @@ def build(registry: CollectorRegistry, standing: Standing) -> Starlette:
         ]
     )
     app.router.redirect_slashes = False
-    return app
+    return _ByItsOwnName(app) if is_loopback(host) else app
+
+
+class _ByItsOwnName:
+    """On the loopback, answers who asks this machine for it, and nobody else.
+
+    A page in a browser on this machine may have its own name point here (DNS rebinding): then it could read
+    all that is answered, as if it came from where the page did. Only the name tells it apart.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app if is_loopback(_name_of(scope)) else _MISDIRECTED
+        await app(scope, receive, send)
+
+
+_MISDIRECTED: Final = JSONResponse(
+    {"error": "This address is asked for as localhost, 127.0.0.1 or [::1] only."}, 421, headers=_NO_STORE
+)
+
+
+def _name_of(scope: Scope) -> str:
+    """The Host header without its port; a port alone is no name."""
+    host: str = Headers(scope=scope).get("host", "")
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host
 
 
 class _Scrapes:

@@ -53,6 +53,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return None if "%" in text else address.ipv4_mapped or address
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine, reached from nowhere else."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 def _network(text: str) -> Network:
     try:
         network = ipaddress.ip_network(text)

@@ -62,7 +62,7 @@ def standing() -> FakeStanding:
 
 @pytest.fixture
 def app(standing: FakeStanding):
-    return build(CollectorRegistry(), standing)
+    return build(CollectorRegistry(), standing, "0.0.0.0")
 
 
 def samples_of(answered: Answered) -> dict[str, float]:
@@ -106,6 +106,32 @@ async def test_openmetrics_is_written_for_who_asks_for_it(app):
 
     assert answered.headers["content-type"].startswith("application/openmetrics-text")
     assert answered.body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("bind", "host", "status"),
+    [
+        ("127.0.0.1", b"127.0.0.1:9090", 200),
+        ("127.0.0.1", b"localhost:9090", 200),
+        ("127.0.0.1", b"LOCALHOST.", 200),
+        ("::1", b"[::1]:9090", 200),
+        ("::1", b"[::1]", 200),
+        ("127.0.0.1", b"evil.example:9090", 421),
+        ("127.0.0.1", b"127.0.0.1.evil.example", 421),
+        ("127.0.0.1", b"localhost.evil.example:9090", 421),
+        ("127.0.0.1", b"", 421),
+        ("localhost", b"10.0.0.1:9090", 421),
+        ("0.0.0.0", b"gateway.internal:9090", 200),
+    ],
+)
+async def test_a_web_page_that_names_itself_so_reads_nothing(standing, bind, host, status):
+    """DNS rebinding: its own name points at the loopback. Where others ask, they have names for it."""
+    app = build(CollectorRegistry(), standing, bind)
+
+    for target in ("/metrics", "/healthz"):
+        answered = await call(app, target=target, headers=[(b"host", host)])
+        assert answered.status == status
+        assert (b"gateway_ready" in answered.body) == (status == 200 and target == "/metrics")
 
 
 async def test_probes_say_what_is_missing(app, standing: FakeStanding):
