@@ -15,6 +15,7 @@ import pytest
 from gateway.postgres_address import is_postgres
 from gateway.storage.postgres.connecting import address_of, libpq_arguments
 from tests.collector import Collector
+from tests.databases import ask
 from tests.doubles import Double, answer, hang, raw, stream
 from tests.engines import wait_until
 from tests.gateways import SECRET, Gateway
@@ -50,7 +51,7 @@ def collector() -> Iterator[Collector]:
         yield one
 
 
-@pytest.fixture(params=["embedded", "fleet"])
+@pytest.fixture(params=["embedded", "fleet", "embedded, prompts kept", "fleet, prompts kept"])
 def watched(
     request: pytest.FixtureRequest, tmp_path: Path, model_server: Double, collector: Collector
 ) -> Iterator[Gateway]:
@@ -62,13 +63,16 @@ def watched(
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "GATEWAY_SECRET": SECRET,
     }
-    if request.param == "fleet":
+    mode, _, is_kept = request.param.partition(", ")
+    if mode == "fleet":
         redis: RedisServer = request.getfixturevalue("redis_server")
         redis.ask("FLUSHALL")
         redis.ask("CONFIG", "SET", "rdbcompression", "no")
         settings |= {"DATABASE_URL": request.getfixturevalue("postgres_url"), "REDIS_URL": redis.url}
     one = Gateway(tmp_path, **settings)
     one.make_first_key()
+    if is_kept:
+        one.json("update-key", "--prefix", one.key[:11], "--log-prompts", "7d")
     try:
         yield one.start()
     finally:
@@ -142,10 +146,45 @@ def kept_in_redis(server: RedisServer) -> bytes:
     return (server.folder / "dump.rdb").read_bytes()
 
 
+def is_all_kept(gateway: Gateway) -> bool:
+    """Whether its prompt log has written all that it was given."""
+    told = httpx.get(f"{gateway.ops_url}/metrics", trust_env=False, timeout=30).text
+    return "gateway_prompt_log_bytes 0.0" in told and "gateway_prompts_kept_total 0.0" not in told
+
+
+@pytest.mark.parametrize("watched", ["embedded, prompts kept", "fleet, prompts kept"], indirect=True)
+def test_what_is_purged_can_be_shown_before_and_is_nowhere_after(watched: Gateway, model_server: Double):
+    """Neither in clear nor sealed, nor the keys that sealed it; of SQLite also not in its free pages."""
+    drive(watched, model_server)
+    prefix = watched.key[:11]
+    assert wait_until(lambda: is_all_kept(watched), 60)
+    shown = json.dumps(watched.json("show-prompts", "--prefix", prefix, "--limit", "1000"))
+    sealed = [bytes(row["sealed"]) for row in ask(watched.database_url, "SELECT sealed FROM prompts")]
+    wrapped = [bytes(row["wrapped"]) for row in ask(watched.database_url, "SELECT wrapped FROM prompt_keys")]
+    assert sealed
+    assert wrapped
+    assert PROMPT in shown
+    assert ANSWER in shown
+
+    purged = watched.json("purge-prompts", "--prefix", prefix, "--yes")
+
+    assert (purged["prompts"], purged["data_keys"]) == (len(sealed), len(wrapped))
+    assert watched.json("show-prompts", "--prefix", prefix) == []
+    kept = kept_in_database(watched)
+    if is_postgres(watched.database_url):
+        rows = ask(watched.database_url, "SELECT 1 FROM prompts UNION ALL SELECT 1 FROM prompt_keys")
+        assert rows == []
+    assert [secret for secret in (*sealed, *wrapped) if secret in kept] == []
+    assert PROMPT.encode() not in kept
+
+
 def test_nothing_planted_is_kept_or_told(
     watched: Gateway, model_server: Double, collector: Collector, request: pytest.FixtureRequest
 ):
+    """Also where prompts are kept: sealed, they are not to be read."""
     errors = drive(watched, model_server)
+    if watched.json("show-key", "--prefix", watched.key[:11])["log_prompts_s"]:
+        assert wait_until(lambda: is_all_kept(watched), 60)
     spool = b"".join(path.read_bytes() for path in watched.directory.rglob("spool/**/*") if path.is_file())
     metrics = httpx.get(f"{watched.ops_url}/metrics", trust_env=False, timeout=30).content
     assert wait_until(lambda: len(watched.rows("path = '/api/chat'")) >= 8, 30)
