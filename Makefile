@@ -166,7 +166,8 @@ test-deploy: .dev ## Bring up all of compose.yaml on a container engine and try 
 
 nightly: .dev ## Let chance and time try the code for longer than `test` does (hours; FUZZ_FACTOR=40: forty times)
 	FUZZ_FACTOR=$${FUZZ_FACTOR:-40} $(BIN)/python -m pytest \
-		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py tests/e2e/test_queue.py
+		tests/fuzz tests/contract tests/spool tests/fleet tests/e2e/test_kill_at_the_answer.py tests/e2e/test_queue.py \
+		tests/e2e/test_every_request.py
 
 bench: .dev ## Measure this gateway beside nginx, LiteLLM and Portkey (half an hour; nothing else should run)
 	$(BIN)/python -m bench --chart docs/performance.svg
