@@ -126,6 +126,7 @@ class RedisClient:
         self._client: Client | None = None
         self._link: RedisLink | None = None
         self._failures = 0
+        self._counted: BaseException | None = None
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
@@ -201,7 +202,7 @@ class RedisClient:
         if isinstance(error, asyncio.CancelledError):
             raise LimitsUnavailable
         if isinstance(error, _DRIVER_ERRORS):
-            self._failed(call, _told(error))
+            self._failed(call, _told(error), error)
             raise LimitsUnavailable from error
         if error is not None:
             raise error
@@ -215,9 +216,12 @@ class RedisClient:
 
     # ── the client's life ────────────────────────────────────────────────────────────────
 
-    def _failed(self, call: Call[Any], cause: str) -> None:
+    def _failed(self, call: Call[Any], cause: str, error: BaseException | None = None) -> None:
         if call.origin is not self._client and call.origin is not self._link:
             return  # it was sent by one that is thrown away already
+        if error is not None and error is self._counted:
+            return  # of all that was on one connection when it broke: that is one failure
+        self._counted = error
         self._failures += 1
         if self._failures >= _FAILURES[self.address.kind]:
             self._give_up(cause)

@@ -221,6 +221,20 @@ async def test_a_single_failure_is_no_outage(proxy: FaultProxy, replica: Replica
         assert isinstance(await replica.counters.take(plan(f"r{number}", ONE)), Taken)
 
 
+async def test_a_connection_that_breaks_under_many_is_one_failure(proxy: FaultProxy, replica: Replica):
+    """Over the link all share it: whoever was on it is refused, and nobody after."""
+    if replica.client._link is None:
+        pytest.skip("the generic client has a connection for each")
+    proxy.is_silent = True
+    on_it = [asyncio.create_task(seconds_until_refused(replica.counters)) for _ in range(20)]
+    await asyncio.sleep(0)
+    proxy.reset()
+    proxy.is_silent = False
+    await asyncio.gather(*on_it)
+
+    assert isinstance(await replica.counters.take(plan("after", ONE)), Taken)
+
+
 async def test_connections_that_fail_for_long_leave_nothing_behind(anyio_backend: object):
     """A client that loses a place of its pool with each failure would end up waiting for ever."""
     with RedisServer() as server:
