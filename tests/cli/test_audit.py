@@ -305,6 +305,7 @@ def test_what_is_personal_of_a_tenant_is_removed_and_told(run, tenant, recorded)
         "user_agents": 2,
         "client_request_ids": 0,
         "quarantined": 1,
+        "prompts": 0,
     }
     assert (again["addresses"], again["user_agents"], again["quarantined"]) == (0, 0, 0)
     rows = run.json("audit")
