@@ -57,6 +57,10 @@ class Audit:
         finally:
             # No await in here: a cancellation must not lose the row.
             self._record(exchange, extensions)
+            # What is told of the end knows the exchange, which knows the body: that goes with its request. If it
+            # waited for the garbage collector, many would gather.
+            del extensions["gateway.before_end"]
+        _forget_frames(exchange.error)
 
     def _before_end(self, exchange: Exchange, extensions: dict[str, Any], is_at_once: bool) -> None:
         if is_at_once or not exchange.is_admitted:
@@ -93,6 +97,13 @@ class Audit:
             client_request_id=head.text(b"x-request-id"),
             user_agent=head.text(b"user-agent"),
         )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Of an error that was answered: its frames know the exchange, which knows it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _refused_by_the_server(exchange: Exchange, status: int) -> None:

@@ -191,6 +191,8 @@ class RequestCycle:
             finally:
                 self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
         finally:
+            # By it the request knows itself, and would wait for the garbage collector.
+            self.scope["extensions"].pop("gateway.on_leave", None)
             service.end(self)
 
     def _request_id(self) -> str:

@@ -1,7 +1,9 @@
 """Audit: one row for each request, whatever becomes of it."""
 
 import asyncio
+import gc
 import ipaddress
+import weakref
 
 import pytest
 
@@ -199,3 +201,35 @@ async def test_other_scopes_pass_untouched():
     await audited(app, Rows())({"type": "lifespan"}, nobody, nobody)
 
     assert seen == ["lifespan"]
+
+
+@pytest.fixture
+def no_collector():
+    """What is freed is freed because nobody knows it any more."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def refused(scope, receive, send):
+    exchange = exchange_of(scope)
+    try:
+        raise MutationBlocked
+    except MutationBlocked as error:
+        exchange.error = error
+    await answer(send, 403, b"no")
+
+
+@pytest.mark.parametrize("app", [ok, refused])
+async def test_what_a_request_knows_is_freed_with_it(app, no_collector: None):
+    """Its body may be 20 MiB, and the collector comes after many requests."""
+    known = []
+
+    async def noted(scope, receive, send):
+        known.append(weakref.ref(exchange_of(scope)))
+        await app(scope, receive, send)
+
+    await call(audited(noted, Rows()), "POST", "/api/chat", headers=[HOST])
+
+    assert known[0]() is None

@@ -68,7 +68,8 @@ def test_the_scope_is_what_was_received(serving):
     seen = {}
 
     async def app(scope, receive, send):
-        seen.update(scope)
+        # A copy: with the request goes what the server was left to call.
+        seen.update(scope, extensions=dict(scope["extensions"]))
         await reply(send)
 
     server = serving(app, config={"root_path": "/root"})
