@@ -57,8 +57,8 @@ class Audit:
         finally:
             # No await in here: a cancellation must not lose the row.
             self._record(exchange, extensions)
-            # What is told of the end knows the exchange, which knows the body: that goes with its request. If it
-            # waited for the garbage collector, many would gather.
+            # What is told of the end knows the exchange, and so the body: both go with their request.
+            # They must not gather until the collector comes.
             del extensions["gateway.before_end"]
         _forget_frames(exchange.error)
 
