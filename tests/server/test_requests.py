@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ class Told(Watched):
 
 
 def test_the_scope_is_what_was_received(serving):
-    seen = {}
+    seen: dict[str, Any] = {}
 
     async def app(scope, receive, send):
         # A copy: with the request goes what the server was left to call.
