@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.clearing import shorten
 from gateway.cli.keys import key_as_json, prompts_told
 from gateway.cli.output import json_option, show_json, when
 from gateway.cli.policies import told
@@ -140,7 +141,10 @@ async def _update(
     if expires is not None:
         changes = {**changes, "expires_at": expires(await stores.replicas.now())}
     before, after = await stores.keys.update(prefix, **changes)
-    return before, after, await tell_gateways(stores, after)
+    untold = await tell_gateways(stores, after)
+    if changes.get("log_prompts_s") is not None:
+        await shorten(stores, after)
+    return before, after, untold
 
 
 async def _rotate(

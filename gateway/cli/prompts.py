@@ -9,6 +9,7 @@ import click
 import orjson
 from attrs import asdict, frozen
 
+from gateway.cli.clearing import clear
 from gateway.cli.confirming import confirm, refuse_unasked, yes_option
 from gateway.cli.output import iso, json_option, show_json
 from gateway.cli.policies import told
@@ -94,8 +95,9 @@ def show_prompts(
 def purge_prompts(prefix: str | None, tenant: str | None, yes: bool, as_json: bool) -> None:
     """Destroy what is kept of a key's prompts and answers, or of a tenant's, at once and for good.
 
-    Rows, and the keys that they are encrypted with: without these no copy of a row can be read. What waits in
-    gateways' memory is let go of with their next write. Whether prompts are kept from now on is another
+    First the keys that they are encrypted with: without these no copy of a row can be read. Then the rows,
+    page by page; cut short, a running gateway does the rest. What waits in gateways' memory is let go of with
+    their next write. Whether prompts are kept from now on is another
     matter: `update-key --log-prompts off` ends that. `--prefix` is also for what the key was rotated from or
     to.
 
@@ -171,7 +173,9 @@ async def _counted(stores: Stores, prefix: str | None, tenant: str | None) -> tu
 
 async def _purged(stores: Stores, prefix: str | None, tenant: str | None) -> tuple[Key | Tenant, Destroyed]:
     holder = await _holder(stores, prefix, tenant)
-    return holder, await stores.prompts.purge(holder)
+    destroyed = await stores.prompts.purge(holder)
+    await clear(stores, destroyed)
+    return holder, destroyed
 
 
 def _whose(holder: Key | Tenant) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 from attrs import asdict
 
+from gateway.cli.clearing import clear
 from gateway.cli.confirming import confirm, refuse_unasked, yes_option
 from gateway.cli.output import json_option, progress, show_json
 from gateway.cli.stores import Stores, with_stores
@@ -55,12 +56,14 @@ async def _look_at(stores: Stores, name: str) -> tuple[Tenant, Personal]:
 
 
 async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
+    kept = await stores.prompts.count(tenant)
     purge, rows = await stores.purging.begin(tenant, Chain(load_secret(stores.config))), 0
     with progress("Removing personal data", purge.found.addresses) as advance:
         async for count in stores.purging.rows(tenant.id):
             rows += count
             advance(count)
     await stores.purging.end(tenant.id, purge)
+    await clear(stores, kept)
     return purge.found, rows
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from gateway.cli.changes import fail_untold, tell_gateways
+from gateway.cli.clearing import clear
 from gateway.cli.confirming import confirm, refuse_unasked, yes_option
 from gateway.cli.output import json_option, show_json, when
 from gateway.cli.stores import Stores, with_stores
@@ -104,8 +105,11 @@ async def _look_at(stores: Stores, name: str) -> tuple[Tenant, int]:
 
 
 async def _delete(stores: Stores, name: str) -> tuple[Tenant, list[str], Refused | None]:
+    kept = await stores.prompts.count(await stores.tenants.by_name(name))
     tenant, prefixes = await stores.tenants.delete(name)
-    return tenant, prefixes, await tell_gateways(stores, tenant)
+    untold = await tell_gateways(stores, tenant)
+    await clear(stores, kept)
+    return tenant, prefixes, untold
 
 
 def _keys_told(count: int) -> str:

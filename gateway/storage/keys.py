@@ -160,7 +160,8 @@ class Keys:
         """Change `name`, `expires_at`, `allow_ip` or `log_prompts_s` of a key: what it was, and what it is.
 
         The last one also of what it was rotated from or to: their prompts are kept together. What is kept
-        already is not kept for longer than is said now. Raises NoSuchKey, KeyNameTaken.
+        already can't be read for longer than is said now, by five minutes at most; see `Prompts.shorten`.
+        Raises NoSuchKey, KeyNameTaken.
         """
         async with self._database.transaction("keys", prompts.LOCK) as connection:
             before = await _get(connection, prefix)
@@ -170,7 +171,7 @@ class Keys:
             if after.log_prompts_s != before.log_prompts_s:
                 values = {"account_id": after.account, "log_prompts_s": after.log_prompts_s}
                 await connection.execute(_LOG_PROMPTS, values)
-                await prompts.shorten(connection, after)
+                await prompts.shorten_keys(connection, after)
         return before, after
 
     async def rotate(

@@ -133,7 +133,8 @@ class Tenants:
     async def delete(self, name: str) -> tuple[Tenant, list[str]]:
         """Forget a tenant and its keys: who it was, and the prefixes of its keys. Raises NoSuchTenant.
 
-        What it did stays in the ledger, the usage and the audit log, under its id; its prompts do not.
+        What it did stays in the ledger, the usage and the audit log, under its id. Its prompts are destroyed,
+        as by `Prompts.purge`.
         """
         async with self._database.transaction("tenants", "keys", prompts.LOCK) as connection:
             found = await _find(connection, name)

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 
 import orjson
 import pytest
@@ -12,6 +14,7 @@ from gateway.state.secret import load_secret
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.prompts import KeptKey, Prompts, SealedPrompt
+from gateway.storage.sqlite.database import database_path
 from tests.databases import ask
 from tests.gateways import SECRET
 
@@ -202,6 +205,52 @@ def test_a_purge_asks_first_and_tells_what_it_destroyed(run, prefix):
     assert ask(load().database_url, "SELECT * FROM prompt_keys") == []
 
 
+DESTROYING = [
+    ("purge-prompts", "--tenant", "acme", "--yes", "--json"),
+    ("delete-tenant", "--name", "acme", "--yes", "--json"),
+    ("purge-tenant", "--name", "acme", "--yes", "--json"),
+]
+
+
+@pytest.mark.parametrize("command", DESTROYING, ids=lambda command: command[0])
+def test_what_destroys_prompts_leaves_no_rows_and_no_data_keys(run, prefix, command):
+    keep(prefix)
+    keep(prefix, "req_2")
+
+    done = run(*command)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert ask(load().database_url, "SELECT * FROM prompts") == []
+    assert ask(load().database_url, "SELECT * FROM prompt_keys") == []
+
+
+@pytest.mark.parametrize("run", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("command", DESTROYING, ids=lambda command: command[0])
+def test_what_destroys_prompts_empties_sqlites_write_ahead_log(run, prefix, command):
+    keep(prefix)
+    database = database_path(load().database_url)
+    # One that has it open keeps SQLite from removing the log as the command ends.
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("SELECT count(*) FROM prompts").fetchall()
+        run(*command)
+
+        assert database.with_name(f"{database.name}-wal").read_bytes() == b""
+
+
+@pytest.mark.parametrize("run", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("command", DESTROYING, ids=lambda command: command[0])
+def test_where_the_write_ahead_log_still_has_what_was_destroyed_it_is_told(run, prefix, command):
+    """Somebody reads what was there before."""
+    keep(prefix)
+    with closing(sqlite3.connect(database_path(load().database_url), isolation_level=None)) as reader:
+        reader.execute("BEGIN").execute("SELECT count(*) FROM prompts").fetchall()
+
+        done = run(*command)
+
+    assert done.exit_code == 0
+    assert "SQLite's write-ahead log has what was destroyed" in done.stderr
+
+
 def test_a_tenants_purge_to_programs(run, prefix):
     keep(prefix)
     keep(prefix, "req_2")
@@ -240,6 +289,15 @@ def test_keeping_is_changed_and_told(run, prefix):
     to_programs = run.json("update-key", "--prefix", prefix, "--log-prompts", "off")
     assert to_programs["changed"] == {"log_prompts_s": {"before": 43_200, "after": None}}
     assert "Prompts" not in run("list-keys").stdout.splitlines()[0]
+
+
+def test_a_shorter_time_holds_for_what_is_kept_already(run, prefix):
+    keep(prefix)
+
+    run("update-key", "--prefix", prefix, "--log-prompts", "1h")
+
+    (row,) = ask(load().database_url, "SELECT expires_at - logged_at AS lives_s FROM prompts")
+    assert row["lives_s"] == pytest.approx(3600)
 
 
 def test_the_secret_of_the_environment_opens_it(run, monkeypatch):

@@ -20,6 +20,7 @@ from gateway.storage.prompts import (
     Prompts,
     PromptSelection,
     SealedPrompt,
+    scrub,
 )
 from gateway.storage.tenants import Tenants
 from tests.databases import ask
@@ -61,6 +62,11 @@ def data_key(key_id: str = "d1", **changes: Any) -> KeptKey:
     return evolve(
         KeptKey(key_id, "t1", "k1", b"\x01wrapped-" + key_id.encode(), 0.0, WEEK_S + KEY_S), **changes
     )
+
+
+async def cleared(prompts: Prompts) -> int:
+    """Delete what nobody can open any more, as the commands do."""
+    return sum([count async for count in prompts.clear()])
 
 
 async def ids(prompts: Prompts) -> list[str]:
@@ -135,6 +141,7 @@ async def test_a_purge_destroys_rows_and_data_keys_and_is_noted(
 
     assert await prompts.count(whose) == Destroyed(2, 2)
     assert await prompts.purge(whose) == Destroyed(2, 2)
+    assert await cleared(prompts) == 4
 
     assert await ids(prompts) == ["r3"]
     noted = (await Actions(database).latest(since=0, limit=10))[-2]
@@ -154,6 +161,7 @@ async def test_a_purge_is_for_the_whole_line_of_rotated_keys(prompts: Prompts, k
     assert rotated.new.log_prompts_s == WEEK_S
 
     assert (await prompts.purge(rotated.new)).prompts == 1
+    await cleared(prompts)
 
     assert await prompts.write([sealed("r2")], [data_key("d2")]) == 0
     assert [one.prompt_generation for one in await keys.all()] == [1, 1]
@@ -192,6 +200,43 @@ async def test_a_data_key_takes_what_it_sealed_with_it(database_url: str, prompt
     assert ask(database_url, "SELECT * FROM prompts") == []
 
 
+async def test_a_purge_destroys_the_data_keys_and_leaves_the_rows_to_what_is_cleared_by_pages(
+    database_url: str, prompts: Prompts
+):
+    """In one short transaction, however many there are: nobody can open one of them from then on."""
+    await prompts.write([sealed(f"r{number}") for number in range(450)], [data_key()])
+
+    assert await prompts.purge(LOGGED) == Destroyed(450, 1)
+
+    assert len(ask(database_url, "SELECT request_id FROM prompts")) == 450
+    assert [bytes(row["wrapped"]) for row in ask(database_url, "SELECT wrapped FROM prompt_keys")] == [b""]
+    assert await ids(prompts) == []
+    pages = [count async for count in prompts.clear()]
+    assert max(pages) <= 200
+    assert sum(pages) == 451
+    assert await prompts.count(LOGGED) == Destroyed(0, 0)
+
+
+async def test_a_purge_that_was_cut_short_is_finished_by_any_gateway(database_url: str, prompts: Prompts):
+    await prompts.write([sealed(f"r{number}") for number in range(450)], [data_key()])
+    await prompts.purge(LOGGED)
+    pages = prompts.clear()
+    await anext(pages)
+
+    assert await prompts.expire() == 251
+
+    assert ask(database_url, "SELECT * FROM prompts") == []
+    assert ask(database_url, "SELECT * FROM prompt_keys") == []
+
+
+async def test_what_is_destroyed_is_counted_once(prompts: Prompts):
+    """A data key that is destroyed is none; its rows are there until they are deleted."""
+    await prompts.write([sealed()], [data_key()])
+    await prompts.purge(LOGGED)
+
+    assert await prompts.count(LOGGED) == Destroyed(1, 0)
+
+
 async def test_more_than_a_page_is_deleted_at_once(database_url: str, prompts: Prompts):
     await prompts.write([sealed(f"r{number}") for number in range(450)], [data_key()])
     ask(database_url, "UPDATE prompts SET expires_at = 1")
@@ -209,12 +254,63 @@ async def test_what_is_over_is_not_shown_even_before_it_is_deleted(database_url:
 async def test_a_shorter_time_holds_for_what_is_kept_already(prompts: Prompts, keys: Keys):
     """And for what still comes under the longer one; a longer one does not."""
     await prompts.write([sealed("r1")], [data_key()])
-    await keys.update(LOGGED.prefix, log_prompts_s=3600)
+    _, shorter = await keys.update(LOGGED.prefix, log_prompts_s=3600)
+    assert sum([count async for count in prompts.shorten(shorter)]) == 1
     await prompts.write([sealed("r2")], [data_key()])
     await keys.update(LOGGED.prefix, log_prompts_s=2 * WEEK_S)
 
     found = await prompts.show(ALL, None, {})
     assert [round(one.expires_at - one.logged_at) for one in found] == [3600, 3600]
+
+
+async def test_a_shorter_time_ends_data_keys_at_once_and_rows_by_pages(
+    database_url: str, prompts: Prompts, keys: Keys
+):
+    """What its data key does not open is not read, and goes with it, also where the rows were not got to."""
+    rows = [sealed(f"r{number}", age_s=7200.0) for number in range(450)]
+    await prompts.write(rows, [data_key(age_s=7200.0)])
+
+    await keys.update(LOGGED.prefix, log_prompts_s=3600)
+
+    assert await ids(prompts) == []
+    assert await prompts.expire() == 451
+    assert ask(database_url, "SELECT * FROM prompts") == []
+
+
+async def test_rows_are_shortened_by_pages_whatever_their_times(
+    database_url: str, prompts: Prompts, keys: Keys
+):
+    """Also many of one moment; and of this account only."""
+    await keys.add(key(2, log_prompts_s=WEEK_S))
+    await prompts.write([sealed(f"r{number:03}") for number in range(250)], [data_key()])
+    await prompts.write([sealed(f"r{number}", age_s=60.0) for number in range(250, 450)], [data_key()])
+    other = sealed("other", account_id="k2", prompt_key_id="d2")
+    await prompts.write([other], [data_key("d2", account_id="k2")])
+    _, shorter = await keys.update(LOGGED.prefix, log_prompts_s=3600)
+
+    assert sum([count async for count in prompts.shorten(shorter)]) == 450
+
+    left = ask(database_url, "SELECT request_id FROM prompts WHERE expires_at > logged_at + 3601")
+    assert [row["request_id"] for row in left] == ["other"]
+
+
+async def test_shortening_ends_where_another_time_was_set_meanwhile(prompts: Prompts, keys: Keys):
+    await prompts.write([sealed()], [data_key()])
+    _, shorter = await keys.update(LOGGED.prefix, log_prompts_s=3600)
+    await keys.update(LOGGED.prefix, log_prompts_s=2 * WEEK_S)
+
+    assert [count async for count in prompts.shorten(shorter)] == []
+
+
+async def test_a_data_key_that_comes_late_lives_no_longer_than_is_kept_now(
+    database_url: str, prompts: Prompts, keys: Keys
+):
+    """The time was shortened while its batch waited in a gateway's memory."""
+    await keys.update(LOGGED.prefix, log_prompts_s=3600)
+    await prompts.write([sealed()], [data_key()])
+
+    (row,) = ask(database_url, "SELECT expires_at - made_at AS lives_s FROM prompt_keys")
+    assert row["lives_s"] == pytest.approx(3600 + KEY_S)
 
 
 async def test_showing_is_noted_with_why_and_which(database, prompts: Prompts):
@@ -255,11 +351,13 @@ async def test_deleting_or_purging_a_tenant_destroys_its_prompts(
     await prompts.write([sealed("r1")], [data_key()])
     removed = (await AuditPurging(database, EVE).begin(ACME, Chain(b"s" * 32))).found
     assert removed.prompts == 1
-    assert await prompts.count(ACME) == Destroyed(0, 0)
+    assert await ids(prompts) == []
+    await cleared(prompts)
     await prompts.write([sealed("r2", generation=1)], [data_key()])
 
     await tenants.delete("acme")
 
+    await cleared(prompts)
     assert await prompts.count(ACME) == Destroyed(0, 0)
     (noted,) = await Actions(database).latest(since=0, limit=1)
     assert noted.changes["prompts"] == {"before": 1, "after": 0}
@@ -288,13 +386,15 @@ async def test_nothing_of_what_was_purged_is_left_in_sqlites_files(sqlite_url: s
         assert b"WRAPPED" in on_disk()
 
         await prompts.purge(LOGGED)
+        assert b"WRAPPED" not in on_disk()
+        await cleared(prompts)
+        assert await scrub(database)
 
         assert b"CIPHERTEXT" not in on_disk()
-        assert b"WRAPPED" not in on_disk()
 
 
-async def test_a_reader_delays_the_scrubbing_and_the_next_look_makes_up_for_it(sqlite_url: str, tmp_path):
-    """Somebody reads what was there before, so the log can't be emptied yet."""
+async def test_a_reader_delays_the_scrubbing_and_any_gateway_makes_up_for_it(sqlite_url: str, tmp_path):
+    """Somebody read what was there before, so that the log could not be emptied when it was destroyed."""
     log = tmp_path / "gateway.db-wal"
     async with database_at(sqlite_url) as database:
         await Tenants(database).add(ACME)
@@ -304,14 +404,10 @@ async def test_a_reader_delays_the_scrubbing_and_the_next_look_makes_up_for_it(s
         with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as reader:
             reader.execute("BEGIN").execute("SELECT count(*) FROM prompts").fetchall()
             await prompts.purge(LOGGED)
-            assert b"CIPHERTEXT" in log.read_bytes()
-        await prompts.write([sealed("r2", generation=1)], [data_key()])
-        ask(sqlite_url, "UPDATE prompts SET expires_at = 1")
-        with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as reader:
-            reader.execute("BEGIN").execute("SELECT count(*) FROM prompts").fetchall()
-            assert await prompts.expire() == 1
+            await cleared(prompts)
+            assert not await scrub(database)
             assert b"CIPHERTEXT" in log.read_bytes()
 
-        assert await prompts.expire() == 0
+        assert await Prompts(database).expire() == 0
 
         assert log.read_bytes() == b""
