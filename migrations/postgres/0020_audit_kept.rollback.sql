@@ -1,3 +1,6 @@
+-- Gateways may be writing: no row may come between the copy and the end of what it is copied from.
+LOCK TABLE audit IN ACCESS EXCLUSIVE MODE;
+
 CREATE TABLE audit_whole (LIKE audit INCLUDING DEFAULTS);
 
 INSERT INTO audit_whole SELECT * FROM audit;

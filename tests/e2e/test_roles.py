@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from gateway.storage.engines import grant_serving
+from gateway.storage.engines import audit_days, database_at, grant_serving, grant_serving_again
 from gateway.storage.postgres.roles import RIGHTS
 from tests.databases import ask
 from tests.engines import wait_until
@@ -65,6 +65,81 @@ def test_the_role_that_serves_can_not_undo_what_is_written(serving_url, postgres
     for statement in UNDOING:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             ask(serving_url, statement)
+
+
+# Its own tables in the place of those that are meant, with what is to run with the owner's rights.
+SHADOWING = """
+    CREATE TEMP TABLE audit_other (LIKE public.audit);
+    CREATE TEMP TABLE meta (name text, value text);
+    INSERT INTO audit_other SELECT * FROM public.audit;
+    UPDATE audit_other SET request_id = 'req_01fa0c1f2a30' || repeat('0', 20);
+    CREATE FUNCTION pg_temp.undo() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN DELETE FROM public.audit; RETURN NULL; END $$;
+    CREATE TRIGGER undo BEFORE DELETE ON audit_other FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.undo();
+    GRANT ALL ON audit_other, meta TO PUBLIC;
+    SELECT public.make_audit_days()
+"""
+WRITTEN = (
+    "INSERT INTO audit (request_id, received_at_us, peer, method, path, surface, stream, status, outcome,"
+    " tokens_estimated, duration_ms, bytes_in, bytes_out, recorded_at) VALUES"
+    " ('r1', 0, '', 'GET', '/', 'ollama', FALSE, 200, 'served', FALSE, 1, 0, 0, 5)"
+)
+
+
+def test_the_role_that_serves_can_not_make_days_do_what_it_wants(serving_url, postgres_url):
+    """The one function that runs with the owner's rights uses its owner's tables alone."""
+    grant_serving(postgres_url, ROLE)
+    ask(serving_url, WRITTEN)
+
+    ask(serving_url, SHADOWING)
+
+    assert ask(postgres_url, "SELECT request_id FROM audit") == [{"request_id": "r1"}]
+    told = ask(postgres_url, "SELECT proname::text AS name, proconfig FROM pg_proc WHERE prosecdef")
+    assert [one["name"] for one in told] == ["make_audit_days"]
+    assert "search_path=public, pg_temp" in told[0]["proconfig"]
+
+
+def test_rights_are_given_again_to_nobody_whom_the_serving_role_names(
+    postgres_server, serving_url, postgres_url
+):
+    """It may write the name where it is kept; believed is what the owner did."""
+    other = "somebody_else"
+    if not postgres_server.ask(f"SELECT 1 FROM pg_roles WHERE rolname = '{other}'"):
+        postgres_server.ask(f"CREATE ROLE {other}")
+    grant_serving(postgres_url, ROLE)
+    may = f"SELECT has_table_privilege('{other}', 'tenants', 'SELECT') AS may"
+    ask(serving_url, f"UPDATE meta SET value = '{other}' WHERE name = 'serving_role'")
+
+    grant_serving_again(postgres_url)
+    named = ask(postgres_url, may)
+    ask(serving_url, f"UPDATE meta SET value = '{ROLE}' WHERE name = 'serving_role'")
+    ask(postgres_url, f"REVOKE ALL ON tenants FROM {ROLE}")
+    grant_serving_again(postgres_url)
+
+    assert named == [{"may": False}]
+    assert ask(serving_url, "SELECT count(*) AS n FROM tenants") == [{"n": 0}]
+
+
+async def test_default_rights_on_new_tables_give_none_on_a_day(serving_url, postgres_url):
+    """As operators set them for all of a schema: days to come are made in it for years."""
+    grant_serving(postgres_url, ROLE)
+    ask(postgres_url, f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {ROLE}")
+    day = ask(
+        postgres_url,
+        "SELECT max(inhrelid::regclass::text) AS day FROM pg_inherits"
+        " WHERE inhparent = 'audit'::regclass AND inhrelid::regclass::text ~ '[0-9]'",
+    )[0]["day"]
+    ask(postgres_url, f"DROP TABLE {day}")
+
+    ask(serving_url, "SELECT make_audit_days()")
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(serving_url, f"DELETE FROM {day}")
+    async with database_at(serving_url) as database:
+        days = audit_days(serving_url, database)
+        before = await days.may_change()
+        ask(postgres_url, f"GRANT DELETE ON {day} TO {ROLE}")
+        assert (before, await days.may_change()) == (False, True)
 
 
 def test_all_that_serving_needs_is_granted_and_nothing_is_refused(gateway, serving_url):

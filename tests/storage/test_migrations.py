@@ -38,6 +38,7 @@ ALL = [
     "0020_audit_kept",
     "0021_audit_seals",
     "0025_prompt_log",
+    "0030_audit_guarded",
 ]
 
 MIGRATE = """

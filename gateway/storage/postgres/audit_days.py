@@ -11,13 +11,16 @@ _OWNS: Final = """
     SELECT bool_and(pg_has_role(current_user, relowner, 'USAGE')) FROM pg_class
     WHERE oid IN (CAST('audit' AS regclass), CAST('audit_seals' AS regclass))
 """
-# An owner has these rights, or can give them to itself; so can a superuser.
+# An owner has these rights, or can give them to itself; so can a superuser. Those on one part are enough.
 _MAY_CHANGE: Final = """
-    SELECT pg_has_role(current_user, relowner, 'USAGE')
-        OR has_table_privilege('audit', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
-        OR has_table_privilege('audit_seals', 'UPDATE, DELETE, TRUNCATE, TRIGGER')
-        OR has_column_privilege('audit', 'status', 'UPDATE')
-    FROM pg_class WHERE oid = CAST('audit' AS regclass)
+    SELECT bool_or(
+        pg_has_role(current_user, relowner, 'USAGE')
+        OR has_table_privilege(pg_class.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+        OR has_column_privilege(pg_class.oid, attnum, 'UPDATE')
+    )
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname IN ('status', 'mac')
+    WHERE pg_class.oid IN (CAST('audit' AS regclass), CAST('audit_seals' AS regclass))
+        OR pg_class.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = CAST('audit' AS regclass))
 """
 _TABLES: Final = """
     SELECT CAST(relname AS text) AS name,
@@ -25,8 +28,8 @@ _TABLES: Final = """
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = CAST('audit' AS regclass) AND relname ~ '^audit_[0-9]{8}$' ORDER BY relname
 """
-_BEFORE: Final = "SELECT CAST(value AS bigint) FROM meta WHERE name = 'audit_before_until'"
-_FORGET_BEFORE: Final = "DELETE FROM meta WHERE name = 'audit_before_until'"
+# As the table itself has it, which only its owner can change.
+_BEFORE: Final = "SELECT audit_before_until()"
 # Whoever waits for a table that is to be dropped keeps others waiting: not for long. It is tried again.
 _PATIENCE: Final = "SELECT set_config('lock_timeout', '2s', true)"
 _NAME: Final = re.compile(r"audit_\d{8}|audit_before")
@@ -66,5 +69,3 @@ class PostgresAuditDays:
         async with self._database.transaction() as connection:
             await connection.execute(_PATIENCE)
             await connection.execute(f"DROP TABLE IF EXISTS {name}")
-            if name == "audit_before":
-                await connection.execute(_FORGET_BEFORE)

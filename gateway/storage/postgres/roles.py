@@ -46,7 +46,14 @@ _SCHEMA: Final = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oi
 _KEEP: Final = """
     INSERT INTO meta (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
-_KEPT: Final = "SELECT value FROM meta WHERE name = %s"
+# Roles that serve can write that name: it is believed only of a role that was let serve before.
+_KEPT: Final = """
+    SELECT rolname FROM meta JOIN pg_roles ON rolname = value
+    WHERE name = %s AND EXISTS (
+        SELECT 1 FROM pg_proc, aclexplode(proacl)
+        WHERE pg_proc.oid = CAST('make_audit_days()' AS regprocedure) AND grantee = pg_roles.oid
+    )
+"""
 
 
 class RoleUnusable(Refused):

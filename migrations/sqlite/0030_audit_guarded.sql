@@ -1,0 +1,2 @@
+-- On Postgres, what makes the tables of days is guarded. Here all days are in one table.
+SELECT 1;
