@@ -22,6 +22,12 @@ if [ ! -e secrets/postgres_password ]; then
     keep database_url "postgresql://gateway:$password@postgres:5432/gateway"
     keep postgres_password "$password"
 fi
+if [ ! -e secrets/serving_password ]; then
+    # Of the role that compose.two-roles.yaml has gateways serve as.
+    password=$(random)
+    keep database_serving_url "postgresql://gateway_serving:$password@postgres:5432/gateway"
+    keep serving_password "$password"
+fi
 if [ ! -e secrets/redis_acl ]; then
     password=$(random)
     keep redis_url "redis://gateway:$password@redis:6379"

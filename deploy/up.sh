@@ -32,7 +32,8 @@ fi
 setting() { eval "printf %s \"\${$1:-}\"" | grep . || sed -n "s/^$1=//p" .env 2>/dev/null | tail -n 1 | grep . || echo "$2"; }
 
 # By docker itself: compose builds only with a newer buildx than some machines have.
-docker build --quiet --build-arg PIP_INDEX_URL --file deploy/Dockerfile --tag "$(setting IMAGE neuronetz-gateway)" . >/dev/null
+python=$(setting PYTHON_IMAGE '')
+docker build --quiet --build-arg PIP_INDEX_URL ${python:+--build-arg "PYTHON_IMAGE=$python"} --file deploy/Dockerfile --tag "$(setting IMAGE neuronetz-gateway)" . >/dev/null
 docker compose up --detach --wait "$@"
 [ -z "$model" ] || docker compose run --rm pull "$model"
 
@@ -50,6 +51,10 @@ if [ "$host" = localhost ]; then
 fi
 
 gateway() { docker compose exec -T gateway neuronetz-gateway "$@"; }
+# With two roles (compose.two-roles.yaml), the gateway's own can't make tenants and keys.
+if docker compose config --services | grep -qx roles; then
+    gateway() { docker compose run --rm --no-deps -T migrate "$@"; }
+fi
 echo
 if [ "$(gateway list-tenants --json | tr -d ' \n')" = '[]' ]; then
     gateway create-tenant --name first >/dev/null
