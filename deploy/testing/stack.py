@@ -41,8 +41,8 @@ class Stack:
     """What deploy/up.sh printed at last."""
     key: str = field(default="", repr=False)
 
-    def prepare(self) -> None:
-        """Copy what git knows, build the image, and have secrets and settings."""
+    def copy(self) -> None:
+        """What git knows, and nothing else."""
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
@@ -51,6 +51,10 @@ class Stack:
             if (ROOT / name).is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.folder / name)
+
+    def prepare(self) -> None:
+        """A copy, the image, and settings."""
+        self.copy()
         base_images.build(self.engine, self.folder, IMAGE, "--file", str(self.folder / "deploy/Dockerfile"))
         self.https, self.http = _free_port(), _free_port()
         settings = {

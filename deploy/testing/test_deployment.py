@@ -1,9 +1,13 @@
 """compose.yaml as callers, operators and intruders meet it. In this order: what comes later kills parts."""
 
 import json
+import os
+import pty
 import re
+import shutil
 import ssl
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ import pytest
 from attrs import define, field
 
 from deploy.testing import base_images
+from deploy.testing.guide import commands
 from deploy.testing.stack import SERVICES, Stack, chat, status_of, wait_for
 from deploy.testing.tricks import CLOSE, H2_TRICKS, TRICKS
 
@@ -83,6 +88,24 @@ def test_tls_is_for_this_name_only_and_plain_http_leads_to_it(stack: Stack):
     assert "Location: https://localhost" in plain
     with pytest.raises(ssl.SSLError):
         stack.connection(name="llm.example.com")
+
+
+def test_the_settings_hold_for_a_name_of_the_world(stack: Stack):
+    """What --domain writes: Caddy takes the name, and would ask for a certificate."""
+    validate = ("caddy", "validate", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile")
+    stack.compose("exec", "-T", "-e", "GATEWAY_DOMAIN=llm.example.com", "caddy", *validate)
+
+
+@pytest.mark.parametrize("name", ["dev", "external", "gpu", "vllm", "two-roles"])
+def test_compose_takes_an_override(stack: Stack, name: str):
+    files = ("-f", "compose.yaml", "-f", f"deploy/compose.{name}.yaml", "--profile", "tools")
+    services = json.loads(stack.compose(*files, "config", "--format", "json"))["services"]
+    with_cards = {
+        service for service, one in services.items()
+        if one.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices")
+    }  # fmt: skip
+
+    assert with_cards == {"gpu": {"ollama"}, "vllm": {"vllm"}}.get(name, set())
 
 
 def test_nothing_but_caddy_can_be_reached_from_outside(stack: Stack):
@@ -411,3 +434,114 @@ def test_a_second_up_finds_all_that_was_there(stack: Stack):
 
     print(f"\nfirst answer {stack.first_answer_s:.1f} s after up.sh was called, with volumes that were there")
     assert "The first key" not in stack.said
+
+
+def test_logs_can_be_followed(stack: Stack):
+    """What a request leaves there comes while it is looked at."""
+    followed = "/v1/models/followed"
+    following = subprocess.Popen(
+        ["docker", "compose", "logs", "--follow", "gateway"],
+        cwd=stack.folder, env=stack.engine.environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert following.stdout is not None
+    seen = threading.Event()
+
+    def read() -> None:
+        for line in following.stdout or ():
+            if followed in line:
+                seen.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        stack.exchange(f"GET {followed} HTTP/1.1\r\n{CLOSE}\r\n".encode())
+        assert seen.wait(60)
+    finally:
+        following.terminate()
+        following.wait()
+        reader.join()
+        following.stdout.close()
+
+
+def test_the_board_is_shown_on_a_terminal(stack: Stack):
+    """`docker compose exec gateway neuronetz-gateway top`, with a terminal; q ends it."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 120))
+    board = subprocess.Popen(
+        ["docker", "compose", "exec", "gateway", "neuronetz-gateway", "top"],
+        cwd=stack.folder, env={**stack.engine.environment, "TERM": "xterm-256color"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"ollama" not in shown:
+            shown += os.read(ours, 65536)
+        os.write(ours, b"q")
+        assert _rest(ours, board) == 0, shown[-2000:]
+    finally:
+        board.kill()
+        board.wait()
+        os.close(ours)
+    assert b"Traceback" not in shown
+
+
+def _rest(ours: int, board: "subprocess.Popen[bytes]") -> int:
+    """How it ended, with all read that it still writes."""
+    try:
+        while os.read(ours, 65536):
+            pass
+    except OSError:
+        pass
+    return board.wait(60)
+
+
+def test_gateways_serve_as_a_role_that_cannot_change_the_audit_log(stack: Stack):
+    """compose.two-roles.yaml over a stack that had one role. What changes something is run as the owner."""
+    with (stack.folder / ".env").open("a") as settings:
+        settings.write("COMPOSE_FILE=compose.yaml:deploy/compose.two-roles.yaml\n")
+    stack.up()
+    create = ("create-tenant", "--name", "second")
+
+    assert "can't change it" in stack.command("doctor")
+    with pytest.raises(RuntimeError, match="DATABASE_ADMIN_URL"):
+        stack.command(*create)
+    stack.compose("run", "--rm", "migrate", *create)
+    assert "second" in {one["name"] for one in stack.told("list-tenants")}
+    stack.compose("run", "--rm", "-T", "migrate", "apply-retention")
+    (container,) = stack.containers("gateway")
+    owners = (stack.folder / "secrets/postgres_password").read_text().strip()
+    held = stack.engine.run("docker", "exec", container, "sh", "-c", "env; cat /run/secrets/*")
+    assert "gateway_serving" in held
+    assert owners not in held
+    stack.command("verify-audit")
+
+
+def test_what_was_backed_up_under_traffic_is_there_again(stack: Stack, tmp_path: Path):
+    """By the guide's own lines. Later all is killed, and nothing is left but the backup and a fresh clone."""
+    with Load(stack) as load:
+        wait_for(lambda: load.complete > 5, "answers before the backup")
+        stack.engine.run("sh", "-ec", commands("compose", "back up"), cwd=stack.folder)
+        begun = load.complete
+        wait_for(lambda: load.complete > begun + 5, "answers after the backup")
+        for service in SERVICES:
+            stack.engine.run("docker", "kill", "--signal", "KILL", *stack.containers(service))
+    stack.down()
+    fresh = Stack(stack.engine, tmp_path / "another clone", https=stack.https, http=stack.http, key=stack.key)
+    fresh.folder.mkdir()
+    fresh.copy()
+    for name in ("backup", "backup-secrets"):
+        shutil.copytree(stack.folder / name, fresh.folder / name)
+    try:
+        fresh.engine.run("sh", "-ec", commands("compose", "restore"), cwd=fresh.folder)
+        fresh.compose("run", "--rm", "pull", "greeting")
+        answer = fresh.ask("greeting", 100)
+        verified = [fresh.command(name) for name in ("verify-ledger", "verify-audit")]
+        used = [one for one in fresh.told("usage") if one["tenant"] == "first"]
+    finally:
+        fresh.down()
+
+    assert status_of(answer) == 200
+    assert b"data: [DONE]" in answer
+    print(f"\n{verified}")
+    assert used[0]["completion_tokens"] > 0

@@ -1,6 +1,5 @@
 """Backups that are made under traffic, and brought back: by the very commands of docs/DEPLOYMENT.md."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from attrs import define
 
+from deploy.testing.guide import commands
 from tests.databases import ask
 from tests.engines import wait_until
 from tests.fleet.callers import Load
@@ -19,7 +19,6 @@ from tests.gateways import SECRET, Gateway
 from tests.postgres_server import PostgresServer
 from tests.storage.conftest import ENGINES
 
-GUIDE = Path(__file__).parent.parent.parent / "docs" / "DEPLOYMENT.md"
 SHORT = Order(tokens=4)
 SOON = 60
 
@@ -48,14 +47,6 @@ class Place:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-
-
-def commands(engine: str, what: str) -> str:
-    """The block of commands in the guide, below the sentence that ends in this word and this name."""
-    text = GUIDE.read_text()
-    found = re.search(rf"^{what} {engine}.*?:\n\n((?:    .*\n)+)", text, re.MULTILINE | re.IGNORECASE)
-    assert found is not None, f"no commands to {what} {engine} in {GUIDE.name}"
-    return re.sub(r"^    ", "", found[1], flags=re.MULTILINE)
 
 
 @pytest.fixture
