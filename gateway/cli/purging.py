@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import click
-from attrs import asdict
+from attrs import asdict, evolve
 
 from gateway.cli.clearing import clear
 from gateway.cli.confirming import confirm, refuse_unasked, yes_option
@@ -11,7 +11,7 @@ from gateway.cli.output import json_option, progress, show_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.model import Tenant
 from gateway.rules.audit_chain import Chain
-from gateway.state.secret import load_secret
+from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.audit_purging import Personal
 
 
@@ -56,15 +56,23 @@ async def _look_at(stores: Stores, name: str) -> tuple[Tenant, Personal]:
 
 
 async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
+    secret = load_secret(stores.config)
+    await confirm_secret(stores.meta, secret)
+    chain = Chain(secret)
     kept = await stores.prompts.count(tenant)
-    purge, rows = await stores.purging.begin(tenant, Chain(load_secret(stores.config))), 0
+    purge, rows = await stores.purging.begin(tenant, chain), 0
+    addresses = user_agents = client_request_ids = 0
     with progress("Removing personal data", purge.found.addresses) as advance:
-        async for count in stores.purging.rows(tenant.id):
+        async for count, removed in stores.purging.rows(tenant.id, chain):
             rows += count
+            addresses += removed.addresses
+            user_agents += removed.user_agents
+            client_request_ids += removed.client_request_ids
             advance(count)
     await stores.purging.end(tenant.id, purge)
     await clear(stores, kept)
-    return purge.found, rows
+    of_rows = {"addresses": addresses, "user_agents": user_agents, "client_request_ids": client_request_ids}
+    return evolve(purge.found, **of_rows), rows
 
 
 def _told(tenant: Tenant) -> str:

@@ -57,7 +57,7 @@ def apply_retention(as_json: bool) -> None:
     with working("Removing audit rows …") as tell:
 
         async def remove(stores: Stores) -> Expired:
-            retention = stores.retention()
+            retention = await stores.retention()
             if not await retention.may_remove():
                 raise click.ClickException(
                     "This database role may not remove audit rows: give one that may as DATABASE_ADMIN_URL."

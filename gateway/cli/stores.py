@@ -82,12 +82,14 @@ class Stores:
             database,
         )
 
-    def retention(self) -> Retention:
-        """Raises SecretUnusable."""
+    async def retention(self) -> Retention:
+        """Raises SecretUnusable where the secret is another one: what is noted would look forged."""
+        secret = load_secret(self.config)
+        await confirm_secret(self.meta, secret)
         return Retention(
             self.database,
             audit_days(self.config.admin_database_url, self.database),
-            Chain(load_secret(self.config)),
+            Chain(secret),
             self.config.audit_retention_days,
             this_actor(),
         )

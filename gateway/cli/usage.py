@@ -80,8 +80,6 @@ def usage(*, by: tuple[str, ...], as_csv: bool, as_json: bool, **asked: Any) -> 
     if as_csv and as_json:
         raise click.UsageError("Either --csv or --json.")
     asked["until"] = time.time() if asked["until"] is None else asked["until"]
-    if asked["since"] >= asked["until"]:
-        raise click.UsageError("--since is not before --until.")
     by = tuple(dict.fromkeys(by))
     groups, names = with_stores(lambda stores: _read(stores, by, asked))
     if as_json:
@@ -99,9 +97,12 @@ async def _read(stores: Stores, by: Sequence[str], asked: dict[str, Any]) -> tup
     tenant_id = None if asked["tenant"] is None else await stores.tenant_id_of(asked["tenant"])
     tenant = names.tenants.get(tenant_id or "")
     zone = "UTC" if tenant is None else tenant.time_zone
+    since, until = in_zone(asked["since"], zone), in_zone(asked["until"], zone)
+    if since >= until:
+        raise click.UsageError("--since is not before --until.")
     selection = Selection(
-        in_zone(asked["since"], zone),
-        in_zone(asked["until"], zone),
+        since,
+        until,
         tenant_id=tenant_id,
         key_id=None if asked["prefix"] is None else await _account_of(stores, asked["prefix"]),
         model=asked["model"],

@@ -40,15 +40,17 @@ def load_secret(config: Config) -> bytes:
 
 
 async def confirm_secret(meta: Meta, secret: bytes) -> None:
-    """Make sure that the stored keys were made under this secret. Raises SecretUnusable, StoreUnavailable.
+    """Make sure that the stored keys, and the audit log's seals, were made under this secret.
 
-    Without this, every key would be refused as wrong and nobody would know why.
+    Without this, every key would be refused as wrong and nobody would know why; and the audit log would look
+    changed. Raises SecretUnusable, StoreUnavailable.
     """
     mine = _fingerprint(secret)
-    if not hmac.compare_digest(await meta.pin_to_keys(_FINGERPRINT, mine), mine):
+    if not hmac.compare_digest(await meta.pin(_FINGERPRINT, mine), mine):
         raise SecretUnusable(
-            "The keys in this database were made under another secret, so none of them would be accepted: "
-            "set GATEWAY_SECRET to that secret, or bring back the file 'secret' of its data directory."
+            "The keys in this database were made under another secret, or its audit log sealed under one: "
+            "no key would be accepted, and no row proven. "
+            "Set GATEWAY_SECRET to that secret, or bring back the file 'secret' of its data directory."
         )
 
 

@@ -15,7 +15,9 @@ from gateway.storage.prompts import LOCK, counted, destroy, scrub
 
 PAGE_ROWS: Final = 2_000
 _IDS: Final = """
-    SELECT request_id, received_at_us FROM audit
+    SELECT request_id, received_at_us, peer <> '' AS addresses, user_agent IS NOT NULL AS user_agents,
+        client_request_id IS NOT NULL AS client_request_ids
+    FROM audit
     WHERE tenant_id = :tenant_id AND received_at_us >= :after
         AND (received_at_us > :after OR request_id > :after_id)
     ORDER BY received_at_us, request_id LIMIT :page
@@ -41,6 +43,7 @@ _SEALS: Final = """
     SELECT day, seq FROM audit_seals
     WHERE tenant_id = :tenant_id AND salt IS NOT NULL AND sealed_at <= :late LIMIT :page
 """
+_OF_ROWS: Final = ("addresses", "user_agents", "client_request_ids")
 _UNSALT: Final = "UPDATE audit_seals SET salt = NULL WHERE day = :day AND seq = :seq"
 
 
@@ -100,22 +103,30 @@ class AuditPurging:
             late = {"tenant_id": tenant.id, "late": now - LATE_S}
             return Purge(found, now - LATE_S, await connection.fetch_all(_LATE_SEALS, late))
 
-    async def rows(self, tenant_id: str, page: int = PAGE_ROWS) -> AsyncIterator[int]:
-        """Remove what is personal from a tenant's rows: after each page, how many rows were gone through.
+    async def rows(
+        self, tenant_id: str, chain: Chain, page: int = PAGE_ROWS
+    ) -> AsyncIterator[tuple[int, Personal]]:
+        """Remove what is personal from a tenant's rows: after each page, how many rows were gone through, and
+        what of them was removed.
 
-        Rows stay, and with them who used what: what is billed. Cut short, it can be done again.
+        Rows stay, and with them who used what: what is billed. Cut short, it can be done again. It goes up to
+        the newest row, so what came in since it began is noted with each page: after that was read, as no row
+        may be of later than its note.
         """
         after, after_id = -(2**63), ""
         while True:
             values = {"tenant_id": tenant_id, "after": after, "after_id": after_id, "page": page}
             async with self._database.transaction() as connection, opened(connection):
                 rows = await connection.fetch_all(_IDS, values)
+                if rows:
+                    now = await now_of(connection)
+                    await note_removal(connection, chain, Removal(PURGE, tenant_id, 0, now))
                 ids = [{"request_id": row["request_id"]} for row in rows]
                 await connection.execute_many(_PURGE, ids)
             if not rows:
                 return
             after, after_id = rows[-1]["received_at_us"], rows[-1]["request_id"]
-            yield len(rows)
+            yield len(rows), Personal(*(sum(bool(row[name]) for row in rows) for name in _OF_ROWS))
 
     async def end(self, tenant_id: str, purge: Purge, page: int = PAGE_ROWS) -> None:
         """Remove the salts, without which the proofs of what was removed tell nothing.

@@ -243,13 +243,15 @@ class Verifying:
         """The first row of days that were never begun, where there is one that should have been sealed."""
         if register.since_us is None:
             return None
-        values = {
-            "since": max((after + 1) * DAY_US, register.since_us),
-            "until": 2**63 - 1 if before is None else before * DAY_US,
-            "after": "",
-            "page": 1,
-        }
         async with self._database.snapshot(patient=True) as connection:
+            # Of days that are gone there may still be rows: of one that is being removed, or that came late.
+            gone_before = (await Removals.read(connection, self._chain)).gone_before
+            values = {
+                "since": max(max(after + 1, gone_before) * DAY_US, register.since_us),
+                "until": 2**63 - 1 if before is None else before * DAY_US,
+                "after": "",
+                "page": 1,
+            }
             found = await connection.fetch_one(_IDS, values)
         if found is None:
             return None

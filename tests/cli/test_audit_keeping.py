@@ -107,6 +107,23 @@ def test_a_tenants_rows_are_kept_for_as_long_as_is_said(run: Commands):
     assert "1 removed, for their time was over" in told.stdout
 
 
+@pytest.mark.parametrize("arguments", [["apply-retention"], ["purge-tenant", "--name", "acme", "--yes"]])
+def test_under_another_secret_nothing_is_removed_or_noted(run: Commands, arguments: list[str], monkeypatch):
+    """A machine without the secret makes one of its own, and its notes would look forged."""
+    tenant = run.json("list-tenants")[0]["id"]
+    run("verify-audit")
+    record(row(1, tenant_id=tenant))
+    run("set-retention", "--tenant", "acme", "--days", "90")
+    monkeypatch.setenv("GATEWAY_SECRET", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
+
+    refused = run(*arguments)
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "were made under another secret" in refused.stderr
+    assert ask(load().database_url, "SELECT * FROM audit_removals") == []
+    assert len(run.json("audit")) == 1
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999", "9" * 200])
 def test_a_time_that_is_none_is_refused(run: Commands, days: str):
     refused = run("set-retention", "--tenant", "acme", f"--days={days}")

@@ -115,6 +115,19 @@ def test_a_date_begins_in_the_time_zone_of_the_tenant_that_is_asked_for(run, use
     assert len(run.json("audit", *day)) == 1
 
 
+def test_what_is_not_before_what_is_judged_in_the_zone_of_the_tenant(run, used, monkeypatch):
+    """A day that began in Berlin has begun, though not in UTC; what is inverted there is refused."""
+    began = datetime(2026, 11, 27, 23, 30, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("gateway.cli.usage.time.time", lambda: began)
+
+    today = run("usage", "--since", "2026-11-28", "--tenant", "acme")
+    inverted = run("usage", "--since", "2026-11-27T23:30Z", "--until", "2026-11-28", "--tenant", "acme")
+
+    assert (today.exit_code, today.stdout) == (0, "Nothing was used.\n")
+    assert inverted.exit_code == 2
+    assert "--since is not before --until." in inverted.stderr
+
+
 def test_days_and_hours_are_those_of_the_tenants_zone(run, used):
     """Half past eleven at night in UTC is the next day in Berlin."""
     days = run.json("usage", *SINCE, "--tenant", "acme", "--by", "day", "--by", "model")

@@ -7,11 +7,11 @@ import pytest
 from attrs import evolve
 
 from gateway.model import AuditRow
-from gateway.rules.audit_chain import DAY_US, REGISTER, Chain
+from gateway.rules.audit_chain import DAY_US, REGISTER, Chain, Removal
 from gateway.storage import audit_verifying
 from gateway.storage.audit import AuditLog
 from gateway.storage.audit_purging import AuditPurging
-from gateway.storage.audit_removals import opened
+from gateway.storage.audit_removals import PURGE, opened
 from gateway.storage.audit_verifying import Day, Head, Verifying
 from gateway.storage.engines import database_at
 from tests.storage.samples import ACME, CHAIN, audit_row
@@ -240,7 +240,7 @@ async def test_a_purge_is_no_tampering_and_leaves_no_proof_of_an_address(databas
     """Facts are proven as before; what is personal can't be guessed at any more, also not with the secret."""
     purging = AuditPurging(database)
     purge = await purging.begin(evolve(ACME, id="t1"), CHAIN)
-    [_ async for _ in purging.rows("t1")]
+    [_ async for _ in purging.rows("t1", CHAIN)]
     half = await faults(database)
     await purging.end("t1", purge)
 
@@ -252,11 +252,30 @@ async def test_a_purge_is_no_tampering_and_leaves_no_proof_of_an_address(databas
     assert {(row["tenant_id"], row["salt"] is None) for row in salts} == {("t1", True), ("", False)}
 
 
+async def test_what_comes_in_during_a_purge_is_removed_counted_and_no_tampering(database, log):
+    """A tenant may go on sending: the purge goes up to its newest row, and its note with it."""
+    purging = AuditPurging(database)
+    purge = await purging.begin(evolve(ACME, id="t1"), CHAIN)
+    async with database.transaction() as connection:  # as it is when more than an instant goes by
+        removal = Removal(PURGE, "t1", 0, 1.0)
+        values = {"at": 1.0, "proof": CHAIN.proof_of_removal(removal)}
+        await connection.execute("UPDATE audit_removals SET at = :at, proof = :proof", values)
+    await log.write([row(8, day=1)])
+
+    pages = [page async for page in purging.rows("t1", CHAIN, 2)]
+    await purging.end("t1", purge)
+
+    told = await verified(database)
+    assert [count for count, _ in pages] == [2, 2, 2]
+    assert sum(removed.addresses for _, removed in pages) == purge.found.addresses + 1
+    assert [(day.rows, day.purged, day.fault_count) for day in told[1:]] == [(4, 3, 0), (3, 3, 0)]
+
+
 async def test_what_comes_after_a_purge_is_proven_as_ever(database, log):
     """It is personal again, and must not be taken away without another purge."""
     purging = AuditPurging(database)
     purge = await purging.begin(evolve(ACME, id="t1"), CHAIN)
-    [_ async for _ in purging.rows("t1")]
+    [_ async for _ in purging.rows("t1", CHAIN)]
     await purging.end("t1", purge)
     await log.write([row(8, day=1)])
 
@@ -268,7 +287,7 @@ async def test_what_comes_after_a_purge_is_proven_as_ever(database, log):
 async def test_a_changed_fact_of_a_purged_row_shows(database, log):
     purging = AuditPurging(database)
     await purging.begin(evolve(ACME, id="t1"), CHAIN)
-    [_ async for _ in purging.rows("t1")]
+    [_ async for _ in purging.rows("t1", CHAIN)]
 
     await tampered(database, "UPDATE audit SET model = 'x' WHERE request_id = 'r1'")
 

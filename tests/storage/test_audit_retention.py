@@ -9,8 +9,9 @@ from attrs import evolve
 
 from gateway.model import AuditRow
 from gateway.postgres_address import is_postgres
-from gateway.rules.audit_chain import DAY_US
+from gateway.rules.audit_chain import DAY_US, Removal
 from gateway.storage.audit import AuditLog
+from gateway.storage.audit_removals import DAYS, note_removal, opened
 from gateway.storage.audit_retention import Expired, Retention
 from gateway.storage.audit_verifying import Verifying
 from gateway.storage.engines import audit_days, database_at
@@ -109,6 +110,19 @@ async def test_a_row_that_somebody_deletes_is_no_retention(database, database_ur
     ask(database_url, "DELETE FROM audit WHERE request_id = :id", id=row(10, "t1", 1).request_id)
 
     assert await fault_count(database) == 1
+
+
+async def test_rows_of_days_that_are_gone_were_not_added(database, database_url, aged):
+    """Between the note of what goes and the last of it, and where they come late: the next round has them."""
+    async with database.transaction() as connection, opened(connection):
+        await connection.execute("UPDATE audit_seals SET sealed_at = 1 WHERE day = -1")
+        await note_removal(connection, CHAIN, Removal(DAYS, "", TODAY - 15, 1.0))
+
+    told = [day async for day in Verifying(database, CHAIN).days()]
+
+    assert [(TODAY - day.day, day.fault_count) for day in told[1:]] == [(10, 0), (5, 0), (0, 0)]
+    alone = [day async for day in Verifying(database, CHAIN).days(TODAY - 20)]
+    assert (TODAY - alone[1].day, alone[1].fault_count) == (20, 0)
 
 
 async def test_a_gateway_removes_once_a_day_what_it_may(database, database_url, aged, monkeypatch):
