@@ -1,16 +1,11 @@
 """Transcription: of a key that opted in, what it asks and is answered goes to the prompt log."""
 
-from typing import Final
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.formats.transcripts import Transcript
 from gateway.middleware.context import exchange_of
 from gateway.model import Exchange, Principal
 from gateway.ports import PromptLog, Spoken
-
-# What a transcript takes in memory beside what was said.
-_OVERHEAD_BYTES: Final = 4096
 
 
 class Transcription:
@@ -27,21 +22,21 @@ class Transcription:
             await self.app(scope, receive, send)
             return
         operation = exchange.operation.value if exchange.operation else ""
-        exchange.transcript = Transcript(exchange.call, operation)
+        exchange.transcript = transcript = Transcript(exchange.call, operation)
         try:
             await self.app(scope, receive, send)
         finally:
             # No await in here: a cancellation must not lose it.
-            self.prompts.keep(_spoken(exchange, principal, principal.log_prompts_s))
+            self.prompts.keep(_spoken(exchange, principal, principal.log_prompts_s, transcript))
 
 
-def _spoken(exchange: Exchange, principal: Principal, lives_s: int) -> Spoken:
+def _spoken(exchange: Exchange, principal: Principal, lives_s: int, transcript: Transcript) -> Spoken:
     return Spoken(
         request_id=exchange.request_id,
         tenant_id=principal.tenant_id,
         account_id=principal.key_id,
         generation=principal.prompt_generation,
         lives_s=lives_s,
-        size_bytes=exchange.bytes_in + exchange.bytes_out + _OVERHEAD_BYTES,
-        transcript=exchange.transcript,
+        size_bytes=transcript.held_bytes(exchange.bytes_in),
+        transcript=transcript,
     )

@@ -1,7 +1,11 @@
 """Transcripts: what was said on any surface, in one shape, bounded."""
 
+import gc
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.errors import BackendFailed
@@ -150,3 +154,74 @@ def test_a_long_answer_is_cut_and_says_so():
     assert answer["content"].startswith(piece)
     assert answer["content"].endswith(f"[… {5000 * 50 - MAX_ANSWER_CHARACTERS:,} characters cut]")
     assert len(answer["content"]) < MAX_ANSWER_CHARACTERS + 100
+
+
+def of_json(turns: int, text: str, **fields: Any) -> Callable[[], ChatCall]:
+    """Makes the same chat each time anew, as it is read from a body."""
+    body = orjson.dumps([{"role": "user", "content": f"{number} {text}"} for number in range(turns)])
+
+    def made() -> ChatCall:
+        return chat(*(Message(**turn) for turn in orjson.loads(body)), **fields)
+
+    return made
+
+
+def with_arguments(text: str) -> Callable[[], ChatCall]:
+    return lambda: chat(Message("assistant", tool_calls=(ToolCall("c1", "f", orjson.loads(text)),)))
+
+
+def many_tools() -> ChatCall:
+    """Their schemas are not kept, nor held."""
+    schema = orjson.dumps({f"field{number}": {"type": "string"} for number in range(200)})
+    return chat(Message("user", "?"), tools=(Tool("f", "", orjson.loads(schema)),))
+
+
+HELD = {
+    "a question": of_json(1, "Why is the sky blue?"),
+    "small turns": of_json(1000, "ok"),
+    "more turns than are kept": of_json(10_000, ""),
+    "a long text": of_json(1, "word " * 50_000),
+    "a long text with one wide character": of_json(1, "word " * 50_000 + "\U0001f600"),
+    "tokens": lambda: CompletionCall("llama3", (tuple(orjson.loads(str([*range(300, 20_300)]))),), False),
+    "inputs": lambda: EmbedCall("llama3", tuple(orjson.loads(orjson.dumps(["some text"] * 1000)))),
+    "arguments": with_arguments('{"a":[' + ",".join(['{"b":"some","c":1.5}'] * 1000) + "]}"),
+    "tools": many_tools,
+}
+
+
+@pytest.mark.parametrize("made", HELD.values(), ids=HELD)
+def test_what_it_takes_in_memory_is_counted(made: Callable[[], Any]):
+    """Not what came over the wire: of that small turns take four times as much, tokens seven times."""
+
+    def heard() -> Transcript:
+        transcript = Transcript(made(), "chat")
+        transcript.hear([Delta("".join(["token", str(number)])) for number in range(500)])
+        return transcript
+
+    heard()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        held = [heard() for _ in range(8)]
+        gc.collect()
+        taken = (tracemalloc.get_traced_memory()[0] - before) / len(held)
+    finally:
+        tracemalloc.stop()
+
+    assert 0.9 <= held[0].held_bytes(0) / taken <= 1.5
+
+
+def test_of_arguments_with_too_many_parts_the_most_is_counted_that_they_can_take():
+    """So that looking does not hold the event loop up."""
+    text = "[" + ",".join(["{}"] * 100_000) + "]"
+    many = with_arguments(f'{{"a":{text}}}')()
+
+    assert Transcript(many, "chat").held_bytes(len(text)) > 72 * 100_000
+
+
+def test_turns_that_have_no_room_are_told_though_they_are_not_held():
+    said = written(chat(*[Message("user", "x")] * 5_000))
+
+    assert len(said["prompt"]) + said["turns_left_out"] == 5_000
+    assert said["cut"]
