@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from attrs import define, evolve, frozen
+from loguru import logger
 
+from gateway.errors import StoreUnavailable
 from gateway.rules.audit_chain import DAY_S, DAY_US, REGISTER, Chain, Removal
 from gateway.storage.actions import NOBODY, Actor, note, now_of
 from gateway.storage.audit_removals import DAYS, RETENTION, note_removal, opened
@@ -48,7 +50,11 @@ _OLD_SEALS: Final = """
     SELECT day, seq FROM audit_seals WHERE day > :register AND day < :before ORDER BY day, seq LIMIT :page
 """
 _DELETE_SEAL: Final = "DELETE FROM audit_seals WHERE day = :day AND seq = :seq"
-_DELETE_HEADS: Final = "DELETE FROM audit_heads WHERE day > :register AND day < :before"
+_OLD_HEADS: Final = "SELECT day FROM audit_heads WHERE day > :register AND day < :before ORDER BY day"
+# Holds the head until the commit, as those do who seal.
+_HOLD_HEAD: Final = "UPDATE audit_heads SET seq = seq WHERE day = :day"
+_SEALS_LEFT: Final = "SELECT day, seq FROM audit_seals WHERE day = :day ORDER BY seq LIMIT :page"
+_DELETE_HEAD: Final = "DELETE FROM audit_heads WHERE day = :day"
 
 
 @frozen
@@ -105,8 +111,12 @@ class Retention:
             return
         expiry = await self.expiry()
         if expiry != self._done:
-            async for _ in self.remove():
-                pass
+            try:
+                async for _ in self.remove():
+                    pass
+            except StoreUnavailable:
+                logger.warning("audit rows whose time is over could not all be removed; it is tried again")
+                raise
             self._done = expiry
 
     async def may_remove(self) -> bool:
@@ -184,8 +194,26 @@ class Retention:
         values = {"register": REGISTER, "before": before, "page": page}
         while await self._change_seals(_OLD_SEALS, values, _DELETE_SEAL, {}):
             pass
-        async with self._database.transaction(_LOCK) as connection:
-            await connection.execute(_DELETE_HEADS, {"register": REGISTER, "before": before})
+        async with self._database.session() as connection:
+            heads = await connection.fetch_all(_OLD_HEADS, {"register": REGISTER, "before": before})
+        for head in heads:
+            while await self._close(head["day"], page):
+                pass
+
+    async def _close(self, day: int, page: int) -> bool:
+        """Delete a day's head once it has no seals: a batch that came late may just have added some.
+
+        Such a seal without its head would be in the way of the next batch. False when the head is gone.
+        """
+        async with self._database.transaction(_LOCK) as connection, opened(connection):
+            await connection.execute(_HOLD_HEAD, {"day": day})
+            seals = await connection.fetch_all(_SEALS_LEFT, {"day": day, "page": page})
+            await connection.execute_many(
+                _DELETE_SEAL, [{"day": seal["day"], "seq": seal["seq"]} for seal in seals]
+            )
+            if not seals:
+                await connection.execute(_DELETE_HEAD, {"day": day})
+        return bool(seals)
 
     async def _change_seals(
         self, find: str, values: dict[str, Any], change: str, beside: dict[str, Any]

@@ -46,7 +46,12 @@ async def seal(connection: Session, chain: Chain, rows: Iterable[AuditRow]) -> N
 
 
 async def _seal_day(connection: Session, chain: Chain, day: int, tenants: dict[str, list[AuditRow]]) -> None:
-    seq, mac, at = await _advanced(connection, day, len(tenants))
+    advanced = await _advanced(connection, day, len(tenants))
+    if advanced is None:  # retention took its head away since
+        await _begin(connection, chain, {day})
+        advanced = await _advanced(connection, day, len(tenants))
+    assert advanced is not None  # noqa: S101 - nobody else can have taken what this made
+    seq, mac, at = advanced
     seals = []
     for number, (tenant_id, rows) in enumerate(tenants.items(), seq + 1):
         salt = os.urandom(SALT_BYTES)
@@ -62,7 +67,9 @@ async def _begin(connection: Session, chain: Chain, days: set[int]) -> None:
         return
     await connection.execute(_BEGIN, _head(chain, REGISTER, NOTHING))
     # Held from here on: whoever else begins a day waits, and finds it begun.
-    seq, mac, at = await _advanced(connection, REGISTER, 0)
+    advanced = await _advanced(connection, REGISTER, 0)
+    assert advanced is not None  # noqa: S101 - says it to mypy
+    seq, mac, at = advanced
     seals = []
     for number, day in enumerate(sorted(days - await _there(connection, days)), seq + 1):
         made = chain.register(mac, seq=number, sealed_at=at, day=day)
@@ -79,11 +86,10 @@ async def _there(connection: Session, days: set[int]) -> set[int]:
     return {row["day"] for row in rows}
 
 
-async def _advanced(connection: Session, day: int, count: int) -> tuple[int, bytes, float]:
-    """Where the day's chain ended so far, and the time."""
+async def _advanced(connection: Session, day: int, count: int) -> tuple[int, bytes, float] | None:
+    """Where the day's chain ended so far, and the time. None where it has no head."""
     row = await connection.fetch_one(_ADVANCE, {"day": day, "count": count})
-    assert row is not None  # noqa: S101 - says it to mypy
-    return int(row["seq"]), bytes(row["mac"]), float(row["at"])
+    return None if row is None else (int(row["seq"]), bytes(row["mac"]), float(row["at"]))
 
 
 async def _keep(connection: Session, chain: Chain, seals: Sequence[Seal]) -> None:

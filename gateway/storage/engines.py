@@ -34,7 +34,7 @@ class AuditDays(Protocol):
         """Whether this role could change or delete a row that is there."""
 
     async def drop_before(self, day: int) -> int:
-        """Drop what days before this one have of their own: how many there were."""
+        """Drop what days before this one have of their own: how many could be dropped. Rows may be left."""
 
 
 class OneTable:

@@ -2,14 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from attrs import evolve
+from loguru import logger
 
+from gateway.errors import StoreUnavailable
 from gateway.model import AuditRow
 from gateway.postgres_address import is_postgres
 from gateway.rules.audit_chain import DAY_US, Removal
+from gateway.storage import audit_sealing
 from gateway.storage.audit import AuditLog
 from gateway.storage.audit_removals import DAYS, note_removal, opened
 from gateway.storage.audit_retention import Expired, Retention
@@ -31,6 +35,14 @@ def row(age: int, tenant_id: str | None, number: int = 0) -> AuditRow:
         received_at_us=at_us,
         tenant_id=tenant_id,
     )
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    told: list[str] = []
+    sink = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
+    yield told
+    logger.remove(sink)
 
 
 def retention(database: Any, url: str, days: int | None) -> Retention:
@@ -137,6 +149,57 @@ async def test_a_gateway_removes_once_a_day_what_it_may(database, database_url, 
     assert ("t2", 60) in await ages(database)
 
 
+async def test_a_batch_that_comes_late_leaves_no_seal_without_a_head(
+    database, database_url, aged, monkeypatch
+):
+    """It may come in between the last seals of its day and their head; later ones begin the day anew."""
+    log, delete_seals = AuditLog(database, CHAIN), Retention._change_seals
+    late = [row(20, "t1", 7)]
+
+    async def and_one_comes(self, *arguments) -> bool:
+        is_going_on = await delete_seals(self, *arguments)
+        if late and not is_going_on:
+            await log.write([late.pop()])
+        return is_going_on
+
+    monkeypatch.setattr(Retention, "_change_seals", and_one_comes)
+    await removed(retention(database, database_url, 15))
+    monkeypatch.undo()
+
+    left = ask(database_url, f"SELECT * FROM audit_seals WHERE day = {TODAY - 20}")
+    await log.write([row(20, f"t{number}", number) for number in range(9)])
+    assert left == []
+    assert await fault_count(database) == 0
+
+
+async def test_a_head_that_goes_while_somebody_seals_is_made_again(database, monkeypatch):
+    """Nothing of the batch is lost, nor taken for what can't be stored."""
+    there, seen = audit_sealing._there, []
+
+    async def as_before(connection, days) -> set[int]:
+        seen.append(days)
+        return days if len(seen) == 1 else await there(connection, days)
+
+    monkeypatch.setattr(audit_sealing, "_there", as_before)
+    await AuditLog(database, CHAIN).write([row(5, "t1")])
+
+    assert [day.rows async for day in Verifying(database, CHAIN).days()] == [0, 1]
+    assert await fault_count(database) == 0
+
+
+async def test_a_failure_of_retention_is_told(database, database_url, aged, monkeypatch, warnings):
+    """Else a log that grows for ever would look like one that is kept for its time."""
+
+    async def failing(self, before: int, page: int) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(Retention, "_delete_seals", failing)
+    with pytest.raises(StoreUnavailable):
+        await retention(database, database_url, 15).remove_if_due()
+
+    assert warnings == ["audit rows whose time is over could not all be removed; it is tried again"]
+
+
 async def test_two_who_remove_at_once_remove_each_row_once(database, database_url, aged):
     async with database_at(database_url) as other:
         both = await asyncio.gather(
@@ -181,6 +244,27 @@ async def test_days_are_made_ahead_and_a_row_is_never_without_a_place(postgres_u
         assert (after[name_of(30)], after[name_of(-30)], after["audit_other"]) == (1, 1, 1)
         assert tables(postgres_url) == after
         assert await fault_count(database) == 0
+
+
+async def test_a_table_that_somebody_reads_for_long_is_emptied_and_dropped_later(postgres_url, warnings):
+    """Rows of others go meanwhile."""
+    async with database_at(postgres_url) as database:
+        one = retention(database, postgres_url, 15)
+        await AuditLog(database, CHAIN).write([row(age, "t1") for age in (0, 20, 40)])
+        await one.make_ahead()
+
+        async with database.session() as reader:
+            await reader.execute("BEGIN")
+            await reader.fetch_all(f"SELECT * FROM {name_of(40)}")
+            busy = await removed(one)
+            await reader.execute("COMMIT")
+        left = tables(postgres_url)
+        idle = await removed(one)
+
+    assert (busy, left[name_of(40)], left[name_of(20)], left[name_of(0)]) == (Expired(0, 2), 0, 0, 1)
+    assert warnings == [f"the audit log's table {name_of(40)} can't be dropped now; its rows go one by one"]
+    assert idle == Expired(days=2, rows=0)
+    assert name_of(20) not in tables(postgres_url)
 
 
 async def test_many_who_make_days_at_once_while_others_write_all_end_well(postgres_url):

@@ -3,6 +3,9 @@
 import re
 from typing import Final
 
+from loguru import logger
+
+from gateway.errors import StoreUnavailable
 from gateway.storage.database import Database
 
 _MAKE: Final = "SELECT make_audit_days()"
@@ -60,8 +63,13 @@ class PostgresAuditDays:
         names = [name for name, of in tables if of < day]
         if until is not None and until <= day:
             names.append("audit_before")
-        for name in names:
-            await self._drop(name)
+        for number, name in enumerate(names):
+            try:
+                await self._drop(name)
+            except StoreUnavailable:
+                # Somebody reads the log for long: others would wait with us, again and again.
+                logger.warning(f"the audit log's table {name} can't be dropped now; its rows go one by one")
+                return number
         return len(names)
 
     async def _drop(self, name: str) -> None:
