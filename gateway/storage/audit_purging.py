@@ -14,6 +14,7 @@ from gateway.storage.database import Database, Row, Session
 from gateway.storage.prompts import LOCK, counted, destroy, scrub
 
 PAGE_ROWS: Final = 2_000
+_PAGE_SEALS: Final = 500
 _IDS: Final = """
     SELECT request_id, received_at_us, peer <> '' AS addresses, user_agent IS NOT NULL AS user_agents,
         client_request_id IS NOT NULL AS client_request_ids
@@ -44,6 +45,19 @@ _SEALS: Final = """
     WHERE tenant_id = :tenant_id AND salt IS NOT NULL AND sealed_at <= :late LIMIT :page
 """
 _OF_ROWS: Final = ("addresses", "user_agents", "client_request_ids")
+# Those of batches that came in since, as far as the purge was noted to go.
+_SEALS_SINCE: Final = """
+    SELECT day, seq, ids FROM audit_seals
+    WHERE tenant_id = :tenant_id AND salt IS NOT NULL AND sealed_at > :late AND sealed_at <=
+        (SELECT at FROM audit_removals WHERE kind = 'purge' AND tenant_id = :tenant_id)
+        AND (day > :day OR (day = :day AND seq > :seq))
+    ORDER BY day, seq LIMIT :page
+"""
+_STILL_PERSONAL: Final = """
+    SELECT request_id FROM audit
+    WHERE request_id IN EACH(:ids)
+        AND (peer <> '' OR user_agent IS NOT NULL OR client_request_id IS NOT NULL)
+"""
 _UNSALT: Final = "UPDATE audit_seals SET salt = NULL WHERE day = :day AND seq = :seq"
 
 
@@ -131,7 +145,7 @@ class AuditPurging:
     async def end(self, tenant_id: str, purge: Purge, page: int = PAGE_ROWS) -> None:
         """Remove the salts, without which the proofs of what was removed tell nothing.
 
-        Only of rows that `rows` has gone through: those of a batch that came in meanwhile still have it all.
+        Only of rows that `rows` has gone through: of a batch that came in meanwhile, where it has them all.
         """
         await self._unsalt(purge.late_seals)
         values: dict[str, Any] = {"tenant_id": tenant_id, "late": purge.late, "page": page}
@@ -141,7 +155,21 @@ class AuditPurging:
             if not seals:
                 break
             await self._unsalt(seals)
+        await self._unsalt_since(tenant_id, purge.late)
         await scrub(self._database)
+
+    async def _unsalt_since(self, tenant_id: str, late: float) -> None:
+        values: dict[str, Any] = {"tenant_id": tenant_id, "late": late, "day": 0, "seq": 0}
+        while True:
+            async with self._database.session() as connection:
+                seals = await connection.fetch_all(_SEALS_SINCE, {**values, "page": _PAGE_SEALS})
+                ids = [id_ for seal in seals for id_ in seal["ids"].split()]
+                rows = await connection.fetch_all(_STILL_PERSONAL, {"ids": ids}) if ids else ()
+            if not seals:
+                return
+            personal = {row["request_id"] for row in rows}
+            await self._unsalt([seal for seal in seals if personal.isdisjoint(seal["ids"].split())])
+            values |= {"day": seals[-1]["day"], "seq": seals[-1]["seq"]}
 
     async def _unsalt(self, seals: Sequence[Row]) -> None:
         async with self._database.transaction() as connection, opened(connection):

@@ -263,12 +263,17 @@ async def test_what_comes_in_during_a_purge_is_removed_counted_and_no_tampering(
     await log.write([row(8, day=1)])
 
     pages = [page async for page in purging.rows("t1", CHAIN, 2)]
+    await log.write([row(9, day=-1), row(10, day=-1, peer="", user_agent=None)])
     await purging.end("t1", purge)
 
     told = await verified(database)
+    async with database.session() as connection:
+        salted = await connection.fetch_all("SELECT ids FROM audit_seals WHERE salt IS NOT NULL AND day >= 0")
     assert [count for count, _ in pages] == [2, 2, 2]
     assert sum(removed.addresses for _, removed in pages) == purge.found.addresses + 1
-    assert [(day.rows, day.purged, day.fault_count) for day in told[1:]] == [(4, 3, 0), (3, 3, 0)]
+    purged = [(day.rows, day.purged, day.fault_count) for day in told[1:]]
+    assert purged == [(2, 0, 0), (4, 3, 0), (3, 3, 0)]
+    assert sorted(one["ids"] for one in salted) == ["r10 r9", "r2"]
 
 
 async def test_what_comes_after_a_purge_is_proven_as_ever(database, log):
