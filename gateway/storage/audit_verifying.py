@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final
+from zlib import crc32
 
 from attrs import define, field, frozen
 
@@ -22,6 +23,7 @@ from gateway.storage.database import Database, Row, Session
 
 _PAGE_SEALS: Final = 500
 _PAGE_ROWS: Final = 2_000
+_MOST_IDS: Final = 500_000
 # Of one day so many are told; how many there are, in any case.
 _MOST_TOLD: Final = 100
 _ADDED: Final = "was added, or written by a gateway of an older version"
@@ -263,18 +265,22 @@ class Verifying:
 async def _look_for_unsealed(connection: Session, told: Day, register: _Register) -> None:
     """Rows that are in no seal. They are searched for only where there are more rows than were sealed."""
     since, until = told.day * DAY_US, (told.day + 1) * DAY_US
-    if int(await connection.fetch_val(_COUNT, {"since": since, "until": until})) == told.rows:
+    count = int(await connection.fetch_val(_COUNT, {"since": since, "until": until}))
+    if count == told.rows:
         return
-    sealed: set[str] = set()
-    async for seal in _seals(connection, told.day):
-        sealed.update(seal.ids)
-    async for id_, received_at_us in _ids(connection, since, until):
-        if id_ in sealed:
-            continue
-        if register.since_us is None or received_at_us < register.since_us:
-            told.unsealed += 1
-        else:
-            told.fault(_ADDED, id_)
+    # In as many turns as keep what memory holds of a day's ids within bounds.
+    turns = 1 + max(count, told.rows) // _MOST_IDS
+    for turn in range(turns):
+        sealed: set[str] = set()
+        async for seal in _seals(connection, told.day):
+            sealed.update(id_ for id_ in seal.ids if crc32(id_.encode()) % turns == turn)
+        async for id_, received_at_us in _ids(connection, since, until):
+            if crc32(id_.encode()) % turns != turn or id_ in sealed:
+                continue
+            if register.since_us is None or received_at_us < register.since_us:
+                told.unsealed += 1
+            else:
+                told.fault(_ADDED, id_)
 
 
 async def _ids(connection: Session, since_us: int, until_us: int) -> AsyncIterator[tuple[str, int]]:

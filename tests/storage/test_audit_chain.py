@@ -179,6 +179,24 @@ async def test_a_row_that_somebody_added_shows(database, log, day):
     assert await faults(database) == [(day, "added", audit_verifying._ADDED)]
 
 
+async def test_added_rows_are_found_among_more_than_memory_may_hold(database, log, monkeypatch):
+    """A few at a time: each of them once."""
+    monkeypatch.setattr(audit_verifying, "_MOST_IDS", 1)
+    for number in range(9):
+        await tampered(
+            database,
+            "INSERT INTO audit (request_id, received_at_us, peer, method, path, surface, stream, status,"
+            " outcome, tokens_estimated, duration_ms, bytes_in, bytes_out, recorded_at)"
+            f" SELECT 'added{number}', received_at_us, peer, method, path, surface, stream, status,"
+            " outcome, tokens_estimated, duration_ms, bytes_in, bytes_out, recorded_at"
+            " FROM audit WHERE request_id = 'r1'",
+        )
+
+    assert sorted(await faults(database)) == [
+        (0, f"added{number}", audit_verifying._ADDED) for number in range(9)
+    ]
+
+
 async def test_under_another_secret_nothing_is_right(database, log):
     """So nobody can make a chain of their own."""
     told = [day async for day in Verifying(database, Chain(b"another secret")).days()]
