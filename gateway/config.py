@@ -304,7 +304,7 @@ SETTINGS: Final = (
         _ops_address,
         "127.0.0.1:9090",
         "where `/metrics`, `/healthz` and `/readyz` are for operators: an address that callers do not reach; "
-        "`off`: nowhere",
+        "on the loopback it is asked for as localhost, 127.0.0.1 or [::1] only; `off`: nowhere",
     ),
     Setting(
         "GATEWAY_DATA_DIR",

@@ -11,6 +11,8 @@ from loguru import logger
 from gateway.config import BackendConfig, Config, ConfigError
 
 _NAMES: Final = {"database_url": "DATABASE_URL", "redis": "REDIS_URL"}
+# `admin_database_url` is of the commands alone, which read it at each start.
+_NOT_OURS: Final = frozenset({"backends", "admin_database_url"})
 
 
 class Reloading:
@@ -63,7 +65,7 @@ def _changed(before: Config, after: Config) -> list[str]:
     differing = (
         field.name for field in fields(Config) if getattr(before, field.name) != getattr(after, field.name)
     )
-    return [_NAMES.get(name, f"GATEWAY_{name.upper()}") for name in differing if name != "backends"]
+    return [_NAMES.get(name, f"GATEWAY_{name.upper()}") for name in differing if name not in _NOT_OURS]
 
 
 def _log(before: tuple[BackendConfig, ...], after: tuple[BackendConfig, ...]) -> None:

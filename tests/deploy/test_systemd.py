@@ -35,7 +35,8 @@ def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
 @needs_systemd
 def test_systemd_takes_the_unit(tmp_path: Path):
     """Every line is known and well-formed. The program is one that is there: this Python."""
-    text = UNIT.read_text().replace("/opt/neuronetz-gateway/bin/neuronetz-gateway", sys.executable)
+    program = f'"{sys.executable}"'  # its path may hold spaces
+    text = UNIT.read_text().replace("/opt/neuronetz-gateway/bin/neuronetz-gateway", program)
     (tmp_path / UNIT.name).write_text(text)
     mistaken = tmp_path / "mistaken.service"
     mistaken.write_text(text.replace("ProtectClock=yes", "ProtectKlock=yes"))
