@@ -124,14 +124,17 @@ class BackendQueue:
         self._go_on()
         return True
 
-    def leave(self, ticket: Ticket, *, is_served: bool) -> None:
-        """Give the slot back. Of who was served, the next ones learn how long it takes."""
+    def leave(self, ticket: Ticket, *, is_served: bool, is_given_up: bool = False) -> None:
+        """Give the slot back. Of who was served, the next ones learn how long it takes; `is_given_up`: the
+        backend was too slow.
+        """
         del self._inside[id(ticket)]
         self._running[ticket.model] -= 1
         if not self._running[ticket.model]:
             del self._running[ticket.model]
         if self._schedule is not None:
-            self._schedule.finish(ticket, self._clock.elapsed(), is_served=is_served)
+            now = self._clock.elapsed()
+            self._schedule.finish(ticket, now, is_served=is_served, is_given_up=is_given_up)
             self._go_on()
 
     def set_slots(self, slots: int | None) -> None:
@@ -167,7 +170,9 @@ class BackendQueue:
     def expected_wait_s(self, ticket: Ticket) -> float:
         """About how long it would wait for its slot; infinite where it would be refused."""
         now = self._clock.elapsed()
-        if self._schedule is None or not self._schedule.would_wait(ticket.model, now):
+        if self._schedule is None:
+            return math.inf if self._is_crowded(ticket) else 0.0
+        if not self._schedule.would_wait(ticket.model, now):
             return 0.0
         wait_s = self._schedule.expected_wait_s(ticket, now)
         is_refused = not self._has_room(ticket) or wait_s > self.most_s(ticket)

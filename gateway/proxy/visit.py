@@ -76,7 +76,11 @@ class Visit:
 
     async def __aenter__(self) -> Self:
         station = self._router.station_of(self.backend)
-        if station is None or not self._is_let_in_at_once(Choice(station, self.card)):
+        if station is not None:
+            with suppress(BackendBusy):
+                # Where too many run others are asked; there its caller is told, if there are none.
+                self._is_let_in_at_once(Choice(station, self.card))
+        if self._stay is None:
             await self._enter()
         return self
 
@@ -284,11 +288,12 @@ class Visit:
         queue = stay.queue
         self.backend.let_go()
         hold_s = self._exchange.busy_s = self._hold_s(error)
+        is_given_up = isinstance(error, BackendTimeout) and not isinstance(error, UNSENT)
+        leave = partial(queue.leave, self._ticket, is_served=error is None, is_given_up=is_given_up)
         if hold_s and queue.slots is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_later(hold_s, partial(queue.leave, self._ticket, is_served=False))
+            asyncio.get_running_loop().call_later(hold_s, leave)
         else:
-            queue.leave(self._ticket, is_served=error is None)
+            leave()
 
     def _hold_s(self, error: BaseException | None) -> float:
         """How long the backend may still be at work on what nobody waits for any more."""

@@ -257,10 +257,14 @@ class FairQueue:
             and id(one) not in self._guests
         )
 
-    def newest(self, may: May) -> Ticket | None:
-        """Of those that have their place here, who came last."""
-        mine = (one for one in reversed(self._tickets.values()) if id(one) not in self._guests)
-        return next((one for one in mine if may(one.model)), None)
+    def newest_beside(self, ticket: Ticket, may: May) -> Ticket | None:
+        """Of those that have their place here, who came last: of its own tenant, or of one that has more
+        waiting for its weight than this one's would have with it.
+        """
+        would_be = (self.waiting(ticket.tenant) + 1) / ticket.weight
+        theirs = {ticket.tenant, *(name for name, one in self._tenants.items() if one.load() > would_be)}
+        placed = (one for one in reversed(self._tickets.values()) if id(one) not in self._guests)
+        return next((one for one in placed if one.tenant in theirs and may(one.model)), None)
 
     def ahead_of(self, tenant: str, weight: int, own: int | None = None) -> int:
         """About how many go before one more ticket of this tenant, or before its ticket behind `own` of its

@@ -57,6 +57,8 @@ class Schedule:
         """When each model last gave a sign of life."""
         self._hung: set[str] = set()
         """Models that were given up, and have given no sign since."""
+        self._turn_of: dict[str, float] = {}
+        """When each tenant's turn to have a model loaded was last, as far as it still decides."""
 
     @property
     def waiting(self) -> int:
@@ -101,9 +103,11 @@ class Schedule:
         """Who is sent now, and holds a slot from here on; None when nobody can be."""
         if not self._waiting:
             return None
-        may = self._turn(now)
+        may, first = self._turn(now)
         ticket = None if may is None else self._waiting.pop(may)
         if ticket is not None:
+            if first is not None:
+                self._had_its_turn(first.tenant, now)
             self._no_longer_waits(ticket)
             self._start(ticket, now)
         return ticket
@@ -116,11 +120,12 @@ class Schedule:
     def gives_way(self, ticket: Ticket, now: float) -> Ticket | None:
         """Who of those that wait leaves for one that comes now, where there is no room for both.
 
-        First who waits for a model that hangs: else those would fill the queue, and keep the others out.
+        First who waits for a model that hangs: else those would fill the queue, and keep the others out. But
+        nobody who has less waiting for its share: else making others' models hang would win their places.
         """
         hung = [model for model, at in self._hang_from().items() if at <= now]
         if hung and ticket.model not in hung:
-            gone = self._waiting.newest(hung.__contains__)
+            gone = self._waiting.newest_beside(ticket, hung.__contains__)
             if gone is not None:
                 return gone
         return self._waiting.gives_way(ticket)
@@ -145,9 +150,12 @@ class Schedule:
         one.silence, one.patience_s = Silence(ticket.model), self.turns.turn_s
         return self.turns.loaded(ticket.model)
 
-    def finish(self, ticket: Ticket, now: float, *, is_served: bool) -> bool:
-        """It holds its slot no longer; `is_served`: how long it did is what others take. As `heard`."""
-        if not is_served and self._hang_from()[ticket.model] <= now:
+    def finish(self, ticket: Ticket, now: float, *, is_served: bool, is_given_up: bool = False) -> bool:
+        """It holds its slot no longer; `is_served`: how long it did is what others take. As `heard`.
+
+        `is_given_up`: its backend was too slow. A caller who leaves says nothing of the model.
+        """
+        if is_given_up and self._hang_from()[ticket.model] <= now:
             self._hung.add(ticket.model)
         one = self._running.pop(id(ticket))
         if is_served:
@@ -197,22 +205,38 @@ class Schedule:
     # ── who may ──────────────────────────────────────────────────────────────────────────
 
     def _peek(self, now: float) -> Ticket | None:
-        may = self._turn(now)
+        may, _ = self._turn(now)
         return None if may is None else self._waiting.peek(may)
 
-    def _turn(self, now: float) -> May | None:
-        """Who may be sent: all that `_may` lets, save when a turn is over and somebody waits for the next.
+    def _turn(self, now: float) -> tuple[May | None, Ticket | None]:
+        """Who may be sent: all that `_may` lets, save when a turn is over and somebody waits for the next;
+        then those who want the same model as the one whose turn it is, which is the second.
 
         None: nobody. It is asked at every change, so it looks at who waits only where that decides.
         """
         may = self._may(now)
         if may is None or not any(map(may, self._wanted)):
-            return None
-        if self.turns.is_turn_over(now) and not all(map(self.turns.is_warm, self._wanted)):
-            for ticket in self._waiting:
-                if not self.turns.is_warm(ticket.model) and may(ticket.model):
-                    return partial(eq, ticket.model)
-        return may
+            return None, None
+        if self.turns.is_turn_over(now):
+            cold = {model for model in self._wanted if not self.turns.is_warm(model) and may(model)}
+            if cold:
+                first = min((one for one in self._waiting if one.model in cold), key=self._waits_since)
+                return partial(eq, first.model), first
+        return may, None
+
+    def _waits_since(self, ticket: Ticket) -> tuple[float, float]:
+        """Least is next: who has waited longest since its tenant had a turn.
+
+        So whoever names many models has no more turns than others, and who waits lets each other tenant have
+        one at most.
+        """
+        return max(ticket.arrived, self._turn_of.get(ticket.tenant, -math.inf)), ticket.arrived
+
+    def _had_its_turn(self, tenant: str, now: float) -> None:
+        oldest = min((one.arrived for one in self._waiting), default=now)
+        # What was before all who wait have come decides nothing any more.
+        self._turn_of = {name: at for name, at in self._turn_of.items() if at > oldest}
+        self._turn_of[tenant] = now
 
     def _may(self, now: float) -> May | None:
         """Which models may be asked; None: none at all."""

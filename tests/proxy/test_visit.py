@@ -177,6 +177,41 @@ async def test_a_backend_that_is_waited_for_is_held_once_the_slot_is_there():
     assert a.held == 0
 
 
+async def test_where_too_many_run_others_are_asked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queue_module, "MAX_UNSLOTTED", 1)
+    router = router_of([A, B])
+
+    async with visit_at(A, router=router):
+        second = visit_at(A, router=router)
+        async with second:
+            assert second.backend is B
+            with pytest.raises(BackendBusy):
+                await visit_at(A, router=router).__aenter__()
+
+
+@pytest.mark.parametrize(("error", "hangs"), [(BackendTimeout("x"), True), (asyncio.CancelledError(), False)])
+async def test_a_model_hangs_that_was_given_up_not_one_whose_caller_left(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, hangs: bool
+):
+    """Then the next request for it leaves its slot to another model's."""
+    monkeypatch.setattr(visit_module, "ABORT_HOLD_S", 0.0)
+    clock = FakeClock()
+    router = router_of([A], clock=clock, slots=1)
+    router.seen(A, frozenset(["m:latest", "other:latest"]))
+    visit = visit_at(A, router=router)
+    await visit.__aenter__()
+    visit.sent(is_whole=False)
+    clock.monotonic += 2 * BOUNDS.turn_s
+    await visit.__aexit__(type(error), error, None)
+    again = visit_at(A, router=router)
+    await again.__aenter__()
+    again.sent(is_whole=False)
+
+    station = router.station_of(A)
+    assert station is not None
+    assert station.queue.enter_at_once(ticket(model="other:latest")) is hangs
+
+
 # ── elsewhere ────────────────────────────────────────────────────────────────────────────
 
 

@@ -187,6 +187,39 @@ def test_the_turn_of_each_model_comes(models: int):
         assert min(later - sooner for sooner, later in pairwise(loads)) >= TURN_S
 
 
+@pytest.mark.parametrize("models", [3, 10])
+def test_who_names_many_models_has_no_more_turns(models: int):
+    """Turns go by tenants: who waits lets each of the others have one at most, however many it could fill."""
+    world = World(Schedule(1, TURN_S), load_s=1.0)
+    for number in range(models):
+        for _ in range(3):
+            one_by_one(world, "many", until=500, model=f"m{number}")
+    for _ in range(3):
+        one_by_one(world, "one", until=500, model="x")
+
+    world.run()
+
+    assert max(world.waits["one"]) <= 2 * (TURN_S + 3)
+    assert max(world.waits["many"]) <= 2 * models * (TURN_S + 3)
+    for loads in world.loads.values():
+        assert min(later - sooner for sooner, later in pairwise(loads)) >= TURN_S
+
+
+def test_two_that_want_the_same_models_do_not_keep_a_third_from_its_own():
+    """Each has turns, whoever else is served in them. By deficit round robin c would wait to the end: which
+    of the others is served last in a turn would decide each time that the next is not c's.
+    """
+    world = World(Schedule(2, TURN_S), lambda _: 2.0, load_s=1.0)
+    for tenant, models in {"a": "xyz", "c": ["own"], "b": "xyz"}.items():
+        for model in models:
+            for _ in range(3):
+                one_by_one(world, tenant, until=500, model=model)
+
+    world.run(until=1000)
+
+    assert max(world.waits["c"]) <= 3 * (TURN_S + 4)
+
+
 def warm(slots: int, *models: str) -> Schedule:
     """Of a backend that holds these models."""
     schedule = Schedule(slots, TURN_S)
@@ -301,7 +334,7 @@ def test_a_model_that_was_given_up_is_taken_to_hang_until_it_answers():
     """Else those who wait for it would hold others up anew, for a turn each time that one ends."""
     schedule = warm(1)
     given_up = sent(schedule, "x", 0.0)
-    schedule.finish(given_up, 300.0, is_served=False)
+    schedule.finish(given_up, 300.0, is_served=False, is_given_up=True)
 
     again = sent(schedule, "x", 300.0)
     assert lets_in(schedule, "y", 300.0)
@@ -324,9 +357,23 @@ def test_who_waits_for_a_model_that_hangs_gives_way_first():
     assert schedule.gives_way(ticket("a", "x"), TURN_S) is None
 
 
-def test_a_caller_who_leaves_soon_says_nothing_of_its_model():
+def test_a_model_that_others_made_hang_costs_nobody_its_places():
+    """Who has more waiting than who waits for it, for its share, would else have those places, too."""
     schedule = warm(1)
-    schedule.finish(sent(schedule, "x", 0.0), 5.0, is_served=False)
+    sent(schedule, "x", 0.0)
+    few, many = [ticket("b", "x") for _ in range(2)], [ticket("a", "y") for _ in range(5)]
+    for one in (*few, *many):
+        schedule.enqueue(one)
+
+    assert schedule.gives_way(ticket("a", "y"), TURN_S) is None
+    assert schedule.gives_way(ticket("c", "y"), TURN_S) is few[-1]
+
+
+@pytest.mark.parametrize("after_s", [5.0, 2 * TURN_S])
+def test_a_caller_who_leaves_says_nothing_of_its_model(after_s: float):
+    """Else one that leaves while a long prompt is read would let others exceed the slots."""
+    schedule = warm(1)
+    schedule.finish(sent(schedule, "x", 0.0), after_s, is_served=False)
 
     sent(schedule, "x", 300.0)
 
