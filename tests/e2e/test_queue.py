@@ -541,6 +541,7 @@ def test_a_request_that_was_sent_goes_nowhere_else(house: House):
 
 def test_probes_answer_while_everything_hangs(house: House):
     """G15: alive, ready and what is measured, while all that was asked hangs."""
+    heal(house.gateway.url, house.gateway.key, house.mad, "mad")
     house.mad.scripts["/api/chat"] = hang()
     probed = [
         f"{house.gateway.url}/healthz",
