@@ -125,7 +125,7 @@ def test_a_key_is_shown_whole_to_people(run, used):
 
     facts = dict(line.split(maxsplit=1) for line in lines[:5])
     assert (facts["Key"], facts["Prefix"], facts["Tenant"], facts["Status"]) == ("ci", used, "acme", "active")
-    assert lines[14:] == [
+    assert lines[15:] == [
         "Tokens     Of the  Limit  Used  Reserved  Left      Until",
         "per day    key     1,000  30    100       870       2026-11-24 23:00 UTC",
         "per day    tenant  1,000  230   100       670       2026-11-24 23:00 UTC",

@@ -1,6 +1,7 @@
 """The address for operators, of a gateway that runs: what its metrics say after some traffic."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_it_serves_without_standard_streams(own_gateway: Gateway, closed: str):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**own_gateway.environment, "GATEWAY_BIND": f"127.0.0.1:{port}"}
-    command = f"exec {sys.executable} -m gateway serve {closed}"
+    command = f"exec {shlex.quote(sys.executable)} -m gateway serve {closed}"
     process = subprocess.Popen(["sh", "-c", command], cwd=own_gateway.directory, env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:

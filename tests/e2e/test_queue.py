@@ -469,13 +469,14 @@ def test_a_model_may_have_a_time_of_its_own_for_each_phase(house: House, phase: 
     """By a profile: it is given up after half a second, while others by the settings have five."""
     option, script, is_stream = PHASES[phase]
     heal(house.gateway.url, house.gateway.key, house.mad, "mad")
-    house.gateway.json("set-model", "--name", "hasty", "--model", "mad", option, "0.5s")
-    assert wait_until(lambda: house.ask("hasty").status_code == 200, SOON)
+    name = f"hasty{option}"  # another name each time: it is known when it is served
+    house.gateway.json("set-model", "--name", name, "--model", "mad", option, "0.5s")
+    assert wait_until(lambda: house.ask(name).status_code == 200, SOON)
     house.mad.scripts["/api/chat"] = script
 
     async def run() -> tuple[httpx.Response, bool, httpx.Response]:
         patient = asyncio.create_task(asyncio.to_thread(house.ask, "mad", stream=is_stream))
-        hasty = await asyncio.to_thread(house.ask, "hasty", stream=is_stream)
+        hasty = await asyncio.to_thread(house.ask, name, stream=is_stream)
         return hasty, patient.done(), await patient
 
     hasty, was_sooner, patient = asyncio.run(run())
