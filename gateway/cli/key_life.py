@@ -17,7 +17,6 @@ from gateway.model import Key, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
-from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.actions import differences
 from gateway.storage.keys import Proof, Rotation
 from gateway.storage.refusals import Refused
@@ -150,8 +149,7 @@ async def _update(
 async def _rotate(
     stores: Stores, prefix: str, grace_s: float, expires: Ending | None
 ) -> tuple[Rotation, str, Refused | None]:
-    secret = load_secret(stores.config)
-    await confirm_secret(stores.meta, secret)
+    secret = await stores.secret()
     token = new_token(secrets.randbelow)
     proof = Proof(uuid.uuid4().hex, prefix_of(token), mac_of(secret, token), argon2_of(token))
     rotation = await stores.keys.rotate(prefix, proof, grace_s=grace_s, expires=expires)

@@ -29,7 +29,6 @@ from gateway.model import Key, ModelPolicy, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
 from gateway.state.hasher import argon2_of
-from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.keys import Revocation
 from gateway.storage.refusals import NoSuchKey, Refused
 
@@ -198,8 +197,7 @@ async def make_key(
     """Make a key and keep its hashes: what is kept, and the key itself. Raises Refused."""
     tenant = await stores.tenants.by_name(tenant_name)
     token = new_token(secrets.randbelow)
-    secret = load_secret(stores.config)
-    await confirm_secret(stores.meta, secret)
+    secret = await stores.secret()
     key = Key(
         id=uuid.uuid4().hex,
         tenant=tenant,

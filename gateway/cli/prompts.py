@@ -17,7 +17,6 @@ from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Past, Prefix
 from gateway.model import Key, Tenant
 from gateway.state.sealing import Sealer, Unsealable
-from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.prompts import Destroyed, FoundPrompt, PromptSelection
 from gateway.storage.refusals import NoSuchKey
 
@@ -132,8 +131,7 @@ async def _shown(
     reason: str | None,
 ) -> list[_Shown]:
     prefix, tenant, request_id = asked
-    secret = load_secret(stores.config)
-    await confirm_secret(stores.meta, secret)
+    secret = await stores.secret()
     holder = await _holder(stores, prefix, tenant) if prefix or tenant else None
     owner = holder.tenant if isinstance(holder, Key) else holder
     account = holder.account if isinstance(holder, Key) else None

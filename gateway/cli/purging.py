@@ -11,7 +11,6 @@ from gateway.cli.output import json_option, progress, show_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.model import Tenant
 from gateway.rules.audit_chain import Chain
-from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.audit_purging import Personal
 
 
@@ -56,9 +55,7 @@ async def _look_at(stores: Stores, name: str) -> tuple[Tenant, Personal]:
 
 
 async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
-    secret = load_secret(stores.config)
-    await confirm_secret(stores.meta, secret)
-    chain = Chain(secret)
+    chain = Chain(await stores.secret())
     kept = await stores.prompts.count(tenant)
     purge, rows = await stores.purging.begin(tenant, chain), 0
     addresses = user_agents = client_request_ids = 0

@@ -82,14 +82,20 @@ class Stores:
             database,
         )
 
-    async def retention(self) -> Retention:
-        """Raises SecretUnusable where the secret is another one: what is noted would look forged."""
+    async def secret(self) -> bytes:
+        """GATEWAY_SECRET. Raises SecretUnusable where the database was written under another one: keys made
+        with it would open nothing, what it notes would look forged, and all would look changed.
+        """
         secret = load_secret(self.config)
         await confirm_secret(self.meta, secret)
+        return secret
+
+    async def retention(self) -> Retention:
+        """Raises SecretUnusable."""
         return Retention(
             self.database,
             audit_days(self.config.admin_database_url, self.database),
-            Chain(secret),
+            Chain(await self.secret()),
             self.config.audit_retention_days,
             this_actor(),
         )
@@ -97,10 +103,8 @@ class Stores:
     async def audit_verifying(
         self, anchors: Iterable[Head], on_rows: Callable[[int], None]
     ) -> AuditVerifying:
-        """Raises SecretUnusable where the secret is another one: all would look changed."""
-        secret = load_secret(self.config)
-        await confirm_secret(self.meta, secret)
-        return AuditVerifying(self.database, Chain(secret), anchors, on_rows)
+        """Raises SecretUnusable."""
+        return AuditVerifying(self.database, Chain(await self.secret()), anchors, on_rows)
 
     async def tenant_id_of(self, name_or_id: str) -> str:
         """The id behind a tenant's name; an id stands for itself, also of a tenant that was deleted.
