@@ -12,6 +12,7 @@ from gateway.cli.output import json_option, show_json, show_table, working
 from gateway.cli.policies import number
 from gateway.cli.stores import Stores, with_stores
 from gateway.rules.audit_chain import REGISTER
+from gateway.rules.limits import counted
 from gateway.storage.audit_verifying import Day, Fault, Head
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -65,9 +66,8 @@ def verify_audit(day: datetime | None, against: Path | None, as_json: bool) -> N
     else:
         _show(days)
     if count:
-        faults = "1 fault" if count == 1 else f"{count:,} faults"
         raise click.ClickException(
-            f"The audit log is not what was written: {faults}, the first {_first(days)}."
+            f"The audit log is not what was written: {counted(count, 'fault')}, the first {_first(days)}."
         )
 
 
@@ -87,7 +87,7 @@ def _show(days: Sequence[Day]) -> None:
         show_table(("Day", "Rows", "Faults", "The first"), rows)
         return
     rows_told = number(sum(one.rows for one in dated))
-    days_told = "1 day" if len(dated) == 1 else f"{len(dated):,} days"
+    days_told = counted(len(dated), "day")
     click.echo(f"The audit log is what was written: {rows_told} rows of {days_told}.")
     for count, what in (
         (sum(one.purged for one in dated), "without what was personal in them, which was purged"),

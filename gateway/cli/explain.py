@@ -15,7 +15,7 @@ from gateway.cli.stores import with_stores
 from gateway.cli.words import Bound, Prefix
 from gateway.errors import GatewayError, RequestTooExpensive
 from gateway.model import KeyStatus
-from gateway.rules.limits import limit_of, remaining_of
+from gateway.rules.limits import counted, limit_of, remaining_of
 from gateway.rules.prompts import prompt_bound
 from gateway.rules.quota_headers import duration
 
@@ -146,7 +146,7 @@ def _facts_of_grant(found: Explanation) -> list[tuple[str, str]]:
         facts.append(("Unless", f"{unless} are used up: only the running gateway knows, GET /v1/usage tells"))
     if found.next_bound is not None:
         take, requests = found.next_bound
-        such = "1 such request" if requests == 1 else f"{number(requests)} such requests"
+        such = counted(requests, "such request")
         facts.append(("Next", f"{_words(take)}: room for {such} at once"))
     return facts
 

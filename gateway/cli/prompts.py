@@ -16,6 +16,7 @@ from gateway.cli.policies import told
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Past, Prefix
 from gateway.model import Key, Tenant
+from gateway.rules.limits import counted
 from gateway.state.sealing import Sealer, Unsealable
 from gateway.storage.prompts import Destroyed, FoundPrompt, PromptSelection
 from gateway.storage.refusals import NoSuchKey
@@ -110,15 +111,15 @@ def purge_prompts(prefix: str | None, tenant: str | None, yes: bool, as_json: bo
     refuse_unasked(yes=yes, as_json=as_json)
     if not yes:
         holder, there = with_stores(lambda stores: _counted(stores, prefix, tenant))
-        confirm(f"Destroy {_prompts_told(there)} of {_whose(holder)} for good?", yes=yes)
+        confirm(f"Destroy {counted(there.prompts, 'prompt')} of {_whose(holder)} for good?", yes=yes)
     holder, destroyed = with_stores(lambda stores: _purged(stores, prefix, tenant))
     if as_json:
         owner = holder if isinstance(holder, Tenant) else holder.tenant
         of_key = {"prefix": None if isinstance(holder, Tenant) else holder.prefix}
         show_json({"tenant": owner.name, **of_key, **asdict(destroyed)})
         return
-    keys = "1 data key" if destroyed.data_keys == 1 else f"{destroyed.data_keys:,} data keys"
-    click.echo(f"Destroyed {_prompts_told(destroyed)} of {_whose(holder)}, and {keys}.")
+    keys = counted(destroyed.data_keys, "data key")
+    click.echo(f"Destroyed {counted(destroyed.prompts, 'prompt')} of {_whose(holder)}, and {keys}.")
     if isinstance(holder, Key) and holder.log_prompts_s is not None:
         click.echo("What it asks from now on is kept as before: `update-key --log-prompts off` ends that.")
 
@@ -178,10 +179,6 @@ async def _purged(stores: Stores, prefix: str | None, tenant: str | None) -> tup
 
 def _whose(holder: Key | Tenant) -> str:
     return f"the tenant '{holder.name}'" if isinstance(holder, Tenant) else told(holder)
-
-
-def _prompts_told(destroyed: Destroyed) -> str:
-    return "1 prompt" if destroyed.prompts == 1 else f"{destroyed.prompts:,} prompts"
 
 
 def _as_json(shown: _Shown) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Commands for how long audit rows are kept."""
 
-from typing import Any
-
 import click
 
 from gateway.cli.changes import fail_untold, tell_gateways
 from gateway.cli.output import json_option, show_json, working
 from gateway.cli.stores import Stores, with_stores
-from gateway.cli.tenants import tenant_as_json
+from gateway.cli.tenants import retention_told, tenant_as_json
 from gateway.cli.words import Days
 from gateway.model import Tenant
 from gateway.storage.audit_retention import Expired
@@ -33,10 +31,12 @@ def set_retention(tenant: str, days: int | None, as_json: bool) -> None:
     if as_json:
         show_json({**tenant_as_json(after), "was": before.audit_retention_days})
     elif before.audit_retention_days == days:
-        click.echo(f"Nothing to do: the audit rows of '{after.name}' are kept {_told(days)} already.")
+        click.echo(
+            f"Nothing to do: the audit rows of '{after.name}' are kept {retention_told(days)} already."
+        )
     else:
-        was = _told(before.audit_retention_days)
-        click.echo(f"The audit rows of '{after.name}' are kept {_told(days)}; it was {was}.")
+        was = retention_told(before.audit_retention_days)
+        click.echo(f"The audit rows of '{after.name}' are kept {retention_told(days)}; it was {was}.")
     fail_untold(untold)
 
 
@@ -81,9 +81,3 @@ async def _set(stores: Stores, name: str, days: int | None) -> tuple[Tenant, Ten
     before = await stores.tenants.by_name(name)
     after = await stores.tenants.set_audit_retention(name, days)
     return before, after, await tell_gateways(stores, after)
-
-
-def _told(days: int | None) -> Any:
-    if days is None:
-        return "as long as all others"
-    return "for 1 day" if days == 1 else f"for {days:,} days"

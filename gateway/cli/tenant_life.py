@@ -11,6 +11,7 @@ from gateway.cli.output import json_option, show_json, when
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.tenants import tenant_as_json
 from gateway.model import Tenant
+from gateway.rules.limits import counted
 from gateway.storage.refusals import Refused
 
 _name = click.option("--name", required=True, help="The name of the tenant.")
@@ -81,12 +82,12 @@ def delete_tenant(name: str, yes: bool, as_json: bool) -> None:
     """
     refuse_unasked(yes=yes, as_json=as_json)
     tenant, count = with_stores(lambda stores: _look_at(stores, name))
-    confirm(f"Delete the tenant '{tenant.name}' and its {_keys_told(count)} for good?", yes=yes)
+    confirm(f"Delete the tenant '{tenant.name}' and its {counted(count, 'key')} for good?", yes=yes)
     deleted, prefixes, untold = with_stores(lambda stores: _delete(stores, tenant.name))
     if as_json:
         show_json({**tenant_as_json(deleted), "deleted_keys": prefixes})
     else:
-        click.echo(f"Deleted the tenant '{deleted.name}' and its {_keys_told(len(prefixes))}.")
+        click.echo(f"Deleted the tenant '{deleted.name}' and its {counted(len(prefixes), 'key')}.")
         click.echo(f"Ledger, usage and audit log keep what it did, under its id {deleted.id}.")
     fail_untold(untold)
 
@@ -110,7 +111,3 @@ async def _delete(stores: Stores, name: str) -> tuple[Tenant, list[str], Refused
     untold = await tell_gateways(stores, tenant)
     await clear(stores, kept)
     return tenant, prefixes, untold
-
-
-def _keys_told(count: int) -> str:
-    return "1 key" if count == 1 else f"{count:,} keys"

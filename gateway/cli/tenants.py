@@ -26,6 +26,7 @@ from gateway.cli.standings import show_usage, standings_of, usage_as_json
 from gateway.cli.stores import Stores, with_stores
 from gateway.cli.words import Days, Name, Zone
 from gateway.model import Key, KeyStatus, ModelPolicy, Tenant
+from gateway.rules.limits import counted
 
 
 @click.command()
@@ -133,7 +134,7 @@ def show_tenant(name: str, as_json: bool) -> None:
             ("Created", when(tenant.created_at, "")),
             ("Time zone", tenant.time_zone),
             ("Weight", str(tenant.weight)),
-            ("Audit", _retention_told(tenant.audit_retention_days)),
+            ("Audit", f"rows are kept {retention_told(tenant.audit_retention_days)}"),
             ("Keys", ", ".join(f"{statuses[status]} {status.value}" for status in KeyStatus)),
             *model_facts(tenant),
         ]
@@ -180,8 +181,9 @@ async def _look_at(stores: Stores, name: str, now: float) -> tuple[Tenant, Seque
     return tenant, await stores.keys.all(tenant), await standings_of(stores, tenant, now)
 
 
-def _retention_told(days: int | None) -> str:
-    return "rows are kept as long as all others" if days is None else f"rows are kept for {days:,} days"
+def retention_told(days: int | None) -> str:
+    """For how long audit rows are kept."""
+    return "as long as all others" if days is None else f"for {counted(days, 'day')}"
 
 
 def status_of(tenant: Tenant) -> str:

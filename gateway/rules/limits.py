@@ -193,8 +193,11 @@ def _allowance(take: Take, limit: int) -> str:
 
 
 def _counted(number: int, what: str) -> str:
-    if number == 0:
-        return f"no {what}s"
+    return f"no {what}s" if number == 0 else counted(number, what)
+
+
+def counted(number: int, what: str) -> str:
+    """So many of what: `1 request`, `1,200 requests`."""
     return f"1 {what}" if number == 1 else f"{number:,} {what}s"
 
 
