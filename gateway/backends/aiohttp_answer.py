@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
@@ -37,15 +36,6 @@ class AiohttpAnswer(HttpAnswer):
         self._call = call
         self._response: aiohttp.ClientResponse | None = None
 
-    async def __aenter__(self) -> Self:
-        self._use(1)
-        try:
-            await self._open()
-        except BaseException:
-            self._use(-1)
-            raise
-        return self
-
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._timeouts.first_byte_s):
@@ -60,30 +50,23 @@ class AiohttpAnswer(HttpAnswer):
             raise BackendFailed("The model backend broke the connection.") from None
         self.status = response.status
         if 300 <= response.status < 400 or response.headers.get("Content-Encoding", "identity") != "identity":
-            response.close()
             raise BackendFailed("The model backend sent an answer that this gateway does not read.")
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # close, not release: an answer that was not read to its end must stop the backend's work. One that
-        # was read to its end is already released, and its connection is back in the pool.
-        response = self._response
-        try:
-            if response is not None:
-                await self._let_go(response, is_read=kind is None)
-        finally:
-            self._use(-1)
+    async def _end(self) -> None:
+        if self._response is None or self._response.content.at_eof():
+            return
+        with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            async with asyncio.timeout(END_WAIT_S):
+                async for _ in self._response.content.iter_any():
+                    pass
 
-    async def _let_go(self, response: aiohttp.ClientResponse, *, is_read: bool) -> None:
-        try:
-            if is_read and not response.content.at_eof():
-                await _end_of(response)
-        finally:
-            response.close()
+    def _let_go(self) -> None:
+        # close, not release. One that was read to its end is already released, and its connection is back in
+        # the pool.
+        if self._response is not None:
+            self._response.close()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: its first piece within the first byte's time, others within a chunk gap."""
         response = self._response
         if response is None:
             raise BackendFailed("The answer was not opened.")
@@ -102,11 +85,3 @@ class AiohttpAnswer(HttpAnswer):
             patience.end()
         if patience.is_over:
             raise BackendTimeout("The model backend stopped in the middle of its answer.")
-
-
-async def _end_of(response: aiohttp.ClientResponse) -> None:
-    """Wait for the end for a moment; what still comes is nothing that anybody reads."""
-    with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
-        async with asyncio.timeout(END_WAIT_S):
-            async for _ in response.content.iter_any():
-                pass

@@ -57,13 +57,41 @@ class HttpAnswer(ABC):
         self._credential = credential
         self.status = 0
 
-    @abstractmethod
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        self._use(1)
+        try:
+            await self._open()
+        except BaseException:
+            self._leave()
+            raise
+        return self
 
-    @abstractmethod
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        try:
+            if kind is None:
+                await self._end()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._let_go()
+        self._use(-1)
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Send it, and wait for the head."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Wait for the end for END_WAIT_S; what still comes is nothing that anybody reads."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """An answer that was not read to its end must stop the backend's work: close its connection. Keep
+        that of one that was.
+        """
 
     @abstractmethod
     def chunks(self) -> AsyncGenerator[bytes, None]:

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from gateway.backends.answers import END_WAIT_S, BackendTimeouts, HttpAnswer
 from gateway.backends.connections import Connections
@@ -32,15 +31,6 @@ class ThinAnswer(HttpAnswer):
         self._connection: Connection | None = None
         self._patience: Patience | None = None
 
-    async def __aenter__(self) -> Self:
-        self._use(1)
-        try:
-            await self._open()
-        except BaseException:
-            self._leave()
-            raise
-        return self
-
     async def _open(self) -> None:
         connection = self._connections.free()
         if connection is None:
@@ -60,23 +50,21 @@ class ThinAnswer(HttpAnswer):
         if 300 <= self.status < 400 or connection.is_encoded:
             raise BackendFailed("The model backend sent an answer that this gateway does not read.")
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _end(self) -> None:
         connection = self._connection
-        try:
-            if kind is None and connection is not None and not connection.is_complete:
-                await _end_of(connection)
-        finally:
-            self._leave()
+        if connection is None or connection.is_complete:
+            return
+        with suppress(TimeoutError, Broken):
+            async with asyncio.timeout(END_WAIT_S):
+                while not connection.is_complete:
+                    connection.take()
+                    await connection.more()
 
-    def _leave(self) -> None:
-        """An answer that was not read to its end must stop the backend's work: its connection is closed."""
+    def _let_go(self) -> None:
         if self._patience is not None:
             self._patience.end()
         if self._connection is not None:
             self._connections.give_back(self._connection)
-        self._use(-1)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         connection, patience = self._connection, self._patience
@@ -100,12 +88,3 @@ class ThinAnswer(HttpAnswer):
             raise BackendFailed("The model backend broke off its answer.") from None
         finally:
             patience.hold()
-
-
-async def _end_of(connection: Connection) -> None:
-    """Wait for the end for a moment; what still comes is nothing that anybody reads."""
-    with suppress(TimeoutError, Broken):
-        async with asyncio.timeout(END_WAIT_S):
-            while not connection.is_complete:
-                connection.take()
-                await connection.more()
