@@ -4,11 +4,12 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-# This event loop is busy, or was blocked, when its timer is so late. What is waited for may lie in the socket
-# already: it gets some more turns.
-_LATE_S: Final = 0.01
-_TURNS: Final = 25
-_TURN_S: Final = 0.001
+# This event loop is busy, or was blocked, when its timer is so late. That is no outage: what is waited for
+# may lie in the socket already. An answer of Redis needs some ten turns of the loop, or twenty with a new
+# connection.
+LATE_S: Final = 0.01
+TURNS: Final = 25
+TURN_S: Final = 0.001
 
 
 class Wait(Protocol):
@@ -48,14 +49,14 @@ class Deadlines:
     def _look(self, due_s: float) -> None:
         self._timer = None
         now_s = self._loop.time()
-        if self._turns_left is None and now_s > due_s + _LATE_S:
-            self._turns_left = _TURNS
+        if self._turns_left is None and now_s > due_s + LATE_S:
+            self._turns_left = TURNS
         while self._waits and (self._waits[0][1].is_over or self._waits[0][0] <= now_s):
             wait = self._waits[0][1]
             if not wait.is_over:
                 if self._turns_left:
                     self._turns_left -= 1
-                    self._timer = self._loop.call_later(_TURN_S, self._look, due_s)
+                    self._timer = self._loop.call_later(TURN_S, self._look, due_s)
                     return
                 wait.give_up()
             self._waits.popleft()

@@ -14,12 +14,12 @@ import orjson
 from attrs import frozen
 from loguru import logger
 
+from gateway.config import MIB
 from gateway.errors import StoreUnavailable, Unstorable
 from gateway.ports import Spoken
 from gateway.state.sealing import DataKey, Sealer
 from gateway.storage.prompts import KEY_S, KeptKey, SealedPrompt
 
-MIB: Final = 1024 * 1024
 # Of requests and answers that wait to be written; beyond it the newest are not kept.
 MAX_WAITING_BYTES: Final = 64 * MIB
 GATHER_S: Final = 0.5

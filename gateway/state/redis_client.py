@@ -23,6 +23,7 @@ from loguru import logger
 
 from gateway.errors import LimitsUnavailable
 from gateway.redis_address import Kind, RedisAddress
+from gateway.state.deadlines import LATE_S, TURN_S, TURNS
 from gateway.state.redis_connected import Client, connected, tls_context
 from gateway.state.redis_link import ErrorReply, RedisLink
 from gateway.state.redis_scripts import Script
@@ -37,12 +38,8 @@ OPENING_S: Final = 5.0
 # Failures in a row until the client is thrown away. A single slow answer is no outage, and of a cluster one
 # part may be down while the others serve.
 _FAILURES: Final = {Kind.SINGLE: 3, Kind.SENTINEL: 3, Kind.CLUSTER: 12}
-# This event loop is busy, or was blocked, when it is so late for the timers of so many parts of a deadline.
-# That is no outage of Redis: an answer needs some ten turns of the loop, with a new connection twenty.
+# A deadline is waited for in so many parts: a loop that was blocked is late for one of them, not for all.
 _PARTS: Final = 5
-_LATE_S: Final = 0.01
-_TURNS: Final = 25
-_TURN_S: Final = 0.001
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -96,8 +93,8 @@ class _Command(Generic[_T]):
         due_s = asyncio.get_running_loop().time() + seconds
         if await _is_done(self.task, _PARTS, seconds / _PARTS):
             return True
-        is_late = asyncio.get_running_loop().time() > due_s + _LATE_S
-        return is_late and await _is_done(self.task, _TURNS, _TURN_S)
+        is_late = asyncio.get_running_loop().time() > due_s + LATE_S
+        return is_late and await _is_done(self.task, TURNS, TURN_S)
 
     async def ended(self) -> None:
         await asyncio.wait([self.task])
