@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import click
-from attrs import asdict, evolve
+from attrs import asdict
 
 from gateway.cli.clearing import clear
 from gateway.cli.confirming import confirm, refuse_unasked, yes_option
@@ -58,18 +58,15 @@ async def _purge(stores: Stores, tenant: Tenant) -> tuple[Personal, int]:
     chain = Chain(await stores.secret())
     kept = await stores.prompts.count(tenant)
     purge, rows = await stores.purging.begin(tenant, chain), 0
-    addresses = user_agents = client_request_ids = 0
+    removed = Personal(0, 0, 0, purge.found.quarantined, purge.found.prompts)  # these at once, by `begin`
     with progress("Removing personal data", purge.found.addresses) as advance:
-        async for count, removed in stores.purging.rows(tenant.id, chain):
+        async for count, of_page in stores.purging.rows(tenant.id, chain):
             rows += count
-            addresses += removed.addresses
-            user_agents += removed.user_agents
-            client_request_ids += removed.client_request_ids
+            removed += of_page
             advance(count)
     await stores.purging.end(tenant.id, purge)
     await clear(stores, kept)
-    of_rows = {"addresses": addresses, "user_agents": user_agents, "client_request_ids": client_request_ids}
-    return evolve(purge.found, **of_rows), rows
+    return removed, rows
 
 
 def _told(tenant: Tenant) -> str:

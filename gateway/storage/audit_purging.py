@@ -1,15 +1,16 @@
 """What is personal of a tenant, removed from its audit rows for good; what it used stays."""
 
 from collections.abc import AsyncIterator, Sequence
+from operator import add
 from typing import Any, Final
 
-from attrs import asdict, frozen
+from attrs import asdict, astuple, frozen
 
 from gateway.model import Tenant
 from gateway.rules.audit_chain import Chain, Removal
 from gateway.storage.actions import NOBODY, Actor, note, now_of
 from gateway.storage.audit_reading import LATE_S
-from gateway.storage.audit_removals import PURGE, note_removal, opened
+from gateway.storage.audit_removals import PURGE, note_removal, opened, seal_keys
 from gateway.storage.database import Database, Row, Session
 from gateway.storage.prompts import LOCK, counted, destroy, scrub
 
@@ -72,6 +73,9 @@ class Personal:
     """Records that could not be stored, and were kept as they came."""
     prompts: int = 0
     """Of the prompt log."""
+
+    def __add__(self, other: "Personal") -> "Personal":
+        return Personal(*map(add, astuple(self), astuple(other)))
 
 
 @frozen
@@ -173,9 +177,7 @@ class AuditPurging:
 
     async def _unsalt(self, seals: Sequence[Row]) -> None:
         async with self._database.transaction() as connection, opened(connection):
-            await connection.execute_many(
-                _UNSALT, [{"day": seal["day"], "seq": seal["seq"]} for seal in seals]
-            )
+            await connection.execute_many(_UNSALT, seal_keys(seals))
 
 
 async def _quarantined(connection: Session, tenant_id: str) -> Sequence[bytes]:

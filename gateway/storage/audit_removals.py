@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import asdict, frozen
 
 from gateway.rules.audit_chain import Chain, Removal
-from gateway.storage.database import Session
+from gateway.storage.database import Row, Session
 
 PURGE: Final = "purge"
 RETENTION: Final = "retention"
@@ -44,6 +44,11 @@ async def note_removal(connection: Session, chain: Chain, removal: Removal) -> N
     """Before anything is removed: what is removed without its note looks like tampering."""
     values: dict[str, Any] = {**asdict(removal), "proof": chain.proof_of_removal(removal)}
     await connection.execute(_NOTE, values)
+
+
+def seal_keys(seals: Sequence[Row]) -> list[dict[str, Any]]:
+    """Of rows of `audit_seals`, what a statement needs to find each."""
+    return [{"day": seal["day"], "seq": seal["seq"]} for seal in seals]
 
 
 @frozen

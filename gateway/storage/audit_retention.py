@@ -14,7 +14,7 @@ from loguru import logger
 from gateway.errors import StoreUnavailable
 from gateway.rules.audit_chain import DAY_S, DAY_US, REGISTER, Chain, Removal
 from gateway.storage.actions import NOBODY, Actor, note, now_of
-from gateway.storage.audit_removals import DAYS, RETENTION, note_removal, opened
+from gateway.storage.audit_removals import DAYS, RETENTION, note_removal, opened, seal_keys
 from gateway.storage.database import Database, Row
 from gateway.storage.engines import AuditDays
 
@@ -208,9 +208,7 @@ class Retention:
         async with self._database.transaction(_LOCK) as connection, opened(connection):
             await connection.execute(_HOLD_HEAD, {"day": day})
             seals = await connection.fetch_all(_SEALS_LEFT, {"day": day, "page": page})
-            await connection.execute_many(
-                _DELETE_SEAL, [{"day": seal["day"], "seq": seal["seq"]} for seal in seals]
-            )
+            await connection.execute_many(_DELETE_SEAL, seal_keys(seals))
             if not seals:
                 await connection.execute(_DELETE_HEAD, {"day": day})
         return bool(seals)
@@ -221,8 +219,7 @@ class Retention:
         """One batch; False when there are none left."""
         async with self._database.transaction(_LOCK) as connection, opened(connection):
             rows = await connection.fetch_all(find, values)
-            changes = [{"day": row["day"], "seq": row["seq"], **beside} for row in rows]
-            await connection.execute_many(change, changes)
+            await connection.execute_many(change, [{**key, **beside} for key in seal_keys(rows)])
         return bool(rows)
 
     async def _note(self, removal: Removal) -> None:
