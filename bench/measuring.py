@@ -11,10 +11,11 @@ from attrs import define, field, frozen
 
 from bench import machine
 from bench.programs import Call, Load, Told, start_load, told_by
-from bench.systems import BURST, PACED, PLAIN, SLOW, Backends, Caller, Surface, System
+from bench.systems import BURST, PACED, PACED_S, PLAIN, SLOW, Backends, Caller, Surface, System
 
 Figures = dict[str, float]
 _WARM_UP_S: Final = 0.5
+_RUSH_S: Final = 0.1
 # Words of English prose have about four letters and a space for a token; a line end now and then is escaped.
 _PROSE: Final = "The quick brown fox jumps over the lazy dog, and nobody knows why it should.\n"
 
@@ -31,6 +32,8 @@ class Row:
     body_bytes: int = 0
     factor: float = 1.0
     """How much longer it takes than others, to have enough to measure."""
+    spread_s: float = 0.0
+    """Over how long its callers begin: those of streams that last keep these distances from then on."""
     holds: bool = False
     """What counts is the memory that so many streams take at the same time."""
 
@@ -45,16 +48,18 @@ class Row:
 
 ROWS: Final = (
     *(Row(f"plain {callers}", callers) for callers in (1, 16, 64)),
+    # Before the large bodies: what their parsing took stays with the process.
+    *(Row(f"slow {streams}", streams, model=SLOW, holds=True) for streams in (200, 1000)),
     Row("native 16", 16, surface=Surface.NATIVE),
     Row("translated 16", 16, surface=Surface.TRANSLATED),
     *(Row(f"body {kib} KB", 16, body_bytes=kib * 1024) for kib in (1, 100, 400)),
     Row("401", 16, caller=Caller.UNKNOWN),
     Row("429", 16, caller=Caller.LIMITED),
-    Row("burst 8", 8, model=BURST),
-    Row("burst-native 8", 8, model=BURST, surface=Surface.NATIVE),
-    Row("paced 20", 20, model=PACED, factor=2),
-    Row("paced 200", 200, model=PACED, factor=2),
-    *(Row(f"slow {streams}", streams, model=SLOW, holds=True) for streams in (200, 1000)),
+    Row("burst 8", 8, model=BURST, spread_s=_RUSH_S),
+    Row("burst-native 8", 8, model=BURST, surface=Surface.NATIVE, spread_s=_RUSH_S),
+    # Callers who know nothing of each other; then all of them in one moment, as after an outage.
+    *(Row(f"paced {streams}", streams, model=PACED, factor=3, spread_s=PACED_S) for streams in (20, 200)),
+    Row("rush 200", 200, model=PACED, factor=2, spread_s=_RUSH_S),
     Row("idle", 0),
 )
 
@@ -73,7 +78,7 @@ def measured(system: System, row: Row, backends: Backends, seconds: float, folde
     seconds *= row.factor
     _told(call, Load(row.callers, min(_WARM_UP_S, seconds)), row)
     before, used = _cpu(system, backends, row), time.perf_counter()
-    told = _told(call, Load(row.callers, seconds, spread_s=0.1 if row.is_stream else 0.0), row)
+    told = _told(call, Load(row.callers, seconds, spread_s=row.spread_s), row)
     after, used = _cpu(system, backends, row), time.perf_counter() - used
     return _figures(told, row, {name: after[name] - before[name] for name in after}, used)
 

@@ -23,13 +23,14 @@ from tests.servers import RedisServer, free_port
 PLAIN: Final = "plain"
 BURST: Final = "burst"
 PACED: Final = "paced"
+PACED_S: Final = 2.0
 SLOW: Final = "slow"
 NATIVE: Final = "native-"
 MODELS: Final = (
     Model(PLAIN, 1),
     Model(BURST, 200),
     # 50 tokens a second, for two seconds, as a fast model writes; and for as long as anybody measures.
-    Model(PACED, 100, 20),
+    Model(PACED, round(PACED_S * 50), 20),
     Model(SLOW, 600, 1000),
 )
 _START_S: Final = 120.0
