@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import evolve
 from loguru import logger
@@ -40,8 +40,6 @@ from gateway.state.key_cache import VerifiedKeys
 from gateway.state.local_counters import LocalCounters
 from gateway.state.prompt_log import PromptLog
 from gateway.state.prompt_lore import PromptLore
-from gateway.state.redis_client import RedisClient
-from gateway.state.redis_counters import RedisCounters
 from gateway.state.restored_counters import RestoredCounters
 from gateway.state.rounds import Chore, Rounds
 from gateway.state.sealing import Sealer
@@ -62,6 +60,9 @@ from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 from gateway.storage.timed import TimedDatabase
 from gateway.storage.uncounted import Uncounted
+
+if TYPE_CHECKING:
+    from gateway.state.redis_counters import RedisCounters
 
 # How often the audit log gets room for days to come. What is over its time is removed once a day.
 RETENTION_S = 600.0
@@ -113,9 +114,13 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _redis_counters(config: Config, clock: SystemClock, observe: Observe) -> RedisCounters | None:
+def _redis_counters(config: Config, clock: SystemClock, observe: Observe) -> "RedisCounters | None":
     if config.redis is None:
         return None
+    # Here, since coredis takes 13 MB and half a second: nobody without Redis should have to wait for it.
+    from gateway.state.redis_client import RedisClient
+    from gateway.state.redis_counters import RedisCounters
+
     client = RedisClient(
         config.redis,
         deadline_s=config.redis_timeout_s,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from attrs import frozen
@@ -13,7 +13,9 @@ from gateway.cli.standings import counted_by_ledger, field_of, look_at, restored
 from gateway.cli.stores import Stores, shared_counters
 from gateway.model import Key, Tenant
 from gateway.spool.fleet import FleetSpools
-from gateway.state.redis_counters import RedisCounters
+
+if TYPE_CHECKING:
+    from gateway.state.redis_counters import RedisCounters
 
 # So many tenants share one wait for what gateways have spooled.
 _ABREAST: Final = 50
@@ -109,14 +111,14 @@ async def _noted(stores: Stores, rebuilt: Rebuilt) -> None:
     await stores.actions.note("rebuild_counters", rebuilt.tenant, changes)
 
 
-async def _forget(stores: Stores, counters: RedisCounters, tenant: Tenant) -> _Forgotten:
+async def _forget(stores: Stores, counters: "RedisCounters", tenant: Tenant) -> _Forgotten:
     keys = await stores.keys.all(tenant)
     before = await _counted(counters.look, _accounts_of(tenant, keys, time.time()), tenant)
     await counters.forget(tenant.id)
     return _Forgotten(tenant, keys, before)
 
 
-async def _told_again(stores: Stores, counters: RedisCounters, forgotten: _Forgotten) -> Rebuilt:
+async def _told_again(stores: Stores, counters: "RedisCounters", forgotten: _Forgotten) -> Rebuilt:
     """Have it told by the ledger, unless a gateway was faster, and compare until they tell the same."""
     until_s = time.monotonic() + _PATIENCE_S
     while True:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from attrs import frozen
 
@@ -15,8 +15,6 @@ from gateway.errors import LimitsUnavailable
 from gateway.redis_address import RedisAddress
 from gateway.resources import SystemClock
 from gateway.rules.audit_chain import Chain
-from gateway.state.redis_client import RedisClient
-from gateway.state.redis_counters import RedisCounters
 from gateway.state.secret import confirm_secret, load_secret
 from gateway.storage.actions import Actions
 from gateway.storage.audit_purging import AuditPurging
@@ -37,6 +35,9 @@ from gateway.storage.refusals import RedisUnusable
 from gateway.storage.replicas import Replicas
 from gateway.storage.tenants import Tenants
 from gateway.storage.usage import Usage
+
+if TYPE_CHECKING:
+    from gateway.state.redis_counters import RedisCounters
 
 _T = TypeVar("_T")
 
@@ -132,8 +133,11 @@ async def _opened(settings: Config, work: Callable[[Stores], Awaitable[_T]]) -> 
 
 
 @asynccontextmanager
-async def shared_counters(address: RedisAddress) -> AsyncIterator[RedisCounters]:
+async def shared_counters(address: RedisAddress) -> "AsyncIterator[RedisCounters]":
     """What the gateways of a fleet count together. Raises RedisUnusable, also when Redis falls silent."""
+    from gateway.state.redis_client import RedisClient  # here, as in resources
+    from gateway.state.redis_counters import RedisCounters
+
     try:
         client = RedisClient(address, deadline_s=_REDIS_DEADLINE_S, opening_s=_REDIS_OPENING_S)
         async with RedisCounters(client, SystemClock()).opened() as counters:

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.config import Config
 from gateway.doctor.findings import Finding, failed, ok, skipped, warning
 from gateway.errors import GatewayError
 from gateway.postgres_address import is_postgres
 from gateway.redis_address import Kind, RedisAddress
-from gateway.state.redis_client import RedisClient
 from gateway.state.secret import FILE_NAME, confirm_secret, load_secret
 from gateway.storage.database import Database
 from gateway.storage.engines import audit_days, database_at
@@ -18,6 +17,9 @@ from gateway.storage.migrations import pending
 from gateway.storage.prompts import Prompts
 from gateway.storage.refusals import Refused
 from gateway.storage.replicas import Replicas
+
+if TYPE_CHECKING:
+    from gateway.state.redis_client import RedisClient
 
 # Keys expire and days begin by these clocks. Machines that keep time together differ by milliseconds.
 _SKEW_S: Final = 1.0
@@ -47,6 +49,8 @@ async def examine_redis(config: Config) -> AsyncIterator[Finding]:
     if config.redis is None:
         yield skipped("redis", "REDIS_URL is not set: one gateway counts limits and budgets alone.")
         return
+    from gateway.state.redis_client import RedisClient  # here, as in resources
+
     client = RedisClient(config.redis, deadline_s=_DEADLINE_S, opening_s=_DEADLINE_S)
     try:
         await client.open()
@@ -150,7 +154,7 @@ def _sentence(error: Exception, address: RedisAddress) -> str:
     return str(error) if isinstance(error, Refused) else f"Redis does not answer at {address}."
 
 
-async def _redis(client: RedisClient, config: Config) -> AsyncIterator[Finding]:
+async def _redis(client: "RedisClient", config: Config) -> AsyncIterator[Finding]:
     if client.address.kind is Kind.CLUSTER:
         # Its nodes are looked at one by one when it is opened, for their policy; the rest is each one's own.
         yield ok("redis", "The cluster answers, and none of its nodes would drop counters.")

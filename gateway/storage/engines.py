@@ -1,4 +1,8 @@
-"""Which engine it is, by DATABASE_URL: the one place that chooses."""
+"""Which engine it is, by DATABASE_URL: the one place that chooses.
+
+Postgres' adapters are imported where they are chosen: their driver takes 9 MB and a quarter of a second,
+which nobody without Postgres should have to wait for.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -6,10 +10,6 @@ from typing import Protocol
 
 from gateway.postgres_address import is_postgres
 from gateway.storage.database import CONNECTIONS, Database
-from gateway.storage.postgres.audit_days import PostgresAuditDays
-from gateway.storage.postgres.database import PostgresDatabase
-from gateway.storage.postgres.roles import RoleUnusable, grant_to, regrant
-from gateway.storage.postgres.serving import serving as serving_on_postgres
 from gateway.storage.sqlite.database import SqliteDatabase
 from gateway.storage.sqlite.serving import serving as serving_on_sqlite
 
@@ -17,6 +17,8 @@ from gateway.storage.sqlite.serving import serving as serving_on_sqlite
 def database_at(database_url: str, *, connections: int = CONNECTIONS) -> Database:
     """The database, closed. What was reported as done on it survives a power cut."""
     if is_postgres(database_url):
+        from gateway.storage.postgres.database import PostgresDatabase
+
         return PostgresDatabase(database_url, connections=connections)
     return SqliteDatabase(database_url, connections=connections, synchronous="FULL")
 
@@ -55,6 +57,8 @@ class OneTable:
 
 def grant_serving(database_url: str, role: str) -> None:
     """Let a role of Postgres serve, and do nothing else. Raises Refused."""
+    from gateway.storage.postgres.roles import RoleUnusable, grant_to
+
     if not is_postgres(database_url):
         raise RoleUnusable("SQLite has no roles: who may write the file may do anything with it.")
     grant_to(database_url, role)
@@ -63,11 +67,17 @@ def grant_serving(database_url: str, role: str) -> None:
 def grant_serving_again(database_url: str) -> None:
     """Let the role that was let serve before use what has been added since, where there is one."""
     if is_postgres(database_url):
+        from gateway.storage.postgres.roles import regrant
+
         regrant(database_url)
 
 
 def audit_days(database_url: str, database: Database) -> AuditDays:
-    return PostgresAuditDays(database) if is_postgres(database_url) else OneTable()
+    if not is_postgres(database_url):
+        return OneTable()
+    from gateway.storage.postgres.audit_days import PostgresAuditDays
+
+    return PostgresAuditDays(database)
 
 
 @asynccontextmanager
@@ -78,6 +88,8 @@ async def serving(database_url: str, *, alone: bool, on_lost: Callable[[], None]
     already. `on_lost` is called when another one came while the database was out of reach: then stop.
     """
     if is_postgres(database_url):
+        from gateway.storage.postgres.serving import serving as serving_on_postgres
+
         async with serving_on_postgres(database_url, alone=alone, on_lost=on_lost):
             yield
     else:

@@ -16,7 +16,6 @@ from yoyo.migrations import MigrationList
 
 from gateway.postgres_address import is_postgres
 from gateway.storage.atomic_backend import AtomicBackend
-from gateway.storage.postgres.migrating import PostgresMigrator
 from gateway.storage.refusals import DatabaseUnusable
 from gateway.storage.sqlite.migrating import SqliteMigrator
 
@@ -129,7 +128,11 @@ def _lacking(migrator: Migrator, missing: Sequence[str]) -> DatabaseUnusable:
 
 
 def migrator_of(database_url: str) -> Migrator:
-    return PostgresMigrator(database_url) if is_postgres(database_url) else SqliteMigrator(database_url)
+    if not is_postgres(database_url):
+        return SqliteMigrator(database_url)
+    from gateway.storage.postgres.migrating import PostgresMigrator  # see storage.engines
+
+    return PostgresMigrator(database_url)
 
 
 def known(migrator: Migrator) -> MigrationList:
