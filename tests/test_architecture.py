@@ -74,8 +74,8 @@ ONLY_IN = {
     "gguf": {"demo"},
 }
 
-# May be imported where they are chosen, not at the top: what they bring takes a third of the memory of an idle
-# gateway, and half of its time to start.
+# May be imported where they are chosen, not at the top: what they bring takes a third of the memory of
+# an idle gateway, and half of its time to start.
 HEAVY = ("gateway.storage.postgres.", "gateway.state.redis_", "cryptography.")
 
 
@@ -173,7 +173,7 @@ def name_of(path: Path) -> str:
 
 
 def test_what_not_everybody_needs_is_imported_by_those_who_do():
-    """Their drivers and ciphers are a third of the memory that a gateway begins with, and of its time to start."""
+    """Their drivers and ciphers are a third of the memory that a gateway begins with."""
     heavy = "coredis", "psycopg", "cryptography", "opentelemetry", "xllamacpp"
     code = f"import sys, gateway.__main__; print([name for name in {heavy} if name in sys.modules])"
 
