@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from attrs import define, field, frozen
 
@@ -170,6 +170,11 @@ class Results:
 
     rounds: dict[tuple[str, str], list[Figures]] = field(factory=dict)
     failures: dict[tuple[str, str], str] = field(factory=dict)
+
+    @classmethod
+    def read(cls, told: Sequence[Mapping[str, Any]]) -> Self:
+        """Of what `as_json` told."""
+        return cls({(one["system"], one["row"]): list(one["rounds"]) for one in told})
 
     def add(self, system: str, row: str, figures: Figures) -> None:
         self.rounds.setdefault((system, row), []).append(figures)

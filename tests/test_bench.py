@@ -1,5 +1,6 @@
 """What `make bench` reads, adds up, judges and draws. Nothing is measured here."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from bench import machine
 from bench.chart import Bar, chart
+from bench.figures import DOCUMENT, REFERENCE, inserted
 from bench.measuring import ROWS, Results, body_of
 from bench.programs import Double, Model, NoCompiler, Told, program
 from bench.tables import tables, verdicts
@@ -103,6 +105,14 @@ def test_tables_are_made_of_what_was_measured_and_say_what_failed(capsys):
     assert "180.0" in printed
     assert "LiteLLM failed: 16 errors" in printed
     assert "not measured" in printed
+
+
+def test_the_document_has_the_figures_of_the_run_beside_it():
+    """`python -m bench.figures` puts them there."""
+    told = json.loads(REFERENCE.read_text())
+
+    assert DOCUMENT.read_text() == inserted(DOCUMENT.read_text(), told)
+    assert f"| {GATEWAY} |" in inserted("", told)
 
 
 def test_the_chart_is_xml_with_a_bar_for_each_system():
