@@ -123,8 +123,8 @@ def _about(told: Mapping[str, Any], results: Results) -> str:
     ceilings = " and ".join(_ceilings(results))
     return "\n".join(
         [
-            f"- Made {told['made'][:10]} on {told['machine']}; load average {told['load_before']:.1f} before, "
-            f"{told['load_after']:.1f} after; {told['rounds']} rounds of {told['seconds']} s.",
+            f"- Made {told['made'][:10]} on {told['machine']}; {told['rounds']} rounds of {told['seconds']} s.",
+            f"- Load average {told['load_before']:.1f} before, {told['load_after']:.1f} after.",
             f"- {versions}.",
             f"- Without anything in between: {ceilings}.",
         ]
