@@ -123,7 +123,7 @@ def _about(told: Mapping[str, Any], results: Results) -> str:
     ceilings = " and ".join(_ceilings(results))
     return "\n".join(
         [
-            f"- Made {told['made'][:10]} on {told['machine']}; {told['rounds']} rounds of {told['seconds']} s.",
+            f"- {told['made'][:10]}, {told['machine']}; {told['rounds']} rounds of {told['seconds']} s each.",
             f"- Load average {told['load_before']:.1f} before, {told['load_after']:.1f} after.",
             f"- {versions}.",
             f"- Without anything in between: {ceilings}.",

@@ -189,6 +189,20 @@ HELD = {
 }
 
 
+def measured(heard: Callable[[], Transcript]) -> tuple[Transcript, float]:
+    """One, and how many bytes it takes."""
+    heard()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        held = [heard() for _ in range(8)]
+        gc.collect()
+        return held[0], (tracemalloc.get_traced_memory()[0] - before) / len(held)
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("made", HELD.values(), ids=HELD)
 def test_what_it_takes_in_memory_is_counted(made: Callable[[], Any]):
     """Not what came over the wire: of that small turns take four times as much, tokens seven times."""
@@ -198,18 +212,10 @@ def test_what_it_takes_in_memory_is_counted(made: Callable[[], Any]):
         transcript.hear([Delta("".join(["token", str(number)])) for number in range(500)])
         return transcript
 
-    heard()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        held = [heard() for _ in range(8)]
-        gc.collect()
-        taken = (tracemalloc.get_traced_memory()[0] - before) / len(held)
-    finally:
-        tracemalloc.stop()
+    # Whatever else this process has at work can only add to what is found.
+    held, taken = min((measured(heard) for _ in range(3)), key=lambda found: found[1])
 
-    assert 0.9 <= held[0].held_bytes(0) / taken <= 1.5
+    assert 0.9 <= held.held_bytes(0) / taken <= 1.5
 
 
 def test_of_arguments_with_too_many_parts_the_most_is_counted_that_they_can_take():
