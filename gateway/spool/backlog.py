@@ -46,6 +46,18 @@ class Piece:
         return self.segment.path.name if self.segment else "memory"
 
 
+@frozen
+class End:
+    """Where the files ended at some moment."""
+
+    _segment: Segment
+    _written: int
+
+    @property
+    def is_drained(self) -> bool:
+        return self._segment.drained >= self._written
+
+
 @define
 class Backlog:
     """The journal as a queue. The law: what is in memory is whole and the oldest of all that waits."""
@@ -55,7 +67,9 @@ class Backlog:
     """Records that neither the disk nor the memory could take."""
     _fresh: deque[_Fresh] = field(factory=deque)
     _is_behind: bool = False
-    """Newer records are on the disk only: until they are drained, none is kept in memory."""
+    """Newer records are on the disk only: until they are read, none is kept in memory."""
+    _from_disk: Piece | None = None
+    """What was read and is not `committed` yet: older than all that is in memory."""
     _held: deque[Item] = field(factory=deque)
     """What the disk did not take."""
     _was_full: bool = False
@@ -70,6 +84,12 @@ class Backlog:
     @property
     def is_empty(self) -> bool:
         return not self._held and not self.waiting_bytes
+
+    @property
+    def end(self) -> End:
+        """As of now."""
+        newest = self._journal.segments[-1]
+        return End(newest, newest.written)
 
     @property
     def waiting_bytes(self) -> int:
@@ -103,21 +123,26 @@ class Backlog:
         except JournalFull:
             self._hold(Item(payload, record))
 
-    async def next(self, in_thread: InThread) -> Piece | None:
-        """What is to be stored next; the same again until it is `committed`. Raises OSError."""
-        if self._fresh:
-            return self._from_memory()
-        for segment in self._journal.segments:
-            if segment.drained < segment.written:
-                batch = await in_thread(read_batch, segment.descriptor, segment.drained, segment.written)
-                return Piece(segment, batch)
-        self._is_behind = False
+    async def next(self, in_thread: InThread, end: End) -> Piece | None:
+        """What is to be stored next; the same again until it is `committed`. Raises OSError.
+
+        Of the files up to `end` and a little beyond, then what the disk did not take.
+        """
+        if self._from_disk:
+            return self._from_disk
+        if not end.is_drained:
+            if self._fresh:
+                return self._from_memory()
+            for segment in self._journal.segments:
+                if segment.drained < segment.written:
+                    return await self._read(segment, in_thread)
         if self._held:
             held = list(islice(self._held, BATCH_RECORDS))
             return Piece(None, Batch(held, 0, 0, 0), self._held)
         return None
 
     def committed(self, piece: Piece) -> None:
+        self._from_disk = None
         if piece.segment is not None:
             piece.segment.drained += piece.batch.used_bytes
             self._written = max(0, self._written - len(piece.batch.items)) if self.waiting_bytes else 0
@@ -141,6 +166,14 @@ class Backlog:
         found = [one for one in islice(self._fresh, BATCH_RECORDS) if one.segment is segment]
         items = [one.item for one in found]
         return Piece(segment, Batch(items, found[-1].end - segment.drained, 0, 0), self._fresh)
+
+    async def _read(self, segment: Segment, in_thread: InThread) -> Piece:
+        batch = await in_thread(read_batch, segment.descriptor, segment.drained, segment.written)
+        self._from_disk = Piece(segment, batch)
+        # When that was all there is, what comes next is kept in memory again.
+        is_newest = segment is self._journal.segments[-1]
+        self._is_behind = not is_newest or segment.drained + batch.used_bytes < segment.written
+        return self._from_disk
 
     def _hold(self, item: Item) -> None:
         if len(self._held) < MAX_HELD:

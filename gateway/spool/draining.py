@@ -8,7 +8,7 @@ from attrs import define, field
 from loguru import logger
 
 from gateway.errors import StoreUnavailable
-from gateway.spool.backlog import Backlog
+from gateway.spool.backlog import Backlog, End
 from gateway.spool.drainer import Drainer
 from gateway.spool.journal import Journal, JournalFull
 from gateway.spool.leftovers import InThread
@@ -45,8 +45,9 @@ class Draining:
     async def flush(self) -> None:
         """Drain what was noted before now. Raises StoreUnavailable."""
         async with self._draining:
-            began = self._elapsed()
-            while await self._drain_some():
+            # What is noted meanwhile may be as much as is drained: then this would never be over.
+            began, end = self._elapsed(), self._backlog.end
+            while await self._drain_some(end):
                 pass
             self.drained_at = began
 
@@ -58,7 +59,6 @@ class Draining:
             try:
                 await self.flush()
                 self._backlog.tell_fullness()
-                self.is_cut_off = False
                 retry_s = RETRY_S
                 await asyncio.sleep(BATCH_WAIT_S)
             except StoreUnavailable:
@@ -81,14 +81,15 @@ class Draining:
         except TimeoutError:
             pass
 
-    async def _drain_some(self) -> bool:
-        """One batch; False when there is nothing left. Raises StoreUnavailable."""
+    async def _drain_some(self, end: End) -> bool:
+        """One batch; False when nothing is left before `end`. Raises StoreUnavailable."""
         self._let_go_of_drained()
-        piece = await self._backlog.next(self._in_thread)
+        piece = await self._backlog.next(self._in_thread, end)
         if piece is None:
             return False
         await self._drainer.drain(piece.batch, piece.source)
         self._backlog.committed(piece)
+        self.is_cut_off = False
         return True
 
     def _let_go_of_drained(self) -> None:

@@ -23,6 +23,8 @@ class Stores:
     failures: int = 0
     """So many calls fail as if the database were away."""
     attempts: int = 0
+    beside: Callable[[], object] = lambda: None
+    """Happens while they are asked, each time."""
     changed: asyncio.Event = field(factory=asyncio.Event)
 
     @property
@@ -40,6 +42,7 @@ class Stores:
     async def answer(self) -> None:
         await asyncio.sleep(0)
         self.attempts += 1
+        self.beside()
         self.changed.set()
         if self.failures:
             self.failures -= 1

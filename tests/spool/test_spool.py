@@ -1,6 +1,7 @@
 """The spool: on the disk at once, soon in the database, and nothing is forgotten on the way."""
 
 import asyncio
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,53 @@ async def test_stopping_says_when_records_could_not_be_written(make, stores, tmp
     assert left == [Audited(audit_row(1))]
     assert list(stores.rows) == ["r1"]
     await another.stop()
+
+
+@pytest.mark.parametrize("max_fresh", [10, 5000], ids=["from-the-disk", "from-memory"])
+async def test_flushing_ends_though_more_comes_in_with_each_batch(make, stores, monkeypatch, max_fresh):
+    """Under load there is no moment at which nothing waits: the database is told as back all the same."""
+    monkeypatch.setattr(backlog, "MAX_FRESH", max_fresh)
+    stores.failures = 10**6
+    one = make()
+    await one.start()
+    for number in range(100):
+        one.record(audit_row(number))
+    await stores.until(lambda: one.is_cut_off)
+
+    more = count(100)
+    stores.beside = lambda: one.record(audit_row(next(more)))
+    stores.failures = 0
+    async with asyncio.timeout(10):
+        await one.flush()
+    stores.beside = lambda: None
+
+    assert not one.is_cut_off
+    assert len(stores.rows) >= 100
+    assert len(one._backlog._fresh) > 0  # what came last need not be read from the disk
+    await one.stop()
+    assert list(stores.rows) == [f"r{number}" for number in range(next(more))]
+
+
+async def test_what_the_disk_did_not_take_has_its_turn_though_more_comes_in(make, stores):
+    """Callers who are refused meanwhile leave rows, too: they would keep the spool full."""
+    stores.failures = 10**6
+    one = make(max_bytes=100 * KIB, segment_bytes=10 * KIB)
+    await one.start()
+    for number in range(1000):
+        one.record(audit_row(number, outcome=Outcome.REFUSED.value))
+    was_full = bool(one._backlog._held)
+
+    more = count(1000)
+    stores.beside = lambda: one.record(audit_row(next(more), outcome=Outcome.REFUSED.value))
+    stores.failures = 0
+    async with asyncio.timeout(10):
+        await one.flush()
+    stores.beside = lambda: None
+
+    assert was_full
+    assert not one._backlog._held
+    await one.stop()
+    assert len(stores.rows) == next(more)
 
 
 async def test_a_long_outage_is_read_back_from_the_disk(make, stores, monkeypatch):
