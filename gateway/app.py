@@ -4,6 +4,7 @@ Starlette has the lifespan, and says what a layer is; requests go past its route
 would find one route and catch what Errors has caught: four calls a request, three a message.
 """
 
+from collections.abc import Awaitable
 from random import random
 
 from starlette.applications import Starlette
@@ -32,14 +33,14 @@ from gateway.rules.plans import OutputBounds
 
 
 class App:
-    """The lifespan is Starlette's, all else the pipeline's."""
+    """Requests are the pipeline's, all else Starlette's: the lifespan, and a no to every WebSocket."""
 
-    def __init__(self, lifespan: ASGIApp, pipeline: ASGIApp) -> None:
-        self._lifespan = lifespan
+    def __init__(self, starlette: ASGIApp, pipeline: ASGIApp) -> None:
+        self._starlette = starlette
         self._pipeline = pipeline
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._lifespan if scope["type"] == "lifespan" else self._pipeline)(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (self._pipeline if scope["type"] == "http" else self._starlette)(scope, receive, send)
 
 
 def build(resources: Resources) -> App:

@@ -1,7 +1,7 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from attrs import evolve
@@ -40,18 +40,23 @@ class Admission:
         self.counting = counting
         self.settling_s = settling_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope) if scope["type"] == "http" else None
-        if exchange is None or exchange.plan is None or exchange.principal is None:
-            await self.app(scope, receive, send)
-            return
-        taken = await self._take(exchange, exchange.plan, exchange.principal)
-        intent = _intent_of(exchange, exchange.principal, exchange.plan, taken)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        if exchange.plan is None or exchange.principal is None:
+            return self.app(scope, receive, send)
+        return self._admitted(exchange.plan, exchange.principal, scope, receive, send)
+
+    async def _admitted(
+        self, plan: Plan, principal: Principal, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        exchange = exchange_of(scope)
+        taken = await self._take(exchange, plan, principal)
+        intent = _intent_of(exchange, principal, plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
         exchange.is_admitted = True
         told = _Told(send, exchange, taken, partial(self._end, exchange, intent), self.settling_s)
         try:
-            await self._clamp(exchange, exchange.principal, taken)
+            await self._clamp(exchange, principal, taken)
             await self.app(scope, receive, told)
         finally:
             # No await in here: whatever ended the request, what it reserved is settled.

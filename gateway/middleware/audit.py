@@ -40,9 +40,6 @@ class Audit:
         self.allowed_hosts = allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         exchange = self._opened(scope)
         open_exchange(scope, exchange)
         # The server answers by this id when it has to speak for us, and calls before an answer's last bytes.

@@ -21,10 +21,9 @@ class Auth:
         self.authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            exchange = exchange_of(scope)
-            if exchange.operation is None or not exchange.operation.is_public:
-                await identify(exchange, self.authenticator)
+        exchange = exchange_of(scope)
+        if exchange.operation is None or not exchange.operation.is_public:
+            await identify(exchange, self.authenticator)
         await self.app(scope, receive, send)
 
 

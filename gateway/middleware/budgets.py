@@ -1,5 +1,7 @@
 """Budgets: bounds the prompt, asks for an output, and plans what is reserved; Admission takes it."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.formats.sizes import runs_of, size_of
@@ -24,17 +26,13 @@ class Budgets:
         self.outputs = outputs
         self.lease_s = lease_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            exchange = exchange_of(scope)
-            if exchange.call is not None and exchange.principal is not None:
-                self._plan(exchange)
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        if exchange.call is not None and exchange.principal is not None:
+            self._plan(exchange, exchange.principal)
+        return self.app(scope, receive, send)
 
-    def _plan(self, exchange: Exchange) -> None:
-        principal = exchange.principal
-        if principal is None:
-            return
+    def _plan(self, exchange: Exchange, principal: Principal) -> None:
         exchange.takes += budgets.takes(
             principal.tenant_policy,
             principal.key_policy,

@@ -22,9 +22,6 @@ class Errors:
         self.chance = chance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         exchange = exchange_of(scope)
         try:
             await self.app(scope, receive, send)

@@ -7,7 +7,7 @@ database is away nobody is judged: what runs goes on.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -114,10 +114,12 @@ class Eviction:
         self.app = app
         self.running = running
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope) if scope["type"] == "http" else None
-        if exchange is None or exchange.plan is None or exchange.principal is None:
-            await self.app(scope, receive, send)
-            return
-        with self.running.guarded(exchange, exchange.principal):
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        if exchange.plan is None or exchange.principal is None:
+            return self.app(scope, receive, send)
+        return self._guarded(exchange.principal, scope, receive, send)
+
+    async def _guarded(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.running.guarded(exchange_of(scope), principal):
             await self.app(scope, receive, send)

@@ -1,7 +1,7 @@
 """Intake: the body is read for known callers only, bounded in size and time, parsed once, strictly."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, TypeVar
 
 from attrs import frozen
@@ -63,14 +63,13 @@ class Intake:
         self.sinks = sinks
         self.held_bytes = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        operation = exchange_of(scope).operation
+        reads = operation is not None and operation.reads_body
+        return (self._with_body if reads else self.app)(scope, receive, send)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        if exchange.operation is None or not exchange.operation.reads_body:
-            await self.app(scope, receive, send)
-            return
         self._refuse_new_work()
         declared = _declared_bytes(exchange.head, self.limits.one_bytes)
         try:

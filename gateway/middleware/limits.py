@@ -1,5 +1,7 @@
 """Limits: plans the takes for requests and tokens per minute and for concurrency; Admission takes them."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.middleware.context import exchange_of
@@ -12,12 +14,11 @@ class Limits:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            exchange = exchange_of(scope)
-            principal = exchange.principal
-            if exchange.call is not None and principal is not None:
-                exchange.takes = limits.takes(
-                    principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
-                )
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        principal = exchange.principal
+        if exchange.call is not None and principal is not None:
+            exchange.takes = limits.takes(
+                principal.tenant_policy, principal.key_policy, principal.tenant_id, principal.key_id
+            )
+        return self.app(scope, receive, send)

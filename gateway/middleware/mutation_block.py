@@ -1,5 +1,7 @@
 """MutationBlock: what the route table refuses is refused here, before anything is read or looked up."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import GatewayError
@@ -12,10 +14,9 @@ class MutationBlock:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            exchange = exchange_of(scope)
-            if isinstance(exchange.route, GatewayError):
-                raise exchange.route
-            exchange.operation = exchange.route.operation
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        if isinstance(exchange.route, GatewayError):
+            raise exchange.route
+        exchange.operation = exchange.route.operation
+        return self.app(scope, receive, send)

@@ -28,14 +28,14 @@ class Renewal:
         self.allowances = allowances
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope) if scope["type"] == "http" else None
+        exchange = exchange_of(scope)
         for rounds_left in reversed(range(ROUNDS)):
             try:
-                if exchange is not None and exchange.principal is not None:
+                if exchange.principal is not None:
                     await self._confirm(exchange, exchange.principal)
                 await self.app(scope, receive, send)
             except Outdated as outdated:
-                if exchange is None or rounds_left == 0:
+                if rounds_left == 0:
                     raise
                 await identify(exchange, self.authenticator, outdated.epoch)
             else:

@@ -29,15 +29,14 @@ class Target:
         self.bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            exchange = exchange_of(scope)
-            if exchange.operation in READERS:
-                if exchange.asked is None:  # else Renewal asks again
-                    read = READERS[exchange.operation]
-                    exchange.asked = await worked_on(exchange.bytes_in, read, exchange.body)
-                    # All that counts is in the call now; what was parsed may be twenty times the body's size.
-                    exchange.body = {}
-                await self._aim(exchange, exchange.asked)
+        exchange = exchange_of(scope)
+        if exchange.operation in READERS:
+            if exchange.asked is None:  # else Renewal asks again
+                read = READERS[exchange.operation]
+                exchange.asked = await worked_on(exchange.bytes_in, read, exchange.body)
+                # All that counts is in the call now; what was parsed may be twenty times the body's size.
+                exchange.body = {}
+            await self._aim(exchange, exchange.asked)
         await self.app(scope, receive, send)
 
     async def _aim(self, exchange: Exchange, call: Call) -> None:

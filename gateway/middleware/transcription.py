@@ -1,5 +1,7 @@
 """Transcription: of a key that opted in, what it asks and is answered goes to the prompt log."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.formats.transcripts import Transcript
@@ -15,19 +17,24 @@ class Transcription:
         self.app = app
         self.prompts = prompts
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope) if scope["type"] == "http" else None
-        principal = exchange.principal if exchange is not None and exchange.is_admitted else None
-        if exchange is None or principal is None or principal.log_prompts_s is None:
-            await self.app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange = exchange_of(scope)
+        principal = exchange.principal if exchange.is_admitted else None
+        if principal is None or principal.log_prompts_s is None:
+            return self.app(scope, receive, send)
+        return self._kept(principal, principal.log_prompts_s, scope, receive, send)
+
+    async def _kept(
+        self, principal: Principal, lives_s: int, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        exchange = exchange_of(scope)
         operation = exchange.operation.value if exchange.operation else ""
         exchange.transcript = transcript = Transcript(exchange.call, operation)
         try:
             await self.app(scope, receive, send)
         finally:
             # No await in here: a cancellation must not lose it.
-            self.prompts.keep(_spoken(exchange, principal, principal.log_prompts_s, transcript))
+            self.prompts.keep(_spoken(exchange, principal, lives_s, transcript))
 
 
 def _spoken(exchange: Exchange, principal: Principal, lives_s: int, transcript: Transcript) -> Spoken:

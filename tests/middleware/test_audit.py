@@ -191,18 +191,6 @@ async def test_the_peer_behind_a_trusted_proxy_is_recorded():
     assert sink.rows[0].peer == "198.51.100.7"
 
 
-async def test_other_scopes_pass_untouched():
-    """Lifespan events are not requests."""
-    seen = []
-
-    async def app(scope, receive, send):
-        seen.append(scope["type"])
-
-    await audited(app, Rows())({"type": "lifespan"}, nobody, nobody)
-
-    assert seen == ["lifespan"]
-
-
 @pytest.fixture
 def no_collector():
     """What is freed is freed because nobody knows it any more."""

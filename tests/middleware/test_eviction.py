@@ -58,7 +58,11 @@ async def run(
     given = exchange(**{"principal": evolve(PRINCIPAL, epoch=1), "plan": PLAN, **slots})
     scope = scope_of()
     open_exchange(scope, given)
-    task = asyncio.create_task(Eviction(app, running=running)(scope, nobody, nobody))
+
+    async def request() -> None:
+        await Eviction(app, running=running)(scope, nobody, nobody)
+
+    task = asyncio.create_task(request())
     if isinstance(app, Endless):
         await app.began.wait()
     return given, task

@@ -75,14 +75,3 @@ async def test_however_it_ends(error: BaseException):
         await Transcription(breaks, prompts=log)(scope, nobody, nobody)
 
     assert len(log.kept) == 1
-
-
-async def test_other_scopes_pass_untouched():
-    seen = []
-
-    async def app(scope, receive, send):
-        seen.append(scope["type"])
-
-    await Transcription(app, prompts=Log())({"type": "lifespan"}, nobody, nobody)
-
-    assert seen == ["lifespan"]
