@@ -16,6 +16,7 @@ from gateway.cli.words import Ending, Grace, Keeping, LogPrompts, Moment, Name, 
 from gateway.model import Key, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
+from gateway.rules.mac import Mac
 from gateway.state.hasher import argon2_of
 from gateway.storage.actions import differences
 from gateway.storage.keys import Proof, Rotation
@@ -151,7 +152,7 @@ async def _rotate(
 ) -> tuple[Rotation, str, Refused | None]:
     secret = await stores.secret()
     token = new_token(secrets.randbelow)
-    proof = Proof(uuid.uuid4().hex, prefix_of(token), mac_of(secret, token), argon2_of(token))
+    proof = Proof(uuid.uuid4().hex, prefix_of(token), mac_of(Mac(secret), token), argon2_of(token))
     rotation = await stores.keys.rotate(prefix, proof, grace_s=grace_s, expires=expires)
     return rotation, token, await tell_gateways(stores, rotation.new)
 

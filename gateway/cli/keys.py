@@ -28,6 +28,7 @@ from gateway.cli.words import Ending, Keeping, LogPrompts, Moment, Name, Network
 from gateway.model import Key, ModelPolicy, Network
 from gateway.rules.addresses import written
 from gateway.rules.keys import mac_of, new_token, prefix_of
+from gateway.rules.mac import Mac
 from gateway.state.hasher import argon2_of
 from gateway.storage.keys import Revocation
 from gateway.storage.refusals import NoSuchKey, Refused
@@ -203,7 +204,7 @@ async def make_key(
         tenant=tenant,
         name=name,
         prefix=prefix_of(token),
-        mac=mac_of(secret, token),
+        mac=mac_of(Mac(secret), token),
         argon2=argon2_of(token),
         created_at=time.time(),
         expires_at=None if expires is None else expires(await stores.replicas.now()),

@@ -7,7 +7,6 @@ nothing, also not to whoever tries all addresses.
 """
 
 import hashlib
-import hmac
 import struct
 from collections.abc import Sequence
 from operator import attrgetter
@@ -17,6 +16,7 @@ import orjson
 from attrs import evolve, fields, frozen
 
 from gateway.model import AuditRow
+from gateway.rules.mac import Mac
 
 DAY_S: Final = 86_400
 DAY_US: Final = DAY_S * 1_000_000
@@ -30,6 +30,7 @@ NOTHING: Final = b""
 
 _PERSONAL: Final = ("peer", "user_agent", "client_request_id")
 _FACTS: Final = tuple(field.name for field in fields(AuditRow) if field.name not in _PERSONAL)
+_MILLISECONDS: Final = frozenset(name for name in _FACTS if name.endswith("_ms"))
 _facts_of = attrgetter(*_FACTS)
 _personal_of = attrgetter(*_PERSONAL)
 
@@ -72,7 +73,7 @@ class Chain:
     """Proofs and links under one secret."""
 
     def __init__(self, secret: bytes) -> None:
-        self._key = hmac.digest(secret, b"neuronetz-gateway: audit chain", "sha256")
+        self._mac = Mac(Mac(secret).of(b"neuronetz-gateway: audit chain"))
 
     def proofs_of(self, row: AuditRow, salt: bytes) -> bytes:
         """Of its facts, and of what is personal in it: PROOF_BYTES each."""
@@ -113,23 +114,23 @@ class Chain:
         """What the mac has to be: of all but the salt, which may go, and ids and proofs by their digest."""
         told = struct.pack(">qqdq", seal.day, seal.seq, seal.sealed_at, seal.row_count)
         parts = (b"seal", previous, told, seal.tenant_id.encode(), seal.digest)
-        return hmac.digest(self._key, b"".join(map(_framed, parts)), "sha256")
+        return self._mac.of(b"".join(map(_framed, parts)))
 
     def proof_of_head(self, day: int, seq: int, mac: bytes) -> bytes:
         """That a day's chain ends there."""
-        return hmac.digest(self._key, b"head" + struct.pack(">qq", day, seq) + mac, "sha256")
+        return self._mac.of(b"head" + struct.pack(">qq", day, seq) + mac)
 
     def proof_of_removal(self, removal: Removal) -> bytes:
         """That somebody who has the secret removed it."""
         told = struct.pack(">qd", removal.before_day, removal.at)
         parts = (b"removal", removal.kind.encode(), removal.tenant_id.encode(), told)
-        return hmac.digest(self._key, b"".join(map(_framed, parts)), "sha256")
+        return self._mac.of(b"".join(map(_framed, parts)))
 
     def _closed(self, previous: bytes, seal: Seal) -> Seal:
         return evolve(seal, mac=self.mac_of(previous, seal))
 
     def _proof(self, kind: bytes, told: bytes) -> bytes:
-        return hmac.digest(self._key, kind + told, "sha256")[:PROOF_BYTES]
+        return self._mac.of(kind + told)[:PROOF_BYTES]
 
 
 def digest_of(ids: Sequence[str], proofs: bytes) -> bytes:
@@ -149,20 +150,16 @@ def is_emptied(row: AuditRow) -> bool:
 def _told(names: Sequence[str], values: Sequence[Any]) -> bytes:
     """Names and values of what is known, alike before and after a database had it.
 
-    A field that a later version adds changes nothing for rows that do not have it.
+    A field that a later version adds changes nothing for rows that do not have it. NaN is NULL to SQLite. A
+    whole number of milliseconds comes back as a float, and minus zero as zero.
     """
     return orjson.dumps(
-        [(name, _kept(name, value)) for name, value in zip(names, values, strict=True) if _is_known(value)]
+        [
+            (name, float(value) + 0.0 if name in _MILLISECONDS else value)
+            for name, value in zip(names, values, strict=True)
+            if value is not None and value == value  # noqa: PLR0124
+        ]
     )
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value == value  # noqa: PLR0124 - NaN is NULL to SQLite
-
-
-def _kept(name: str, value: Any) -> Any:
-    # A whole number of milliseconds comes back as a float, and minus zero as zero.
-    return float(value) + 0.0 if name.endswith("_ms") else value
 
 
 def _framed(part: bytes) -> bytes:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
+from gateway.rules.mac import Mac
+
 # For secret scanners and whoever else must recognise a key.
 KEY_REGEX: Final = r"^nz_[0-9A-Za-z]{48}$"
 PREFIX_REGEX: Final = r"^nz_[0-9A-Za-z]{8}$"
@@ -59,9 +61,9 @@ def prefix_of(token: str) -> str:
     return token[:PREFIX_CHARACTERS]
 
 
-def mac_of(secret: bytes, token: str) -> bytes:
+def mac_of(secret: Mac, token: str) -> bytes:
     """HMAC-SHA256 of the whole key: 32 bytes. Takes any text, also what is no key."""
-    return hmac.digest(secret, token.encode("utf-8", "surrogatepass"), "sha256")
+    return secret.of(token.encode("utf-8", "surrogatepass"))
 
 
 def matches(stored_mac: bytes | None, presented_mac: bytes) -> bool:

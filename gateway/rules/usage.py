@@ -2,9 +2,7 @@
 
 import math
 from datetime import datetime, tzinfo
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.errors import InsufficientQuota
@@ -34,8 +32,7 @@ COUNTS: Final = ("requests", *OUTCOMES, *TOKENS, *DURATIONS, "model_loads")
 """All that is counted, by the names of its columns."""
 
 
-@frozen
-class Bucket:
+class Bucket(NamedTuple):
     """Whose usage of what, in one hour. `hour` is seconds since the epoch; "" is what is not known."""
 
     hour: int

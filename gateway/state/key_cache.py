@@ -21,6 +21,7 @@ from gateway.errors import Overloaded, StoreUnavailable
 from gateway.model import Key, KeyStatus, Principal
 from gateway.ports import Clock, PulsingKeyStore
 from gateway.rules import keys
+from gateway.rules.mac import Mac
 from gateway.state.hasher import Hasher, UnusableHash
 from gateway.state.last_uses import FLUSH_S, LastUses, Touch
 from gateway.state.revision_watch import POLL_S, READ_S, RevisionWatch, Stamp
@@ -81,7 +82,7 @@ class VerifiedKeys:
     ) -> None:
         self._store = store
         self._hasher = hasher
-        self._secret = secret
+        self._mac = Mac(secret)
         self._clock = clock
         self.watch = RevisionWatch(store, clock, poll_s)
         self.last_uses = LastUses(touch, flush_s)
@@ -130,7 +131,7 @@ class VerifiedKeys:
         if epoch > 0:
             # All that is read from here on is as new, and nothing older is taken for current.
             await self.watch.reach(epoch)
-        mac = keys.mac_of(self._secret, token)
+        mac = keys.mac_of(self._mac, token)
         verified = self._verified.get(mac)
         if verified is not None and self.watch.age_s(verified.stamp) < FRESH_S:
             self._verified.move_to_end(mac)

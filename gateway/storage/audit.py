@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
-from attrs import asdict, fields
+from attrs import fields
 
 from gateway.errors import Unstorable
 from gateway.model import AuditRow
@@ -15,6 +16,7 @@ from gateway.storage.database import Database
 from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
+_values = attrgetter(*_COLUMNS)
 # The names come from our own class. A batch whose outcome was unknown is written again: its rows stay.
 _INSERT: Final = " ".join(
     (
@@ -66,7 +68,7 @@ class AuditLog:
 
 
 def _values_of(row: AuditRow) -> dict[str, Any]:
-    return asdict(row, recurse=False)
+    return dict(zip(_COLUMNS, _values(row), strict=True))
 
 
 def _storable(value: Any) -> Any:

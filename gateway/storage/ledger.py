@@ -8,9 +8,10 @@ or batches in any order, end in the same numbers.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from attrs import asdict, fields, frozen
+from attrs import fields, frozen
 
 from gateway.accounting import Evidence, LedgerEntry, Scope, Sum
 from gateway.rules.usage import TOKENS, bucket_of_entry, counts_of_entry, hour_of
@@ -20,6 +21,7 @@ from gateway.storage.usage import Added, Zones, add, count, lock_of
 TOTAL: Final = "total"
 _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
 COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
+_values = attrgetter(*COLUMNS)
 # What is kept with an entry and is none of its own.
 _ASIDE: Final = ("rank", "usage_hour")
 NOT_COUNTED: Final = -1
@@ -126,14 +128,17 @@ class UsageDifference:
     by_ledger: dict[str, int]
 
 
-@frozen
-class _Account:
+class _Account(NamedTuple):
     """Whose sum of what."""
 
     tenant_id: str
     period: str
     scope: Scope
     owner: str
+
+
+# Tenant, key, day and month: entries that have these in common are charged to the same accounts.
+_Charged = tuple[str, str, str, str]
 
 
 class Ledger:
@@ -223,22 +228,17 @@ async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
     rows = await connection.fetch_all(_THESE, {"ids": list(best)})
     before = {entry.reservation_id: entry for entry in (entry_of(row[:-1]) for row in rows)}
     better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
-    spent: Counter[_Account] = Counter()
-    reserved: Counter[_Account] = Counter()
-    for entry in better:
-        _count(entry, 1, spent, reserved)
-        if entry.reservation_id in before:
-            _count(before[entry.reservation_id], -1, spent, reserved)
+    replaced = [before[entry.reservation_id] for entry in better if entry.reservation_id in before]
     differences = [
-        {**asdict(account, recurse=False), "spent": spent[account], "reserved": reserved[account]}
-        for account in spent.keys() | reserved.keys()
+        {**account._asdict(), "spent": spent, "reserved": reserved}
+        for account, (spent, reserved) in _differences(better, replaced).items()
     ]
     hours = {row["reservation_id"]: int(row["usage_hour"]) for row in rows}
     hours = await _count_usage(connection, better, before, hours)
     kept = [
         {
-            **asdict(entry, recurse=False),
-            "rank": entry.evidence.rank,
+            **dict(zip(COLUMNS, _values(entry), strict=True)),
+            "rank": _RANK[entry.evidence],
             "usage_hour": hours[entry.reservation_id],
         }
         for entry in better
@@ -279,21 +279,34 @@ async def _count_usage(
 
 
 def _is_better(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
-    return before is None or entry.evidence.rank > before.evidence.rank
+    return before is None or _RANK[entry.evidence] > _RANK[before.evidence]
 
 
-def _count(entry: LedgerEntry, sign: int, spent: Counter[_Account], reserved: Counter[_Account]) -> None:
-    """Add or take away what an entry stands for: an intent is reserved, everything else is spent."""
-    is_open = entry.evidence is Evidence.INTENT
-    counter, tokens = (reserved, entry.reserved) if is_open else (spent, entry.tokens)
-    for account in _accounts(entry):
-        counter[account] += sign * tokens
+def _differences(
+    better: Iterable[LedgerEntry], replaced: Iterable[LedgerEntry]
+) -> dict[_Account, tuple[int, int]]:
+    """By how much what is spent and what is reserved change: an intent is reserved, all else is spent."""
+    spent: Counter[_Charged] = Counter()
+    reserved: Counter[_Charged] = Counter()
+    for sign, entries in ((1, better), (-1, replaced)):
+        for entry in entries:
+            charged = entry.tenant_id, entry.key_id, entry.day, entry.month
+            if entry.evidence is Evidence.INTENT:
+                reserved[charged] += sign * entry.reserved
+            else:
+                spent[charged] += sign * entry.tokens
+    found: dict[_Account, tuple[int, int]] = {}
+    for charged in spent.keys() | reserved.keys():
+        for account in _accounts(*charged):
+            before = found.get(account, (0, 0))
+            found[account] = before[0] + spent[charged], before[1] + reserved[charged]
+    return found
 
 
-def _accounts(entry: LedgerEntry) -> Iterator[_Account]:
-    for period in (entry.day, entry.month, TOTAL):
-        yield _Account(entry.tenant_id, period, Scope.TENANT, entry.tenant_id)
-        yield _Account(entry.tenant_id, period, Scope.KEY, entry.key_id)
+def _accounts(tenant_id: str, key_id: str, day: str, month: str) -> Iterator[_Account]:
+    for period in (day, month, TOTAL):
+        yield _Account(tenant_id, period, Scope.TENANT, tenant_id)
+        yield _Account(tenant_id, period, Scope.KEY, key_id)
 
 
 def _sum(row: Row) -> Sum:

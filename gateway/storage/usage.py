@@ -8,17 +8,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from typing import Final
 from zlib import crc32
 
-from attrs import asdict, astuple, fields, frozen
+from attrs import asdict, frozen
 
 from gateway.rules.usage import COUNTS, HOUR_S, Bucket
 from gateway.rules.windows import zone_of
 from gateway.storage.database import Database, Session
 
 _LOCKS: Final = 64
-_BUCKET: Final = tuple(field.name for field in fields(Bucket))
+_BUCKET: Final = Bucket._fields
 _ZONES: Final = "SELECT id, time_zone FROM tenants WHERE id IN EACH(:ids)"
 # The names come from our own modules.
 _ADD: Final = " ".join(
@@ -154,8 +155,8 @@ def count(added: Added, bucket: Bucket, counts: Mapping[str, int], sign: int = 1
 async def add(connection: Session, added: Added) -> None:
     """Keep it. In one order, so that two who add to the same hours never wait for each other in a circle."""
     rows = [
-        {**asdict(bucket), **{name: counter[name] for name in COUNTS}}
-        for bucket, counter in sorted(added.items(), key=lambda item: astuple(item[0]))
+        {**bucket._asdict(), **{name: counter[name] for name in COUNTS}}
+        for bucket, counter in sorted(added.items(), key=itemgetter(0))
         if any(counter.values())
     ]
     await connection.execute_many(_ADD, rows)

@@ -98,5 +98,5 @@ def test_a_backend_that_fails_is_told_and_counted(fleet: Fleet, mad_backend: Dou
     assert books.rest(15) == []
     assert {entry["error_code"] for entry in books.audit.values()} == {row.code}
     assert {0 < entry["tokens"] <= entry["reserved"] for entry in books.ledger.values()} == {row.is_charged}
-    assert {one.status for one in load.told} == {200}
+    assert [(one.status, one.error) for one in load.told if one.status != 200] == []
     Books(fleet, other, load.told).close()

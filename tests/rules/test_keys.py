@@ -20,7 +20,9 @@ from gateway.rules.keys import (
     new_token,
     prefix_of,
 )
+from gateway.rules.mac import Mac
 
+SECRET = Mac(b"secret")
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOKEN = new_token(random.Random(7).randrange)
 
@@ -98,7 +100,7 @@ def test_no_text_makes_the_checks_raise(text):
     """A key comes from outside, so any text may come, lone surrogates included."""
     is_well_formed(text)
     is_prefix(text)
-    assert len(mac_of(b"secret", text)) == 32
+    assert len(mac_of(SECRET, text)) == 32
 
 
 def test_the_prefix_is_the_public_part():
@@ -110,15 +112,15 @@ def test_the_prefix_is_the_public_part():
 
 def test_the_mac_is_hmac_sha256_of_the_whole_key():
     """As anybody would compute it, so that it can be checked from outside."""
-    assert mac_of(b"secret", TOKEN) == hmac.new(b"secret", TOKEN.encode(), hashlib.sha256).digest()
+    assert mac_of(SECRET, TOKEN) == hmac.new(b"secret", TOKEN.encode(), hashlib.sha256).digest()
 
 
 def test_only_the_same_mac_matches():
     """A key that does not exist matches nothing, not even the bytes that it is compared with."""
-    mac = mac_of(b"secret", TOKEN)
+    mac = mac_of(SECRET, TOKEN)
 
     assert matches(mac, mac)
-    assert not matches(mac_of(b"other", TOKEN), mac)
+    assert not matches(mac_of(Mac(b"other"), TOKEN), mac)
     assert not matches(None, mac)
     assert not matches(None, bytes(32))
 

@@ -9,6 +9,7 @@ from gateway.accounting import Evidence, LedgerEntry
 from gateway.model import AuditRow, Key, Tenant
 from gateway.rules.audit_chain import Chain
 from gateway.rules.keys import mac_of, new_token, prefix_of
+from gateway.rules.mac import Mac
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 CHAIN = Chain(SECRET)
@@ -27,7 +28,7 @@ def key(seed: int = 1, **changes: Any) -> Key:
         tenant=ACME,
         name=f"key {seed}",
         prefix=prefix_of(text),
-        mac=mac_of(SECRET, text),
+        mac=mac_of(Mac(SECRET), text),
         argon2="$argon2id$",
         created_at=2000.25,
     )
