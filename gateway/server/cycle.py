@@ -61,6 +61,7 @@ class RequestCycle:
         "_pieces",
         "_unsent_bytes",
         "_wants_continue",
+        "begun",
         "body_ended",
         "buffered_bytes",
         "left",
@@ -72,7 +73,8 @@ class RequestCycle:
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, wants_continue: bool) -> None:
         self.wire = wire
         self.scope = scope
-        self.task: asyncio.Task[None] | None = None
+        self.begun = False
+        self.task: asyncio.Task[None] | None = None  # once it was its turn
         self.left = False
         self.buffered_bytes = 0
         self.body_ended = False
@@ -95,9 +97,21 @@ class RequestCycle:
     # ── told by the connection ──
 
     def start(self) -> None:
+        """Have the app called, when it is this request's turn; also if the client leaves meanwhile."""
+        self.begun = True
         service = self.wire.service
         service.begin(self)
-        self.task = service.loop.create_task(self._run())
+        service.starts.add(self)
+
+    def call_off(self) -> None:
+        """The app is not to hear of it. Only before its turn."""
+        if self.begun:
+            service = self.wire.service
+            service.starts.withdraw(self)
+            service.end(self)
+
+    def run(self) -> None:
+        self.task = self.wire.service.loop.create_task(self._run())
 
     def took(self, piece: bytes) -> None:
         self._pieces.append(piece)

@@ -91,7 +91,7 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(flaw)
         elif self._phase is Phase.WAITING:
             self._enter(Phase.HEAD, self.service.bounds.head_s)
-        elif self._cycle is not None and self._cycle.task is None:
+        elif self._cycle is not None and not self._cycle.begun:
             # Only now: what is wrong with the body in the same packet is found before the app runs.
             self._cycle.start()
 
@@ -248,6 +248,7 @@ class Http1Connection(asyncio.Protocol):
         if cycle is None:
             self._refuse_unheard(flaw, self._reader.start_line())
         elif cycle.task is None:
+            cycle.call_off()
             self._refuse_unheard(flaw, (cycle.scope["method"], cycle.scope["raw_path"]))
         elif cycle.answer_begun:
             self.close()

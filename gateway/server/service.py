@@ -10,6 +10,7 @@ from attrs import Factory, define, frozen
 
 from gateway.server.asgi import ASGIApp
 from gateway.server.lifecycle import Lifecycle
+from gateway.server.starts import Starts
 
 
 @frozen
@@ -60,7 +61,7 @@ class Connection(Protocol):
 
 
 class Cycle(Protocol):
-    """A request that the app is at work on."""
+    """A request that the app is at work on, or will be in its turn: then it has a task."""
 
     task: asyncio.Task[None] | None
 
@@ -86,6 +87,7 @@ class Service:
     loop: asyncio.AbstractEventLoop = Factory(asyncio.get_running_loop)
     connections: set[Connection] = Factory(set)
     cycles: set[Cycle] = Factory(set)
+    starts: Starts = Factory(lambda self: Starts(self.loop), takes_self=True)
     _timer: asyncio.TimerHandle | None = None
     _emptied: asyncio.Future[None] | None = None
 

@@ -171,6 +171,8 @@ async def _drain(
 
     The listener stays open meanwhile: a probe has to be told 503, and not find the port closed.
     """
+    service.starts.run_all()
+    await asyncio.sleep(0)  # what came before the signal is let in
     service.lifecycle.draining = True
     service.close_idle()
     until = service.loop.time() + drain_s
