@@ -3,7 +3,7 @@
 An adapter turns its driver's errors into the few that are named here, in one place.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -333,14 +333,13 @@ class Answer(Protocol):
 
     status: int
 
-    def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises BackendFailed when it breaks, BackendTimeout when it stalls.
-
-        To be closed (`aclosing`) when it is not read to its end.
+    async def read(self) -> bytes:
+        """What has come of the body, b"" at its end; waits for it. Raises BackendFailed when it breaks,
+        BackendTimeout when it stalls.
         """
 
     async def body(self) -> bytes:
-        """The whole body, up to a bound. Raises as `chunks` does."""
+        """The whole body, up to a bound. Raises as `read` does."""
 
 
 class Backend(Protocol):

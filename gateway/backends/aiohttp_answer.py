@@ -1,9 +1,9 @@
 """A call by aiohttp: what is asked beside the callers' requests, and the relay where that is chosen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
@@ -12,6 +12,8 @@ from gateway.errors import BackendFailed, BackendTimeout, BackendUnreachable, Co
 from gateway.patience import Patience
 
 Call = Callable[[], Awaitable[aiohttp.ClientResponse]]
+
+_STOPPED: Final = "The model backend stopped in the middle of its answer."
 
 
 class Connector(aiohttp.TCPConnector):
@@ -35,6 +37,7 @@ class AiohttpAnswer(HttpAnswer):
         super().__init__(use, timeouts, credential)
         self._call = call
         self._response: aiohttp.ClientResponse | None = None
+        self._patience: Patience | None = None
 
     async def _open(self) -> None:
         try:
@@ -63,25 +66,29 @@ class AiohttpAnswer(HttpAnswer):
     def _let_go(self) -> None:
         # close, not release. One that was read to its end is already released, and its connection is back in
         # the pool.
+        if self._patience is not None:
+            self._patience.end()
         if self._response is not None:
             self._response.close()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    async def read(self) -> bytes:
         response = self._response
         if response is None:
             raise BackendFailed("The answer was not opened.")
-        patience = Patience(self._timeouts.first_byte_s, response.close)
+        if self._patience is None:
+            self._patience = Patience(self._timeouts.first_byte_s, response.close)
+        else:
+            self._patience.renew(self._timeouts.chunk_gap_s)
+        patience = self._patience
         try:
-            async for data in response.content.iter_any():
-                # A reader that takes its time is no silence of the backend's.
-                patience.hold()
-                yield data
-                patience.renew(self._timeouts.chunk_gap_s)
+            data = await response.content.readany()
         except (aiohttp.ClientError, OSError, ValueError):
             if patience.is_over:
-                raise BackendTimeout("The model backend stopped in the middle of its answer.") from None
+                raise BackendTimeout(_STOPPED) from None
             raise BackendFailed("The model backend broke off its answer.") from None
         finally:
-            patience.end()
-        if patience.is_over:
-            raise BackendTimeout("The model backend stopped in the middle of its answer.")
+            # A reader that takes its time is no silence of the backend's.
+            patience.hold()
+        if not data and patience.is_over:
+            raise BackendTimeout(_STOPPED)
+        return data

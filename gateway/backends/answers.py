@@ -1,8 +1,7 @@
 """What the answers of a backend have in common, by whichever client they come."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import Final, Self
@@ -94,18 +93,19 @@ class HttpAnswer(ABC):
         """
 
     @abstractmethod
-    def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: its first piece within the first byte's time, others within a chunk gap."""
+    async def read(self) -> bytes:
+        """What has come of the body, b"" at its end: its first piece within the first byte's time, others
+        within a chunk gap.
+        """
 
     async def body(self, max_bytes: int = _MAX_BODY_BYTES) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        async with aclosing(self.chunks()) as chunks:
-            async for piece in chunks:
-                size += len(piece)
-                if size > max_bytes:
-                    raise BackendFailed("The model backend sent an answer that is too large.")
-                pieces.append(piece)
+        while piece := await self.read():
+            size += len(piece)
+            if size > max_bytes:
+                raise BackendFailed("The model backend sent an answer that is too large.")
+            pieces.append(piece)
         whole = b"".join(pieces)
         return whole if self.status == 200 else self._without_credential(whole)
 

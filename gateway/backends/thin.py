@@ -1,7 +1,7 @@
 """A call over a connection of our own: the relay's way to a backend."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -30,6 +30,8 @@ class ThinAnswer(HttpAnswer):
         self._request = request
         self._connection: Connection | None = None
         self._patience: Patience | None = None
+        self._piece_s = timeouts.first_byte_s
+        """How long the next piece of the body may take."""
 
     async def _open(self) -> None:
         connection = self._connections.free()
@@ -66,25 +68,27 @@ class ThinAnswer(HttpAnswer):
         if self._connection is not None:
             self._connections.give_back(self._connection)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    async def read(self) -> bytes:
         connection, patience = self._connection, self._patience
         if connection is None or patience is None:
             raise BackendFailed("The answer was not opened.")
-        patience.renew(self._timeouts.first_byte_s)
+        data = connection.take()
+        if not data and not connection.is_complete:
+            data = await self._awaited(connection, patience)
+        self._piece_s = self._timeouts.chunk_gap_s
+        return data
+
+    async def _awaited(self, connection: Connection, patience: Patience) -> bytes:
+        patience.renew(self._piece_s)
         try:
             while True:
-                if data := connection.take():
-                    # A reader that takes its time is no silence of the backend's.
-                    patience.hold()
-                    yield data
-                    patience.renew(self._timeouts.chunk_gap_s)
-                elif connection.is_complete:
-                    return
-                else:
-                    await connection.more()
+                await connection.more()
+                if (data := connection.take()) or connection.is_complete:
+                    return data
         except Broken:
             if patience.is_over:
                 raise BackendTimeout(_STOPPED) from None
             raise BackendFailed("The model backend broke off its answer.") from None
         finally:
+            # A reader that takes its time is no silence of the backend's.
             patience.hold()

@@ -6,8 +6,8 @@ read from the backend. A stream that breaks ends with an error frame: it never l
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import orjson
@@ -62,6 +62,10 @@ MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024
 _BYTES_PER_TOKEN: Final = 4
 
 
+# Takes the events of one read to the caller, or keeps them.
+Take = Callable[[list[Event]], Awaitable[None]]
+
+
 @frozen
 class Job:
     """What is to be relayed: the caller's call, its surface, and the visit at a backend that answers it."""
@@ -80,6 +84,7 @@ class _Part:
     """How far one part of the call has come."""
 
     is_dispatched: bool = False
+    is_reached: bool = False
     is_answered: bool = False
     is_finished: bool = False
     pieces: int = 0
@@ -90,6 +95,10 @@ class _Part:
     @property
     def held(self) -> int:
         return self.reader.held if self.reader else 0
+
+
+class _LongEnough(Exception):
+    """Leaves the backend's answer, so that it stops: the caller has as much of it as it may."""
 
 
 class Relay:
@@ -120,12 +129,13 @@ class Relay:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
         job = self._job
         events: list[Event] = []
+
+        async def keep(batch: list[Event]) -> None:
+            events.extend(batch)
+            refuse_what_is_too_large(events, job.call)
+
         try:
-            with self._cut_with_words():
-                async with aclosing(self._batches()) as batches:
-                    async for batch in batches:
-                        events += batch
-                        refuse_what_is_too_large(events, job.call)
+            await self._relay(keep)
         finally:
             self._note_unfinished()
         data = await worked_on(self._received_bytes, job.surface.write_whole, events, job.stamp, job.call)
@@ -140,12 +150,13 @@ class Relay:
         self._headers += ((b"content-type", writer.content_type), *_STREAM_HEADERS)
         out = self._out = _Out(send, lambda: [*self._headers, *job.visit.headers()])
         heartbeat = _Heartbeat(out, self._sign_of_life, self._heartbeat_s)
+
+        async def write(batch: list[Event]) -> None:
+            await out.write(writer.write(batch))
+            heartbeat.renew()
+
         try:
-            with self._cut_with_words():
-                async with aclosing(self._batches()) as batches:
-                    async for batch in batches:
-                        await out.write(writer.write(batch))
-                        heartbeat.renew()
+            await self._relay(write)
         except GatewayError as error:
             if not out.started:
                 raise
@@ -161,86 +172,116 @@ class Relay:
         comment, position = self._job.surface.heartbeat, self._job.visit.position()
         return sse.queued(position) if comment is sse.COMMENT and position is not None else comment
 
-    async def _batches(self) -> AsyncGenerator[list[Event], None]:
-        """The events of each read, noted. Raises the backend's failure, behind what came before it."""
-        async with self._job.visit:
-            for part in self._parts:
-                self._part = _Part()
-                async with aclosing(self._read(part)) as read:
-                    async for events in read:
-                        yield self._noted(events)
-                        for event in events:
-                            if isinstance(event, Failure):
-                                raise self._own(event.error)
-                        if self._is_too_long():
-                            yield self._noted([Finish("length")])
-                            break
+    async def _relay(self, take: Take) -> None:
+        """Have each part answered. Raises the backend's failure, behind what came before it."""
+        try:
+            async with self._job.visit:
+                for part in self._parts:
+                    self._part = _Part()
+                    await self._relay_part(part, take)
+        except asyncio.CancelledError:
+            # One that `cut` has a reason for is no client leaving: someone is there to be told.
+            task, reason = asyncio.current_task(), self._cut()
+            if task is None or reason is None:
+                raise
+            task.uncancel()
+            raise reason from None
+
+    async def _relay_part(self, part: Part, take: Take) -> None:
+        """Send a part, and relay what comes.
+
+        Only the first part of a call may go to another backend: for the others some work is done. A prompt
+        that was refused as too long is sent once more, to be cut, where its caller wants that and can still
+        be told.
+        """
+        upstream = await self._upstream(part)
+        request = upstream.request
+        while True:
+            try:
+                await self._sent(upstream, request, take)
+                return
+            except UNSENT as error:
+                is_first = part is self._parts[0] and request is upstream.request
+                if not is_first or not await self._job.visit.elsewhere(error):
+                    raise
+                upstream = await self._upstream(part)
+                request = upstream.request
+            except ContextLengthExceeded:
+                has_begun = self._part.is_answered or (self._out is not None and self._out.started)
+                if upstream.or_cut is None or request is upstream.or_cut or has_begun:
+                    raise
+                self._tell_cut()
+                request = upstream.or_cut
+            except _LongEnough:
+                await take(self._noted([Finish("length")]))
+                return
+
+    async def _upstream(self, part: Part) -> Upstream:
+        """The part in the words of the backend where the visit is."""
+        exchange, visit = self._exchange, self._job.visit
+        exchange.backend = visit.backend.name
+        return await worked_on(
+            exchange.bytes_in, self._job.to_upstream, visit.backend.kind, part, visit.card.name
+        )
+
+    async def _sent(self, upstream: Upstream, request: UpstreamRequest, take: Take) -> None:
+        """Send it, and relay what comes. A backend that was not reached has done no work."""
+        exchange, visit, part = self._exchange, self._job.visit, self._part
+        exchange.is_dispatched = part.is_dispatched = True
+        part.is_reached = False
+        visit.sent(is_whole=upstream.is_whole)
+        try:
+            async with visit.backend.send(
+                request, request_id=exchange.request_id, timeouts=exchange.timeouts
+            ) as answering:
+                part.is_reached = True
+                if answering.status != 200:
+                    raise await self._refusal(upstream, answering)
+                part.is_answered = True
+                if upstream.reader is None or upstream.is_whole:
+                    await self._read_whole(upstream, answering, take)
+                else:
+                    reader = part.reader = upstream.reader()
+                    await self._read(reader, answering, take)
+        except (BackendFailed, ConnectTimeout):
+            if not part.is_reached:
+                self._take_back_dispatch()
+            raise
+
+    async def _read_whole(self, upstream: Upstream, answering: Answer, take: Take) -> None:
+        body = await answering.body()
+        self._job.visit.heard()
+        self._received_bytes += len(body)
+        if upstream.read_whole is None:
+            raise RuntimeError("nobody reads this answer")
+        await self._hand_on(await worked_on(len(body), upstream.read_whole, body), take)
+
+    async def _read(self, reader: AnswerReader, answering: Answer, take: Take) -> None:
+        visit, is_kept = self._job.visit, not self._job.call.stream
+        while data := await answering.read():
+            visit.heard()
+            self._received_bytes += len(data)
+            if is_kept and self._received_bytes > MAX_WHOLE_BYTES:
+                raise BackendFailed("The model backend sent an answer that is too large.")
+            events = reader.feed(data)
+            await self._hand_on(events, take)
+            if events and isinstance(events[-1], Finish):
+                # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
+                return
+        await self._hand_on(reader.end(), take)
+
+    async def _hand_on(self, events: list[Event], take: Take) -> None:
+        await take(self._noted(events))
+        if events and isinstance(events[-1], Failure):
+            raise self._own(events[-1].error)
+        if self._is_too_long():
+            raise _LongEnough
 
     def _is_too_long(self) -> bool:
         """The backend does not heed the bound that it was sent: a piece is a token at least."""
         allowed = self._exchange.output_allowed
         part = self._part
         return allowed is not None and not part.is_finished and part.pieces + part.held > allowed
-
-    async def _read(self, part: Part) -> AsyncGenerator[list[Event], None]:
-        visit = self._job.visit
-        async with AsyncExitStack() as stack:
-            upstream, answering = await self._answered(part, stack)
-            self._part.is_answered = True
-            if upstream.reader is None or upstream.is_whole:
-                body = await answering.body()
-                visit.heard()
-                yield await self._whole(upstream, body)
-                return
-            reader = self._part.reader = upstream.reader()
-            async with aclosing(answering.chunks()) as pieces:
-                async for data in pieces:
-                    visit.heard()
-                    self._received_bytes += len(data)
-                    if self._received_bytes > MAX_WHOLE_BYTES and not self._job.call.stream:
-                        raise BackendFailed("The model backend sent an answer that is too large.")
-                    events = reader.feed(data)
-                    yield events
-                    if events and isinstance(events[-1], Finish):
-                        # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
-                        return
-            yield reader.end()
-
-    async def _answered(self, part: Part, stack: AsyncExitStack) -> tuple[Upstream, Answer]:
-        """An answer of status 200. Raises what any other one means.
-
-        A prompt that was refused as too long is sent once more, to be cut, where its caller wants that and
-        can still be told.
-        """
-        upstream, answering = await self._reached(part, stack)
-        if answering.status == 200:
-            return upstream, answering
-        error = await self._refusal(upstream, answering)
-        has_begun = self._out is not None and self._out.started
-        if upstream.or_cut is None or has_begun or not isinstance(error, ContextLengthExceeded):
-            raise error
-        self._tell_cut()
-        answering = await stack.enter_async_context(self._sent(upstream, upstream.or_cut))
-        if answering.status != 200:
-            raise await self._refusal(upstream, answering)
-        return upstream, answering
-
-    async def _reached(self, part: Part, stack: AsyncExitStack) -> tuple[Upstream, Answer]:
-        """The answer of the first backend that is reached.
-
-        Only the first part of a call may go to another one: for the others some work is done.
-        """
-        exchange, visit = self._exchange, self._job.visit
-        while True:
-            exchange.backend = visit.backend.name
-            upstream = await worked_on(
-                exchange.bytes_in, self._job.to_upstream, visit.backend.kind, part, visit.card.name
-            )
-            try:
-                return upstream, await stack.enter_async_context(self._sent(upstream, upstream.request))
-            except UNSENT as error:
-                if part is not self._parts[0] or not await visit.elsewhere(error):
-                    raise
 
     async def _refusal(self, upstream: Upstream, answering: Answer) -> GatewayError:
         """What another status than 200 means, in the caller's terms."""
@@ -255,29 +296,6 @@ class Relay:
         if told not in self._headers:
             self._headers.append(told)
 
-    async def _whole(self, upstream: Upstream, body: bytes) -> list[Event]:
-        self._received_bytes += len(body)
-        if upstream.read_whole is None:
-            raise RuntimeError("nobody reads this answer")
-        return await worked_on(len(body), upstream.read_whole, body)
-
-    @asynccontextmanager
-    async def _sent(self, upstream: Upstream, request: UpstreamRequest) -> AsyncIterator[Answer]:
-        """The answer, once its head has come. A backend that was not reached has done no work."""
-        exchange, visit = self._exchange, self._job.visit
-        exchange.is_dispatched = self._part.is_dispatched = True
-        visit.sent(is_whole=upstream.is_whole)
-        async with AsyncExitStack() as stack:
-            try:
-                answering = visit.backend.send(
-                    request, request_id=exchange.request_id, timeouts=exchange.timeouts
-                )
-                answer_of_backend = await stack.enter_async_context(answering)
-            except (BackendFailed, ConnectTimeout):
-                self._take_back_dispatch()
-                raise
-            yield answer_of_backend
-
     def _take_back_dispatch(self) -> None:
         """This part costs nothing; those before it do."""
         self._part.is_dispatched = False
@@ -290,18 +308,6 @@ class Relay:
         if isinstance(error, ContextLengthExceeded):
             return ContextLengthExceeded(error.sentence, param=self._job.surface.prompt)
         return error
-
-    @contextmanager
-    def _cut_with_words(self) -> Iterator[None]:
-        """A cancellation that `cut` has a reason for is no client leaving: someone is there to be told."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            task, reason = asyncio.current_task(), self._cut()
-            if task is None or reason is None:
-                raise
-            task.uncancel()
-            raise reason from None
 
     def _noted(self, events: Sequence[Event]) -> list[Event]:
         """Take down what the events say, and complete a finish whose backend did not count."""

@@ -1,7 +1,7 @@
 """One backend over HTTP: what it is sent, and what becomes of each way in which it can fail."""
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -184,8 +184,8 @@ async def test_a_reader_that_takes_its_time_is_no_silence_of_the_backend(double:
     await backend.open()
 
     lines = 0
-    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
-        async for piece in chunks:
+    async with backend.send(CHAT, request_id="r1") as got:
+        while piece := await got.read():
             lines += piece.count(b"\n")
             await asyncio.sleep(0.2)
     await backend.close()
@@ -199,8 +199,8 @@ async def test_an_answer_left_behind_its_last_frame_keeps_its_connection(double:
     backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
     await backend.open()
 
-    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
-        await anext(chunks)
+    async with backend.send(CHAT, request_id="r1") as got:
+        await got.read()
     await backend.close()
 
     assert not double.closed_early.is_set()
@@ -295,8 +295,8 @@ async def test_leaving_an_answer_stops_the_backend(double: Double):
     backend = HttpBackend(BackendConfig("b", double.url), PATIENT)
     await backend.open()
 
-    async with backend.send(CHAT, request_id="r1") as got, aclosing(got.chunks()) as chunks:
-        await anext(chunks)
+    async with backend.send(CHAT, request_id="r1") as got:
+        await got.read()
 
     assert await asyncio.to_thread(double.closed_early.wait, 2)
     await backend.close()

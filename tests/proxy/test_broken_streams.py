@@ -1,7 +1,7 @@
 """A stream that breaks never looks complete: on every surface that streams, from either kind of backend."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -89,12 +89,12 @@ class Breaking:
     def let_go(self) -> None:
         pass
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        for one in self.pieces:
-            if isinstance(one, GatewayError):
-                raise one
-            yield one
-            await asyncio.sleep(0)
+    async def read(self) -> bytes:
+        await asyncio.sleep(0)
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, GatewayError):
+            raise piece
+        return piece
 
 
 @define

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
@@ -53,18 +53,23 @@ DONE = frame(done=True, done_reason="stop", prompt_eval_count=5, eval_count=2)
 class FakeAnswer:
     pieces: Sequence[bytes | GatewayError | asyncio.Event]
     status: int = 200
+    _read: int = field(default=0, init=False)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        for piece in self.pieces:
+    async def read(self) -> bytes:
+        for piece in self.pieces[self._read :]:
+            self._read += 1
             if isinstance(piece, GatewayError):
                 raise piece
-            if isinstance(piece, asyncio.Event):
-                await piece.wait()
-            else:
-                yield piece
+            if isinstance(piece, bytes):
+                return piece
+            await piece.wait()
+        return b""
 
     async def body(self) -> bytes:
-        return b"".join([piece async for piece in self.chunks()])
+        body = b""
+        while piece := await self.read():
+            body += piece
+        return body
 
 
 @define
@@ -90,7 +95,7 @@ class FakeBackend:
     @asynccontextmanager
     async def _sent(self) -> AsyncIterator[FakeAnswer]:
         try:
-            yield self.answer
+            yield evolve(self.answer)
         finally:
             self.left.append(True)
 
