@@ -5,6 +5,7 @@ Ollama and in OpenAI's clients. All raise InvalidRequest, whose `param` is the p
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from gateway.errors import InvalidRequest, UnsupportedField
@@ -34,6 +35,14 @@ class Fields:
 
     def names(self) -> Iterable[str]:
         return self._object.keys()
+
+    def has_any(self, names: AbstractSet[str]) -> bool:
+        """Whether one of these is there, null or not: one look for all that is rarely given."""
+        return not self._object.keys().isdisjoint(names)
+
+    def has_others(self, names: AbstractSet[str]) -> bool:
+        """Whether a field is there, null or not, that is none of these."""
+        return not self._object.keys() <= names
 
     def has(self, name: str) -> bool:
         """True where the field is there and not null."""
@@ -130,6 +139,8 @@ class Fields:
         Go's encoding/json matches names without regard to case and keeps the last; what we decided
         on must be what the backend reads, and what the caller meant.
         """
+        if not self.has_others(known):
+            return
         for name in self._object:
             if name not in known and name.casefold() in known:
                 path, meant = self.path(name), name.casefold()

@@ -99,9 +99,10 @@ def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:
 def _size_of_chat(call: ChatCall) -> PromptSize:
     text_bytes = schema_bytes = images = 0
     for message in call.messages:
-        text_bytes += _bytes_of_texts(
-            (message.content, message.thinking, message.tool_name, message.tool_call_id, message.name)
-        )
+        text_bytes += _bytes_of_text(message.content)
+        beside = message.thinking, message.tool_name, message.tool_call_id, message.name
+        if any(beside):
+            text_bytes += _bytes_of_texts(beside)
         images += len(message.images)
         if message.tool_calls:
             schema_bytes += _bytes_of_calls(message)
@@ -147,8 +148,12 @@ def _size_of_inputs(inputs: Sequence[str | tuple[int, ...]]) -> PromptSize:
 
 
 def _bytes_of_texts(texts: Iterable[str]) -> int:
+    return sum(map(_bytes_of_text, texts))
+
+
+def _bytes_of_text(text: str) -> int:
     """In UTF-8. What is ASCII, as most big texts are, is not copied to be counted."""
-    return sum(len(text) if text.isascii() else _bytes_of_longest_form(text) for text in texts)
+    return len(text) if text.isascii() else _bytes_of_longest_form(text)
 
 
 def _bytes_of_longest_form(text: str) -> int:

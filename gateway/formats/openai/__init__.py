@@ -10,11 +10,18 @@ from gateway.formats.openai.embeddings import (
 )
 from gateway.formats.openai.errors import read_error
 from gateway.formats.openai.reading import ChatReader, CompletionReader
-from gateway.formats.openai.requests import is_completion, read_chat, write_chat, write_completion
+from gateway.formats.openai.requests import (
+    STREAMED,
+    is_completion,
+    read_chat,
+    write_chat,
+    write_completion,
+)
 from gateway.formats.openai.writing import ChatWriter, write_chat_answer
 
 __all__ = [
     "CUT",
+    "STREAMED",
     "ChatReader",
     "ChatWriter",
     "CompletionReader",

@@ -1,6 +1,6 @@
 """Messages: OpenAI's shapes ↔ the house's words."""
 
-from typing import Final
+from typing import Any, Final
 
 from gateway.errors import InvalidRequest, UnsupportedField
 from gateway.formats.chat import Image, Message, with_tool_ids
@@ -23,6 +23,9 @@ _ROLES: Final = {
     "tool": "tool",
     "function": "tool",
 }
+# What a message without more has, and who may say it.
+_PLAIN: Final = frozenset({"role", "content"})
+_PLAIN_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _FIELDS: Final = frozenset(
     {"role", "content", "name", "refusal", "audio", "reasoning", "reasoning_content"}
     | {"tool_calls", "function_call", "tool_call_id"}
@@ -36,12 +39,26 @@ def read_messages(body: Fields) -> tuple[Message, ...]:
 
     A refusal is taken as text. Unknown fields are left out.
     """
-    messages = tuple(_read_message(message) for message in body.objects("messages", MAX_MESSAGES))
+    path = body.path("messages")
+    messages = tuple(
+        _plain_message(value) or _read_message(Fields(value, f"{path}[{number}]"))
+        for number, value in enumerate(body.array("messages", MAX_MESSAGES))
+    )
     if not messages:
         raise body.refuse("messages", "given: an array of at least one message")
     if sum(len(message.images) for message in messages) > MAX_IMAGES:
         raise InvalidRequest(f"'messages' holds more than {MAX_IMAGES} images.", param="messages")
     return messages
+
+
+def _plain_message(value: Any) -> Message | None:
+    """A message that is a text and no more, as most are; None for any other one, and for what is none."""
+    if type(value) is not dict or value.keys() != _PLAIN:
+        return None
+    role, content = value["role"], value["content"]
+    if type(role) is not str or type(content) is not str or role not in _PLAIN_ROLES:
+        return None
+    return Message(_ROLES[role], content)
 
 
 def _read_message(message: Fields) -> Message:

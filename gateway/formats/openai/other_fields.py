@@ -46,6 +46,8 @@ def refuse_unsupported(
 
     `unsupported` has those values beside each name, `instead` what to do in the place of some.
     """
+    if not fields.has_any(unsupported.keys()):
+        return
     for name in fields.names():
         if name in unsupported and fields.has(name) and fields.raw(name) not in unsupported[name]:
             advice = instead.get(name, "leave it out")
@@ -54,5 +56,7 @@ def refuse_unsupported(
 
 def dropped(fields: Fields, known: frozenset[str]) -> tuple[str, ...]:
     """The names of fields that nobody here knows."""
+    if not fields.has_others(known):
+        return ()
     unknown = (name for name in fields.names() if name not in known)
     return tuple(name for name in unknown if _PRINTABLE_NAME.fullmatch(name))[:MAX_DROPPED]

@@ -49,6 +49,8 @@ def read_sampling(body: Fields) -> Sampling:
     Ollama's /v1 sets temperature and top_p to OpenAI's default of 1.0 where they are absent; here the
     values that the operator gave the model are kept.
     """
+    if not body.has_any(SAMPLING_FIELDS):
+        return Sampling()
     limit = body.integer("max_completion_tokens", lowest=1)
     elder_limit = body.integer("max_tokens", lowest=1)
     penalty = body.number("repeat_penalty", 0, 10)
@@ -193,6 +195,8 @@ _EFFORTS: Final[dict[str, bool | str]] = {
 
 def read_thinking(body: Fields) -> bool | str | None:
     """`think` as Ollama has it, else the effort of `reasoning` or `reasoning_effort`, else vLLM's switch."""
+    if not body.has_any(THINK_FIELDS):
+        return None
     if body.has("think"):
         return read_think(body)
     reasoning = body.object("reasoning")

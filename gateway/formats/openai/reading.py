@@ -91,7 +91,10 @@ class _Reader:
 
     def _read_choice(self, choice: JsonObject, events: list[Event]) -> None:
         self._read_piece(choice, events)
-        reason = _text(choice.get("finish_reason"))
+        reason = choice.get("finish_reason")
+        if reason is None:
+            return
+        reason = _text(reason)
         if reason in _GIVEN_UP:
             self._fail(None, events)
         elif reason:
@@ -134,6 +137,10 @@ class ChatReader(_Reader):
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         delta = _dict_of(choice.get("delta"))
         content = _text(delta.get("content"))
+        if content and len(delta) == 1 and not choice.get("logprobs"):
+            # As nearly all are.
+            events.append(Delta(content))
+            return
         # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
         thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         logprobs = choice.get("logprobs")

@@ -30,6 +30,9 @@ from gateway.model import JsonObject
 CHAT_PATH: Final = "/v1/chat/completions"
 COMPLETION_PATH: Final = "/v1/completions"
 
+# Usage is always asked for: it is what a request is charged by, whether or not the caller wants it.
+STREAMED: Final[JsonObject] = {"stream": True, "stream_options": {"include_usage": True}}
+
 # OpenAI's bound on `n`. Each answer is a request of its own to a backend.
 MAX_ANSWERS: Final = 128
 
@@ -186,5 +189,4 @@ def _at_least_one(top_logprobs: int) -> int:
 
 
 def _write_stream(stream: bool) -> JsonObject:
-    """Usage is always asked for: it is what a request is charged by, whether or not the caller wants it."""
-    return {"stream": True, "stream_options": {"include_usage": True}} if stream else {"stream": False}
+    return STREAMED if stream else {"stream": False}

@@ -43,6 +43,7 @@ def arguments_text(arguments: JsonObject) -> str:
 
 # ── reading a request ────────────────────────────────────────────────────────────────────
 
+TOOL_FIELDS: Final = frozenset({"tools", "tool_choice", "functions", "function_call"})
 _TOOL_FIELDS: Final = frozenset({"type", "function"})
 _FUNCTION_FIELDS: Final = frozenset({"name", "description", "parameters", "strict"})
 
@@ -53,6 +54,8 @@ def read_tools(body: Fields) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     Of the allowed_tools of a choice only those are kept. A choice of no tool at all, or auto, needs
     no tools; any other one does.
     """
+    if not body.has_any(TOOL_FIELDS):
+        return (), None
     if body.has("tools") and body.has("functions"):
         raise body.refuse("functions", "left out where 'tools' is given")
     tools = tuple(_read_tool(tool) for tool in body.objects("tools", MAX_TOOLS))
