@@ -5,6 +5,7 @@ UTC, unless a name says otherwise; a store's clock is the one that counts.
 """
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from attrs import evolve, frozen
@@ -28,7 +29,7 @@ class Window(StrEnum):
     TOTAL = "total"
 
 
-@frozen
+@frozen(cache_hash=True)
 class Policy:
     """What an operator allows a tenant, or a key. None: no bound here (a key inherits); 0 denies."""
 
@@ -61,12 +62,17 @@ class PromptSize:
     templates: int = 1
 
 
-@frozen
+@frozen(cache_hash=True)
 class Period:
     """One turn of a window. `id` is "2026-11-23", "2026-11" or "total"; `ends_at` is None for the total."""
 
     id: str
     ends_at: float | None
+
+    @cached_property
+    def ends_us(self) -> int | None:
+        """The same in whole microseconds, as stores count."""
+        return None if self.ends_at is None else round(self.ends_at * 1_000_000)
 
 
 @frozen
@@ -77,6 +83,11 @@ class RateTake:
     owner: str
     """The id of the key or tenant."""
     per_minute: int
+
+    @cached_property
+    def account(self) -> str:
+        """The name under which stores count it: so for all takes."""
+        return f"rate:{self.scope}:{self.owner}"
 
 
 @frozen
@@ -89,6 +100,13 @@ class BucketTake:
     spared: int = 0
     """So many of the plan's tokens are not taken: most likely they are not needed. Else it owes them."""
 
+    @cached_property
+    def account(self) -> str:
+        return f"bucket:{self.scope}:{self.owner}"
+
+    def sparing(self, spared: int) -> "BucketTake":
+        return self if spared == self.spared else BucketTake(self.scope, self.owner, self.per_minute, spared)
+
 
 @frozen
 class SlotTake:
@@ -97,6 +115,10 @@ class SlotTake:
     scope: Scope
     owner: str
     limit: int
+
+    @cached_property
+    def account(self) -> str:
+        return slots_of(self.scope, self.owner)
 
 
 @frozen
@@ -111,6 +133,20 @@ class BudgetTake:
     window: Window
     periods: tuple[Period, ...]
     limit: int | None = None
+
+    @cached_property
+    def account(self) -> str:
+        return budget_of(self.window, self.scope, self.owner)
+
+
+def slots_of(scope: Scope, owner: str) -> str:
+    """The account of a tenant's, or key's, places for requests at the same time."""
+    return f"slots:{scope}:{owner}"
+
+
+def budget_of(window: Window, scope: Scope, owner: str) -> str:
+    """The account of a budget."""
+    return f"{window}:{scope}:{owner}"
 
 
 Take = RateTake | BucketTake | SlotTake | BudgetTake

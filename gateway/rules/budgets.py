@@ -8,14 +8,15 @@ request sees what is really left.
 """
 
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
 
-from gateway.accounting import BudgetTake, Policy, Scope, Window
+from gateway.accounting import BudgetTake, Period, Policy, Scope, Window
 from gateway.model import Usage
 from gateway.rules.limits import own_or_inherited
-from gateway.rules.windows import periods
+from gateway.rules.windows import turns_at
 
 # ── windows → takes ──────────────────────────────────────────────────────────────────────
 
@@ -28,13 +29,20 @@ def takes(
     So a budget that is set later knows what was spent. The key's stand before the tenant's. A key that
     inherits has the tenant's limit: that refuses no more, but is what the key's usage shows.
     """
+    return _takes(tenant, key, tenant_id, key_id, turns_at(now, zone))
+
+
+# As in `limits.takes`: until a day is over.
+@lru_cache(maxsize=4096)
+def _takes(
+    tenant: Policy, key: Policy, tenant_id: str, key_id: str, turns: tuple[tuple[Period, ...], ...]
+) -> tuple[BudgetTake, ...]:
     taken: list[BudgetTake] = []
-    for window in Window:
-        turns = periods(window, now, zone)
+    for window, periods in zip(Window, turns, strict=True):
         of_tenant = _limit_of(tenant, window)
         of_key = own_or_inherited(_limit_of(key, window), of_tenant)
-        taken.append(BudgetTake(Scope.KEY, key_id, window, turns, of_key))
-        taken.append(BudgetTake(Scope.TENANT, tenant_id, window, turns, of_tenant))
+        taken.append(BudgetTake(Scope.KEY, key_id, window, periods, of_key))
+        taken.append(BudgetTake(Scope.TENANT, tenant_id, window, periods, of_tenant))
     return tuple(taken)
 
 

@@ -37,6 +37,8 @@ _ASK_THE_OPERATOR: Final = "ask the operator of this gateway for more"
 # ── policy → takes ───────────────────────────────────────────────────────────────────────
 
 
+# Asked for by every request, and the same for all of a key until its policy, or its tenant's, is changed.
+@lru_cache(maxsize=4096)
 def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> tuple[Take, ...]:
     """What a request takes of requests per minute, tokens per minute and concurrency.
 
@@ -74,7 +76,7 @@ def _bounds(
 
 def limit_of(take: Take) -> int | None:
     """What bounds a take; None for a budget that only counts."""
-    return take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
+    return take.limit if isinstance(take, BudgetTake | SlotTake) else take.per_minute
 
 
 def room_of(standing: Standing) -> int:
@@ -94,7 +96,8 @@ def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
     limit = limit_of(standing.take)
     if limit is None:
         return None
-    return max(0, min(limit, limit - standing.used - standing.reserved + given_back))
+    left = limit - standing.used - standing.reserved + given_back
+    return min(limit, left) if left > 0 else 0
 
 
 def requests_left(standing: Standing, tokens: int) -> int | None:

@@ -107,7 +107,7 @@ def recounted(plan: Plan, demand: Demand, counted: int, bound: int) -> tuple[Pla
 
 
 def _sparing(takes: Iterable[Take], spared: int) -> tuple[Take, ...]:
-    return tuple(evolve(take, spared=spared) if isinstance(take, BucketTake) else take for take in takes)
+    return tuple([take.sparing(spared) if isinstance(take, BucketTake) else take for take in takes])
 
 
 def _limit_tokens(takes: Iterable[Take]) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from gateway.accounting import BucketTake, BudgetTake, RateTake, SlotTake, Standing, Take
+from gateway.accounting import BucketTake, BudgetTake, RateTake, SlotTake, Standing, Take, Window
 from gateway.model import JsonObject
 from gateway.rules.limits import iso, limit_of, remaining_of
 
@@ -38,61 +38,64 @@ def headers_of(standings: Iterable[Standing], now: float, given_back: int | None
     `now` is the store's clock. `given_back` are tokens of the reservation that the answer did not use, where
     that is known when the head is sent (a whole answer): granted less settled. In a stream it is None.
     """
-    tightest: dict[tuple[str, str], _Place] = {}
+    # Of each family where least remains; of equals what takes longer to come back.
+    tightest: dict[str, tuple[int, float, Standing]] = {}
     for standing in standings:
-        if place := _place_of(standing, now, given_back):
-            family = place.family
-            if family not in tightest or place.tightness < tightest[family].tightness:
-                tightest[family] = place
-    return [header for place in tightest.values() for header in place.headers()]
+        remaining, resets_at = _place_of(standing, now, given_back)
+        if remaining is None:
+            continue
+        family = _family_of(standing.take)
+        found = tightest.get(family)
+        if found is None or (remaining, -resets_at) < (found[0], -found[1]):
+            tightest[family] = remaining, resets_at, standing
+    headers: Headers = []
+    for family, (remaining, resets_at, standing) in tightest.items():
+        limit_name, remaining_name, reset_name = _NAMES[family]
+        headers.append((limit_name, b"%d" % (limit_of(standing.take) or 0)))
+        headers.append((remaining_name, b"%d" % remaining))
+        if family in _DURATIONS:
+            headers.append((reset_name, duration(resets_at - now).encode()))
+        elif standing.resets_at is not None:
+            headers.append((reset_name, iso(standing.resets_at).encode()))
+    return headers
 
 
-@frozen
-class _Place:
-    """Where one limit stands, as headers tell it. `family` is the two changing words of their names."""
-
-    family: tuple[str, str]
-    limit: int
-    remaining: int
-    resets_at: float
-    reset: str | None
-
-    @property
-    def tightness(self) -> tuple[int, float]:
-        """Least remaining first; of equals the one that takes longer to come back."""
-        return self.remaining, -self.resets_at
-
-    def headers(self) -> Headers:
-        kind, what = self.family
-        values = (("limit", str(self.limit)), ("remaining", str(self.remaining)), ("reset", self.reset))
-        return [(f"x-{kind}-{name}-{what}".encode(), value.encode()) for name, value in values if value]
+_DURATIONS: Final = (_REQUESTS, _TOKENS)
+_NAMES: Final = {
+    what: tuple(f"x-{kind}-{name}-{what}".encode() for name in ("limit", "remaining", "reset"))
+    for kind, families in ((_RATE_LIMIT, _DURATIONS), (_BUDGET, tuple(map(str, Window))))
+    for what in families
+}
 
 
-def _place_of(standing: Standing, now: float, given_back: int | None) -> _Place | None:
-    match standing.take:
-        case BudgetTake(window=window):
-            remaining = remaining_of(standing, given_back or 0)
+def _family_of(take: Take) -> str:
+    """The word that ends the names of its headers."""
+    match take:
+        case BudgetTake():
+            return take.window
+        case BucketTake():
+            return _TOKENS
+        case _:
+            return _REQUESTS
+
+
+def _place_of(standing: Standing, now: float, given_back: int | None) -> tuple[int | None, float]:
+    """What remains, None where no header tells it; and when it is whole again, or its window turns."""
+    match take := standing.take:
+        case BudgetTake():
             resets_at = standing.resets_at
-            reset = None if resets_at is None else iso(resets_at)
-            family = _BUDGET, str(window)
-        case BucketTake(per_minute=per_minute, spared=spared):
+            return remaining_of(standing, given_back or 0), inf if resets_at is None else resets_at
+        case BucketTake():
             # What it was spared was not taken, so it is not given back; what was needed of it is owed.
-            back = 0 if given_back is None else given_back - spared
-            remaining = remaining_of(standing, back)
+            back = 0 if given_back is None else given_back - take.spared
             # What is given back need not fill up by and by.
-            sooner_s = 60 * back / per_minute if per_minute else 0
-            resets_at = (now if standing.resets_at is None else standing.resets_at) - sooner_s
-            family, reset = (_RATE_LIMIT, _TOKENS), duration(resets_at - now)
+            sooner_s = 60 * back / take.per_minute if take.per_minute else 0
+            whole_at = now if standing.resets_at is None else standing.resets_at
+            return remaining_of(standing, back), whole_at - sooner_s
         case RateTake():
-            remaining = remaining_of(standing)
-            resets_at = now if standing.resets_at is None else standing.resets_at
-            family, reset = (_RATE_LIMIT, _REQUESTS), duration(resets_at - now)
+            return remaining_of(standing), now if standing.resets_at is None else standing.resets_at
         case SlotTake():
-            return None
-    limit = limit_of(standing.take)
-    if limit is None or remaining is None:
-        return None
-    return _Place(family, limit, remaining, inf if resets_at is None else resets_at, reset)
+            return None, inf
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import difflib
 import zoneinfo
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
+from math import floor
 from typing import Final
 
 from gateway.accounting import Period, Window
@@ -31,6 +32,17 @@ def periods(window: Window, now: float, zone: tzinfo) -> tuple[Period, ...]:
     turns = _turns(window, datetime.fromtimestamp(now, zone).date(), zone)
     ahead = [turn for turn, ends_at in turns if ends_at > now]
     return ahead[0], ahead[1]
+
+
+def turns_at(now: float, zone: tzinfo) -> tuple[tuple[Period, ...], ...]:
+    """`periods` of each window."""
+    return _turns_in(floor(now), zone)
+
+
+# Turns begin and end with whole seconds: within one, all requests of a zone find the same.
+@lru_cache(maxsize=1024)
+def _turns_in(second: int, zone: tzinfo) -> tuple[tuple[Period, ...], ...]:
+    return tuple(periods(window, second, zone) for window in Window)
 
 
 def zone_of(name: str) -> tzinfo:

@@ -1,4 +1,4 @@
-"""Accounts: the names under which takes are counted, the same in this process and in Redis.
+"""Accounts: what takes are counted in (`Take.account` names it), the same in this process and in Redis.
 
 A rate or bucket is a meter of what is missing from a full minute's worth, which refills as time goes by:
 GCRA, but told by its debt, not by an arrival time, so that a burst comes out exact in doubles.
@@ -7,18 +7,7 @@ GCRA, but told by its debt, not by an arrival time, so that a burst comes out ex
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.accounting import (
-    BucketTake,
-    BudgetTake,
-    Expired,
-    LedgerEntry,
-    RateTake,
-    Scope,
-    SlotTake,
-    Sum,
-    Take,
-    Window,
-)
+from gateway.accounting import Expired, LedgerEntry, Scope, Sum, Window, budget_of
 
 SECOND_US: Final = 1_000_000
 DAY_US: Final = 24 * 60 * 60 * SECOND_US
@@ -39,26 +28,6 @@ SOON_US: Final = SECOND_US
 # A ledger's sum says when its period ends only by its name; this is never too early.
 _LONGEST_US: Final = {Window.DAY: 2 * DAY_US, Window.MONTH: 32 * DAY_US, Window.TOTAL: None}
 _WINDOW_BY_LENGTH: Final = {len("2026-11-23"): Window.DAY, len("2026-11"): Window.MONTH}
-
-
-def account_of(take: Take) -> str:
-    match take:
-        case RateTake():
-            return f"rate:{take.scope}:{take.owner}"
-        case BucketTake():
-            return f"bucket:{take.scope}:{take.owner}"
-        case SlotTake():
-            return slots_of(take.scope, take.owner)
-        case BudgetTake():
-            return budget_of(take.window, take.scope, take.owner)
-
-
-def slots_of(scope: Scope, owner: str) -> str:
-    return f"slots:{scope}:{owner}"
-
-
-def budget_of(window: Window, scope: Scope, owner: str) -> str:
-    return f"{window}:{scope}:{owner}"
 
 
 def account_of_sum(told: Sum) -> str:

@@ -12,7 +12,7 @@ from gateway.accounting import (
     Standing,
     Take,
 )
-from gateway.state.accounts import DAY_US, SOON_US, to_s, to_us
+from gateway.state.accounts import DAY_US, SOON_US, to_s
 from gateway.state.local_meters import Bucket, Meter
 
 
@@ -58,21 +58,22 @@ class Budget:
         current = _current(take.periods, now_us)
         if self.period > current.id:
             return Budget(self.period, self.ends_us, self.spent, self.reserved, limit, now_us)
-        ends_us = None if current.ends_at is None else to_us(current.ends_at)
         if self.period == current.id:
-            return Budget(current.id, ends_us, self.spent, self.reserved, limit, now_us)
-        return Budget(current.id, ends_us, 0, 0, limit, now_us)
+            return Budget(current.id, current.ends_us, self.spent, self.reserved, limit, now_us)
+        return Budget(current.id, current.ends_us, 0, 0, limit, now_us)
 
     @property
     def free(self) -> int:
         return self.limit - self.spent - self.reserved
 
     def plus(self, amount: int) -> "Budget":
-        return self._with(self.spent, self.reserved + amount)
+        spent, reserved = self.spent, self.reserved + amount
+        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
 
     def charged(self, reserved: int, spent: int) -> "Budget":
         """Move what a reservation holds from reserved to spent."""
-        return self._with(max(0, self.spent + spent), max(0, self.reserved - reserved))
+        spent, reserved = max(0, self.spent + spent), max(0, self.reserved - reserved)
+        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
 
     def standing(self, take: Take) -> Standing:
         return Standing(take, self.spent, self.reserved, to_s(self.ends_us))
@@ -88,16 +89,14 @@ class Budget:
     def is_idle(self, now_us: int) -> bool:
         return self.ends_us is not None and now_us >= self.ends_us + DAY_US
 
-    def _with(self, spent: int, reserved: int) -> "Budget":
-        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
-
 
 Account = Meter | Slots | Budget
 
 
 def _current(periods: tuple[Period, ...], now_us: int) -> Period:
     for period in periods:
-        if period.ends_at is None or now_us < to_us(period.ends_at):
+        ends_us = period.ends_us
+        if ends_us is None or now_us < ends_us:
             return period
     return periods[-1]
 
@@ -105,21 +104,21 @@ def _current(periods: tuple[Period, ...], now_us: int) -> Period:
 def amount_of(take: Take, tokens: int) -> int:
     """What a take is of, in its own unit, where the plan is of so many tokens."""
     match take:
-        case BucketTake(spared=spared):
-            return max(0, tokens - spared)
         case BudgetTake():
             return tokens
+        case BucketTake():
+            return max(0, tokens - take.spared)
         case _:
             return 1
 
 
-def allowed(take: Take, account: Account) -> int | None:
-    """How many tokens a plan may be of for this take; None where it counts none."""
+def allowed(take: Take, free: int) -> int | None:
+    """How many tokens a plan may be of for this take, of which so much is free; None where it counts none."""
     match take:
-        case BucketTake(spared=spared):
-            return account.free + spared
         case BudgetTake():
-            return account.free
+            return free
+        case BucketTake():
+            return free + take.spared
         case _:
             return None
 
@@ -127,11 +126,11 @@ def allowed(take: Take, account: Account) -> int | None:
 def measured(take: Take, kept: Account | None, now_us: int) -> Account:
     """The account of a take as of now, for the limit that the take has."""
     match take:
-        case RateTake():
-            return (kept if isinstance(kept, Meter) else Meter()).at(take.per_minute, now_us)
-        case BucketTake():
-            return (kept if isinstance(kept, Bucket) else Bucket()).at(take.per_minute, now_us)
-        case SlotTake():
-            return (kept if isinstance(kept, Slots) else Slots()).at(take.limit, now_us)
         case BudgetTake():
             return (kept if isinstance(kept, Budget) else Budget()).at(take, now_us)
+        case BucketTake():
+            return (kept if isinstance(kept, Bucket) else Bucket()).at(take.per_minute, now_us)
+        case RateTake():
+            return (kept if isinstance(kept, Meter) else Meter()).at(take.per_minute, now_us)
+        case SlotTake():
+            return (kept if isinstance(kept, Slots) else Slots()).at(take.limit, now_us)

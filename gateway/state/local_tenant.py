@@ -9,9 +9,9 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from gateway.accounting import (
     Expired,
@@ -24,6 +24,7 @@ from gateway.accounting import (
     Sum,
     Take,
     Taken,
+    slots_of,
 )
 from gateway.state.accounts import (
     CORRECTABLE_US,
@@ -31,13 +32,11 @@ from gateway.state.accounts import (
     MAX_EXPIRED,
     MAX_TOLD,
     SECOND_US,
-    account_of,
     account_of_sum,
     budgets_of,
     expired_of,
     longest_us,
     owners_of,
-    slots_of,
     to_s,
     to_us,
 )
@@ -48,21 +47,18 @@ from gateway.state.local_meters import Bucket, Meter
 _TIDIED: Final = 2
 
 
-@frozen
-class _InBudget:
+class _InBudget(NamedTuple):
     name: str
     period: str
 
 
-@frozen
-class _InBucket:
+class _InBucket(NamedTuple):
     name: str
     tokens: int
     limit: int
 
 
-@frozen
-class _InSlots:
+class _InSlots(NamedTuple):
     name: str
 
 
@@ -90,17 +86,23 @@ class _Measured:
     account: Account
 
 
-def _refusal(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> Refused | None:
-    short = [each for each in accounts if _lacks(plan, each)]
-    if not short:
-        return None
-    longest = max(short, key=lambda each: _or_never(_retry_us(plan, each)))
-    return Refused(longest.account.standing(longest.take), now_us / SECOND_US, to_s(_retry_us(plan, longest)))
-
-
-def _lacks(plan: Plan, each: _Measured) -> bool:
-    amount = amount_of(each.take, plan.tokens_needed)
-    return each.account.limit == 0 or max(0, each.account.free) < amount
+def _examined(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> int | Refused:
+    """How many tokens the plan gets, or what is in its way."""
+    needed, granted = plan.tokens_needed, plan.tokens_wanted
+    short: list[_Measured] = []
+    for each in accounts:
+        account = each.account
+        free = account.free
+        if account.limit == 0 or max(0, free) < amount_of(each.take, needed):
+            short.append(each)
+        bound = allowed(each.take, free)
+        if bound is not None and bound < granted:
+            granted = bound
+    if short:
+        longest = max(short, key=lambda each: _or_never(_retry_us(plan, each)))
+        standing, retry_us = longest.account.standing(longest.take), _retry_us(plan, longest)
+        return Refused(standing, now_us / SECOND_US, to_s(retry_us))
+    return max(0, granted)
 
 
 def _retry_us(plan: Plan, each: _Measured) -> int | None:
@@ -109,11 +111,6 @@ def _retry_us(plan: Plan, each: _Measured) -> int | None:
 
 def _or_never(us: int | None) -> float:
     return math.inf if us is None else us
-
-
-def _granted(plan: Plan, accounts: Iterable[_Measured]) -> int:
-    bounds = (allowed(each.take, each.account) for each in accounts)
-    return max(0, min((plan.tokens_wanted, *(bound for bound in bounds if bound is not None))))
 
 
 def _put(name: str, account: Account, amount: int) -> _Put | None:
@@ -130,7 +127,7 @@ def _put(name: str, account: Account, amount: int) -> _Put | None:
 
 
 def _standings(accounts: Iterable[_Measured]) -> tuple[Standing, ...]:
-    return tuple(each.account.standing(each.take) for each in accounts)
+    return tuple([each.account.standing(each.take) for each in accounts])
 
 
 @define
@@ -158,13 +155,13 @@ class Tenant:
         if held is None or held.is_charged:
             if plan.epoch < epoch:
                 return Stale(epoch)
-            refused = _refusal(plan, accounts, now_us)
-            if refused is not None:
+            granted = _examined(plan, accounts, now_us)
+            if isinstance(granted, Refused):
                 self._mend(accounts, now_us)
-                return refused
-            held = self._hold(plan, accounts, now_us)
+                return granted
+            held = self._hold(plan, granted, accounts, now_us)
             self._tidy(now_us)
-        periods = tuple(put.period for put in held.puts if isinstance(put, _InBudget))
+        periods = tuple([put.period for put in held.puts if isinstance(put, _InBudget)])
         return Taken(held.tokens, now_us / SECOND_US, _standings(accounts), periods)
 
     def settle(self, reservation_id: str, used: int, time_us: int) -> None:
@@ -223,7 +220,7 @@ class Tenant:
         if plan.epoch < epoch:
             return Stale(epoch)
         accounts = self._measured(plan.takes, now_us)
-        answer = _refusal(plan, accounts, now_us) or _granted(plan, accounts)
+        answer = _examined(plan, accounts, now_us)
         return Outlook(now_us / SECOND_US, _standings(accounts), answer)
 
     def _tick(self, time_us: int) -> int:
@@ -234,9 +231,9 @@ class Tenant:
     # ── taking ───────────────────────────────────────────────────────────────────────────
 
     def _measured(self, takes: Iterable[Take], now_us: int) -> list[_Measured]:
-        names = ((take, account_of(take)) for take in takes)
+        kept = self._accounts
         return [
-            _Measured(take, name, measured(take, self._accounts.get(name), now_us)) for take, name in names
+            _Measured(take, name := take.account, measured(take, kept.get(name), now_us)) for take in takes
         ]
 
     def _mend(self, accounts: Iterable[_Measured], now_us: int) -> None:
@@ -246,10 +243,10 @@ class Tenant:
             if isinstance(kept, Meter) and kept.at_us > now_us:
                 self._accounts[each.name] = each.account
 
-    def _hold(self, plan: Plan, accounts: Iterable[_Measured], now_us: int) -> _Held:
-        held = _Held(_granted(plan, accounts), now_us)
+    def _hold(self, plan: Plan, tokens: int, accounts: Iterable[_Measured], now_us: int) -> _Held:
+        held = _Held(tokens, now_us)
         for each in accounts:
-            amount = amount_of(each.take, held.tokens)
+            amount = amount_of(each.take, tokens)
             each.account = self._accounts[each.name] = each.account.plus(amount)
             if put := _put(each.name, each.account, amount):
                 held.puts.append(put)

@@ -32,19 +32,18 @@ from gateway.accounting import (
     Take,
     Taken,
     Verdict,
+    slots_of,
 )
 from gateway.errors import StoreUnavailable
 from gateway.ports import Clock
 from gateway.state.accounts import (
     MAX_TOLD,
     SECOND_US,
-    account_of,
     account_of_sum,
     budgets_of,
     expired_of,
     longest_us,
     owners_of,
-    slots_of,
     to_us,
 )
 from gateway.state.redis_client import Call, RedisClient
@@ -308,18 +307,18 @@ def _plan_as_json(plan: Plan, seen_us: int, *, look: bool) -> bytes:
 def _take_as_json(take: Take) -> tuple[object, ...]:
     match take:
         case RateTake():
-            return "rate", account_of(take), take.per_minute
+            return "rate", take.account, take.per_minute
         case BucketTake():
-            return "bucket", account_of(take), take.per_minute, take.spared
+            return "bucket", take.account, take.per_minute, take.spared
         case SlotTake():
-            return "slots", account_of(take), take.limit
+            return "slots", take.account, take.limit
         case BudgetTake():
             limit = -1 if take.limit is None else take.limit
-            return "budget", account_of(take), limit, [_period_as_json(period) for period in take.periods]
+            return "budget", take.account, limit, [_period_as_json(period) for period in take.periods]
 
 
 def _period_as_json(period: Period) -> tuple[str, int]:
-    return period.id, 0 if period.ends_at is None else to_us(period.ends_at)
+    return period.id, period.ends_us or 0
 
 
 def _sum_as_json(told: Sum) -> tuple[object, ...]:

@@ -7,7 +7,6 @@ from math import inf
 from attrs import define, field
 
 from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, SlotTake, Stale, Take
-from gateway.state.accounts import account_of
 
 
 def amount_of(take: Take, tokens: int) -> int:
@@ -67,7 +66,7 @@ class Reference:
     epoch: int = 0
 
     def free(self, take: Take) -> int:
-        name = account_of(take)
+        name = take.account
         if isinstance(take, SlotTake):
             return take.limit - sum(name in held.slots for held in self.held.values() if not held.is_charged)
         if isinstance(take, BudgetTake):
@@ -75,13 +74,13 @@ class Reference:
         return int((take.per_minute - self.missing(take)) // 1)
 
     def missing(self, take: RateTake | BucketTake) -> Fraction:
-        return missing(self.meters[account_of(take)], take.per_minute, self.now)
+        return missing(self.meters[take.account], take.per_minute, self.now)
 
     def period(self, take: BudgetTake) -> str:
         return next(each.id for each in take.periods if each.ends_at is None or self.now < each.ends_at)
 
     def budget(self, take: BudgetTake) -> list[int]:
-        return self.budgets.setdefault((account_of(take), self.period(take)), [0, 0])
+        return self.budgets.setdefault((take.account, self.period(take)), [0, 0])
 
     def retry_at(self, take: Take, amount: int) -> float:
         limit = take.per_minute if isinstance(take, RateTake | BucketTake) else take.limit
@@ -123,14 +122,12 @@ class Reference:
                 self.budget(take)[1] += tokens
             elif not isinstance(take, SlotTake):
                 passed = Passed(self.now, amount_of(take, tokens))
-                self.meters[account_of(take)].append(passed)
-        slots = {account_of(take) for take in plan.takes if isinstance(take, SlotTake)}
+                self.meters[take.account].append(passed)
+        slots = {take.account for take in plan.takes if isinstance(take, SlotTake)}
         buckets = {
-            account_of(take): self.meters[account_of(take)][-1]
-            for take in plan.takes
-            if isinstance(take, BucketTake)
+            take.account: self.meters[take.account][-1] for take in plan.takes if isinstance(take, BucketTake)
         }
-        periods = {account_of(take): self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
+        periods = {take.account: self.period(take) for take in plan.takes if isinstance(take, BudgetTake)}
         ends = self.now + plan.lease_s
         self.told.pop(plan.reservation_id, None)
         self.held[plan.reservation_id] = Held(tokens, slots, buckets, periods, ends)

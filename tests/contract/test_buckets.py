@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from gateway.accounting import Taken
-from gateway.state.accounts import MAX_LOWS, account_of
+from gateway.state.accounts import MAX_LOWS
 from tests.contract.plans import NOW, bucket, plan
 from tests.contract.reference import Reference, keeps_the_law
 from tests.contract.stores import Store, refusal, standings, take, used
@@ -111,4 +111,4 @@ async def _play(store: Store, done: list[tuple[float, int, int]]) -> None:
             assert verdict.tokens == model.take(asked)
         (standing,) = await standings(store, plan("r", two))
         assert standing.used == -(-model.missing(two) // 1)
-    assert keeps_the_law(model.meters[account_of(two)], two.per_minute)
+    assert keeps_the_law(model.meters[two.account], two.per_minute)

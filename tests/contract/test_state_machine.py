@@ -34,7 +34,6 @@ from gateway.accounting import (
     Taken,
     Window,
 )
-from gateway.state.accounts import account_of
 from tests.contract.plans import (
     DAY_S,
     FEBRUARY,
@@ -101,8 +100,8 @@ ALL = plan(
     *(budget(None, window, owner, scope, PERIODS[window]) for window in Window for scope, owner in OWNERS),
     epoch=LATEST,
 )
-SLOTS = {account_of(take) for take in ALL.takes if isinstance(take, SlotTake)}
-BUDGETS = {account_of(take): take for take in ALL.takes if isinstance(take, BudgetTake)}
+SLOTS = {take.account for take in ALL.takes if isinstance(take, SlotTake)}
+BUDGETS = {take.account: take for take in ALL.takes if isinstance(take, BudgetTake)}
 
 
 class Machine(RuleBasedStateMachine):
@@ -275,7 +274,7 @@ class Machine(RuleBasedStateMachine):
     def no_bucket_gives_twice(self) -> None:
         for take in ALL.takes:
             if isinstance(take, BucketTake):
-                assert keeps_the_law(self.model.meters[account_of(take)], take.per_minute)
+                assert keeps_the_law(self.model.meters[take.account], take.per_minute)
 
 
 def _sums(spent: dict[tuple[str, str], int]) -> list[Sum]:
