@@ -4,7 +4,7 @@ import ipaddress
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-from attrs import astuple, define, field, frozen
+from attrs import define, field, frozen
 
 from gateway.accounting import Plan, Policy, PromptSize, Take
 from gateway.errors import GatewayError
@@ -258,7 +258,12 @@ class Timings:
 
     def __add__(self, other: "Timings") -> "Timings":
         """Of several answers, one after another."""
-        return Timings(*(_plus(one, two) for one, two in zip(astuple(self), astuple(other), strict=True)))
+        return Timings(
+            _plus(self.total_ns, other.total_ns),
+            _plus(self.load_ns, other.load_ns),
+            _plus(self.prompt_ns, other.prompt_ns),
+            _plus(self.generation_ns, other.generation_ns),
+        )
 
 
 def _plus(one: int | None, two: int | None) -> int | None:

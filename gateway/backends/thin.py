@@ -41,6 +41,8 @@ class ThinAnswer(HttpAnswer):
         patience = self._patience = Patience(self._timeouts.first_byte_s, connection.abort)
         try:
             connection.ask(*self._request)
+            # The answer may take minutes; its request, megabytes maybe, is needed no more.
+            self._request = b"", b""
             while not connection.has_head:
                 await connection.more()
         except Broken:

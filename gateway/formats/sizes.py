@@ -87,7 +87,7 @@ def _times(n: int, size: PromptSize) -> PromptSize:
 
 
 def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:
-    if own is None:
+    if own is None or not (own.text_bytes or own.messages):
         return size
     return evolve(
         size,

@@ -60,9 +60,10 @@ class Station:
 
     def try_pass(self, model: str, now: float) -> Pass | None:
         """Let a request through; whoever was must be judged in the end, by one of those below."""
-        if not self.may_pass(model, now):
+        breaker = self._trust(model).breaker
+        if not self.link.may_pass(now) or not breaker.may_pass(now):
             return None
-        link, of_model = self.link.try_pass(now), self._trust(model).breaker.try_pass(now)
+        link, of_model = self.link.try_pass(now), breaker.try_pass(now)
         return None if link is None or of_model is None else Pass(model, link, of_model)
 
     def is_suspect(self, model: str, now: float) -> bool:

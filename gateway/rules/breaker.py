@@ -53,11 +53,12 @@ class Breaker:
 
     def try_pass(self, now: float) -> int | None:
         """A pass for one request, or None; in the half-open state the first one is the probe's."""
+        if self._rests_until is None:
+            return self._newest
         if not self.may_pass(now):
             return None
-        if self._rests_until is not None:
-            self._probed_at = now
-            self._newest += 1
+        self._probed_at = now
+        self._newest += 1
         return self._newest
 
     def retry_after_s(self, now: float) -> float:
@@ -66,7 +67,7 @@ class Breaker:
 
     def succeeded(self, shown: int) -> None:
         """It works: whatever was before is forgotten."""
-        if shown == self._newest:
+        if shown == self._newest and (self._failures or self._rests_until is not None):
             self.close()
 
     def close(self) -> None:
