@@ -110,6 +110,9 @@ class Counters(Protocol):
         lease was charged. An unknown or settled reservation changes nothing.
         """
 
+    def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:
+        """The same without waiting, which counters in this process can. False: nothing was done."""
+
     async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
         """Keep these leases for `lease_s` from now; those that are unknown or settled stay so."""
 

@@ -107,9 +107,10 @@ class Admission:
 
     def _end(
         self, exchange: Exchange, intent: LedgerEntry, settlement: budgets.Settlement
-    ) -> asyncio.Task[None]:
+    ) -> asyncio.Task[None] | None:
         self.counting.compare(exchange)
-        return self.settler.end(evolve(intent, backend=exchange.backend or ""), settlement, exchange.busy_s)
+        backend = exchange.backend or ""
+        return self.settler.end(intent, settlement, backend=backend, busy_s=exchange.busy_s)
 
 
 class _Told:
@@ -119,14 +120,14 @@ class _Told:
     back and its slot free, at every replica.
     """
 
-    __slots__ = ("end", "exchange", "send", "settling", "settling_s", "taken")
+    __slots__ = ("end", "exchange", "is_settled", "send", "settling_s", "taken")
 
     def __init__(
         self,
         send: Send,
         exchange: Exchange,
         taken: Taken,
-        end: Callable[[budgets.Settlement], asyncio.Task[None]],
+        end: Callable[[budgets.Settlement], asyncio.Task[None] | None],
         settling_s: float,
     ) -> None:
         self.send = send
@@ -134,20 +135,23 @@ class _Told:
         self.taken = taken
         self.end = end
         self.settling_s = settling_s
-        self.settling: asyncio.Task[None] | None = None
+        self.is_settled = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
-        elif self.settling is None and self._is_counted(message):
-            await asyncio.wait([self.settle()], timeout=self.settling_s)
+        elif not self.is_settled and self._is_counted(message):
+            settling = self.settle()
+            if settling is not None:
+                await asyncio.wait([settling], timeout=self.settling_s)
         await self.send(message)
 
-    def settle(self) -> asyncio.Task[None]:
-        """Settle by what the exchange knows; once."""
-        if self.settling is None:
-            self.settling = self.end(_settlement(self.exchange, self.taken.tokens))
-        return self.settling
+    def settle(self) -> asyncio.Task[None] | None:
+        """Settle by what the exchange knows; once. Gives what is waited for until the counters know it."""
+        if self.is_settled:
+            return None
+        self.is_settled = True
+        return self.end(_settlement(self.exchange, self.taken.tokens))
 
     def _is_counted(self, message: Message) -> bool:
         """Whether nothing can come any more that costs; of a stream also before the frame that says so."""

@@ -71,12 +71,14 @@ class Settler:
         """How many ended requests the counters do not know of yet."""
         return len(self._settling)
 
-    def end(self, intent: LedgerEntry, settlement: Settlement, busy_s: float = 0.0) -> asyncio.Task[None]:
-        """Write down what it cost, and tell the counters in a task of our own. Never awaits, never raises.
+    def end(
+        self, intent: LedgerEntry, settlement: Settlement, *, backend: str = "", busy_s: float = 0.0
+    ) -> asyncio.Task[None] | None:
+        """Write down what it cost, and tell the counters: at once, or in a task of our own. Never raises.
 
-        The task that is returned ends when they know, however long that takes. They are told after `busy_s`,
-        less than a lease: for so long its backend is still at work, and its place among the requests at the
-        same time is taken.
+        The task that is returned ends when they know, however long that takes; None: they do. They are told
+        after `busy_s`, less than a lease: for so long its backend is still at work, and its place among the
+        requests at the same time is taken.
         """
         self._running.pop(intent.reservation_id, None)
         self._spool.settled(
@@ -87,8 +89,13 @@ class Settler:
                 completion_tokens=settlement.completion_tokens,
                 estimated=settlement.estimated,
                 evidence=Evidence.SETTLED,
+                backend=backend,
             )
         )
+        if not busy_s and self._counters.settle_at_once(
+            intent.tenant_id, intent.reservation_id, settlement.tokens
+        ):
+            return None
         task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens, busy_s))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)

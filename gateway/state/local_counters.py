@@ -32,8 +32,12 @@ class LocalCounters:
         return verdict
 
     async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        self.settle_at_once(tenant_id, reservation_id, tokens)
+
+    def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:
         if tenant := self._tenants.get(tenant_id):
             tenant.settle(reservation_id, tokens, self._time_us())
+        return True
 
     async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
         if tenant := self._tenants.get(tenant_id):

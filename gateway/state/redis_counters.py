@@ -141,6 +141,9 @@ class RedisCounters:
     async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
         await self._run(self._scripts.settle, tenant_id, reservation_id, tokens)
 
+    def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:  # noqa: ARG002
+        return False
+
     async def renew(self, tenant_id: str, reservation_ids: Sequence[str], lease_s: float) -> None:
         await self._run(self._scripts.renew, tenant_id, to_us(lease_s), *reservation_ids)
 

@@ -31,9 +31,16 @@ class Told:
 
     counters: list[str] = field(factory=list)
     spool: list[LedgerEntry] = field(factory=list)
+    is_here: bool = False
+    """The counters are in this process."""
 
     async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
         self.counters.append(reservation_id)
+
+    def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:
+        if self.is_here:
+            self.counters.append(reservation_id)
+        return self.is_here
 
     def settled(self, entry: LedgerEntry) -> None:
         self.spool.append(entry)
@@ -48,6 +55,7 @@ async def test_a_place_is_kept_while_the_backend_is_at_work():
     await settler.start()
 
     ended = settler.end(INTENT, FREE, busy_s=3600)
+    assert ended is not None
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert (told.counters, [entry.tokens for entry in told.spool]) == ([], [0])
@@ -61,7 +69,22 @@ async def test_a_place_is_free_when_the_backend_is():
     told = Told()
     settler = Settler(told, told)  # type: ignore[arg-type]
 
-    await asyncio.wait_for(settler.end(INTENT, FREE, busy_s=0.01), 30)
-    await asyncio.wait_for(settler.end(INTENT, FREE), 30)
+    for busy_s in (0.01, 0.0):
+        ended = settler.end(INTENT, FREE, busy_s=busy_s)
+        assert ended is not None
+        await asyncio.wait_for(ended, 30)
 
+    assert told.counters == ["r1", "r1"]
+
+
+async def test_counters_in_this_process_are_told_without_a_task_unless_the_backend_is_at_work():
+    told = Told(is_here=True)
+    settler = Settler(told, told)  # type: ignore[arg-type]
+
+    assert settler.end(INTENT, FREE, backend="b") is None
+    assert (told.counters, [entry.backend for entry in told.spool]) == (["r1"], ["b"])
+    ended = settler.end(INTENT, FREE, busy_s=0.01)
+
+    assert ended is not None
+    await asyncio.wait_for(ended, 30)
     assert told.counters == ["r1", "r1"]
