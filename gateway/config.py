@@ -83,6 +83,8 @@ class Config:
     """What callers' requests go to backends by: thin or aiohttp."""
     backends: tuple[BackendConfig, ...]
     bind: Address
+    server: str
+    """What speaks HTTP with callers: http1, which is ours, or hypercorn."""
     ops_bind: Address | None
     """Where metrics and probes are for operators; None: nowhere."""
     secret: str | None = field(repr=False)
@@ -299,6 +301,13 @@ SETTINGS: Final = (
         "which backends are always asked for their models",
     ),
     Setting("GATEWAY_BIND", _address, "127.0.0.1:8080", "the address that callers reach"),
+    Setting(
+        "GATEWAY_SERVER",
+        _choice("http1", "hypercorn"),
+        "http1",
+        "what speaks HTTP with callers: `http1`, connections of our own; or `hypercorn`, which costs more "
+        "and leaves open what docs/OPERATIONS.md says",
+    ),
     Setting(
         "GATEWAY_OPS_BIND",
         _ops_address,

@@ -60,6 +60,7 @@ def serve_until_stopped(
             beside=_ops(resources, on_ops_listening),
             on_hangup=reloading.ask if reloading else None,
             service_manager=manager,
+            by_hypercorn=config.server == "hypercorn",
         )
     )
 

@@ -10,18 +10,19 @@ from typing import Final, Protocol
 from gateway.server.asgi import Message, Scope
 from gateway.server.response import (
     CONTINUE,
+    FAILED,
     LAST_CHUNK,
+    RETRY_AFTER_S,
+    SHUTTING_DOWN,
     AnswerHead,
     BadAnswer,
+    Failure,
     Framing,
     answer_head,
     chunk,
     error_answer,
 )
 from gateway.server.service import Service
-
-# Where a shutdown ends requests: all of them are told so in one moment, and should not come back in one.
-RETRY_AFTER_S: Final = range(1, 6)
 
 # An event loop takes so much more from a writer before it holds it up.
 AT_ONCE_BYTES: Final = 64 * 1024
@@ -192,18 +193,13 @@ class RequestCycle:
             pass
         except asyncio.CancelledError:
             # The drain is over. An app that wants to say more has said it before it lets this pass.
-            self._fail(
-                503,
-                "The gateway is shutting down; send the request again.",
-                "shutting_down",
-                retry_after_s=secrets.choice(RETRY_AFTER_S),
-            )
+            self._fail(SHUTTING_DOWN, retry_after_s=secrets.choice(RETRY_AFTER_S))
             raise
         except Exception as error:  # noqa: BLE001 - the app is foreign: whatever it raises is its failure
             try:
                 service.on_error(error)
             finally:
-                self._fail(500, "The gateway failed on this request; it has been recorded.", "internal_error")
+                self._fail(FAILED)
         finally:
             # By it the request knows itself, and would wait for the garbage collector.
             self.scope["extensions"].pop("gateway.on_leave", None)
@@ -287,7 +283,7 @@ class RequestCycle:
         if self.left or self.wire.lost:
             raise ClientLeft("the client closed the connection or stopped reading")
 
-    def _fail(self, status: int, sentence: str, code: str, retry_after_s: int | None = None) -> None:
+    def _fail(self, failure: Failure, retry_after_s: int | None = None) -> None:
         """Say so if nothing has been said yet; else never let the answer look complete."""
         if self.left or self._answered:
             return
@@ -299,10 +295,10 @@ class RequestCycle:
         self._answered = True
         self.wire.write(
             error_answer(
-                status,
-                sentence,
+                failure.status,
+                failure.sentence,
                 kind="server_error",
-                code=code,
+                code=failure.code,
                 request_id=self._request_id(),
                 with_body=self.scope["method"] != "HEAD",
                 retry_after_s=retry_after_s,

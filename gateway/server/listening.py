@@ -6,16 +6,13 @@ import asyncio
 import copy
 import socket
 import ssl
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 from hypercorn.config import Config
 
-from gateway.server.http1 import Http1Connection
-from gateway.server.service import Service
-
 BoundAddress = tuple[str, int]
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 # How much the kernel takes beyond what the client's window has room for. Without it that is megabytes:
 # produced and paid for, not read; and a slow reader would look stalled, because the kernel
@@ -40,15 +37,18 @@ class _Bound:
     tls: ssl.SSLContext | None
 
 
-async def listen(service: Service, config: Config) -> list[asyncio.Server]:
-    """Bind all addresses, then listen on all. Raises CannotListen with nothing left open."""
+async def listen(connections: ProtocolFactory, config: Config) -> list[asyncio.Server]:
+    """Bind all addresses, then listen on all; `connections` makes the protocol of each that is accepted.
+
+    Raises CannotListen with nothing left open.
+    """
     bound: list[_Bound] = []
     listeners: list[asyncio.Server] = []
     try:
         for bind, tls in _wanted(config):
             bound += [_Bound(bind, sock, tls) for sock in _bind(config, bind)]
         for one in bound:
-            listeners.append(await _listener(service, config, one))
+            listeners.append(await _listener(connections, config, one))
     except CannotListen:
         stop_listening(listeners)
         for one in bound:
@@ -95,10 +95,10 @@ def _bind(config: Config, bind: str) -> list[socket.socket]:
     return sockets
 
 
-async def _listener(service: Service, config: Config, bound: _Bound) -> asyncio.Server:
+async def _listener(connections: ProtocolFactory, config: Config, bound: _Bound) -> asyncio.Server:
     try:
-        return await service.loop.create_server(
-            partial(Http1Connection, service),
+        return await asyncio.get_running_loop().create_server(
+            connections,
             sock=bound.sock,
             ssl=bound.tls,
             backlog=config.backlog,

@@ -10,10 +10,13 @@ from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
 
-from attrs import define
+from attrs import define, frozen
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+
+# Where a shutdown ends requests: all of them are told so in one moment, and should not come back in one.
+RETRY_AFTER_S = range(1, 6)
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 _NO_BODY = frozenset((204, 304))  # RFC 9110 sections 15.3.5 and 15.4.5
@@ -26,6 +29,19 @@ _LENGTH = re.compile(rb"\d{1,18}")
 
 class BadAnswer(RuntimeError):
     """The app broke the rules of ASGI or HTTP; raised into it by `send`."""
+
+
+@frozen
+class Failure:
+    """What is answered in the stead of an app that did not answer."""
+
+    status: int
+    sentence: str
+    code: str
+
+
+SHUTTING_DOWN = Failure(503, "The gateway is shutting down; send the request again.", "shutting_down")
+FAILED = Failure(500, "The gateway failed on this request; it has been recorded.", "internal_error")
 
 
 class Framing(Enum):
@@ -104,8 +120,7 @@ def error_answer(
     retry_after_s: int | None = None,
 ) -> bytes:
     """A whole answer in OpenAI's error shape that ends the connection; `with_body` is False for HEAD."""
-    error = {"message": sentence, "type": kind, "param": None, "code": code}
-    body = json.dumps({"error": error}).encode("ascii")
+    body = error_body(sentence, kind, code)
     lines = [
         _STATUS_LINES[status],
         b"content-type: application/json",
@@ -117,6 +132,12 @@ def error_answer(
     if retry_after_s is not None:
         lines.append(b"retry-after: %d" % retry_after_s)
     return _joined(lines) + (body if with_body else b"")
+
+
+def error_body(sentence: str, kind: str, code: str) -> bytes:
+    """OpenAI's error shape."""
+    error = {"message": sentence, "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error}).encode("ascii")
 
 
 def chunk(piece: bytes) -> bytes:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from attrs import frozen
 from hypercorn.config import Config
 
 from gateway.server.asgi import ASGIApp
+from gateway.server.http1 import Http1Connection
 from gateway.server.lifecycle import Lifecycle, Shutdown, on_signals
 from gateway.server.lifespan import AppLifespan
-from gateway.server.listening import BoundAddress, bound_addresses, listen, stop_listening
+from gateway.server.listening import (
+    BoundAddress,
+    ProtocolFactory,
+    bound_addresses,
+    listen,
+    stop_listening,
+)
 from gateway.server.service import Bounds, RefusedRequest, Service
 from gateway.server.service_manager import ServiceManager
+from gateway.server.stock import stock_connections
 
 try:
     import uvloop
@@ -73,6 +82,7 @@ async def serve(
     beside: Beside | None = None,
     on_hangup: Callable[[], None] | None = None,
     service_manager: ServiceManager | None = None,
+    by_hypercorn: bool = False,
 ) -> None:
     """Start the app, serve it, and stop it; returns after a drain.
 
@@ -80,8 +90,9 @@ async def serve(
     shutdown_timeout. `on_error` is given what the app raised, `on_refused` what
     the app never saw (see Service). `on_listening` is told the real
     addresses; a Unix socket has port 0. Without `shutdown`, SIGTERM and SIGINT ask for one, and SIGHUP calls
-    `on_hangup`. `service_manager` is told of it all. Raises StartFailed, CannotListen (after the app has
-    stopped again) or StopFailed.
+    `on_hangup`. `service_manager` is told of it all. `by_hypercorn`: hypercorn speaks HTTP; of `bounds`
+    counts `max_connections` alone then, and `on_refused` is never called. Raises StartFailed, CannotListen
+    (after the app has stopped again) or StopFailed.
     """
     stop = shutdown or Shutdown()
     manager = service_manager or ServiceManager()
@@ -105,7 +116,8 @@ async def serve(
                 state=lifespan.state,
                 root_path=config.root_path,
             )
-            await _serve_until_drained(service, config, stop, on_listening, manager, drain_s=drain_s)
+            listeners = await listen(_connections(service, config, by_hypercorn=by_hypercorn), config)
+            await _serve_until_drained(service, listeners, stop, on_listening, manager, drain_s=drain_s)
         finally:
             await lifespan.stop()
 
@@ -116,7 +128,7 @@ async def _served_beside(
 ) -> AsyncIterator[None]:
     """Raises CannotListen."""
     service = Service(beside.app, Lifecycle(), new_id, on_error, _BESIDE_BOUNDS)
-    listeners = await listen(service, beside.config)
+    listeners = await listen(partial(Http1Connection, service), beside.config)
     service.sweep()
     try:
         beside.on_listening(bound_addresses(listeners))
@@ -141,16 +153,19 @@ async def _started(lifespan: AppLifespan, stop: Shutdown) -> bool:
     return False
 
 
+def _connections(service: Service, config: Config, *, by_hypercorn: bool) -> ProtocolFactory:
+    return stock_connections(service, config) if by_hypercorn else partial(Http1Connection, service)
+
+
 async def _serve_until_drained(
     service: Service,
-    config: Config,
+    listeners: list[asyncio.Server],
     stop: Shutdown,
     on_listening: Callable[[list[BoundAddress]], None],
     manager: ServiceManager,
     *,
     drain_s: float,
 ) -> None:
-    listeners = await listen(service, config)
     service.sweep()
     try:
         on_listening(bound_addresses(listeners))

@@ -13,8 +13,8 @@ import time
 
 import pytest
 
-from gateway.server.cycle import RETRY_AFTER_S
 from gateway.server.lifecycle import Lifecycle
+from gateway.server.response import RETRY_AFTER_S
 from tests.server.live import Client, finish, happens, line_from, reply
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -196,7 +196,6 @@ def test_a_drain_flushes_what_the_client_has_not_read_yet(serving):
 CHILD = """
 import asyncio, sys
 from hypercorn.config import Config
-from gateway.server.cycle import RETRY_AFTER_S
 from gateway.server.lifecycle import Lifecycle
 from gateway.server.worker import run, serve
 import gateway.server.worker as worker
