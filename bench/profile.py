@@ -10,11 +10,13 @@ import argparse
 import cProfile
 import os
 import pstats
+import re
 import runpy
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,7 @@ from tests.gateways import Gateway
 _SYSTEMS: Final = {"embedded": embedded, "fleet": fleet}
 _BEGIN, _END = signal.SIGUSR1, signal.SIGUSR2
 _WRITE_S: Final = 30.0
+_BUILT_IN: Final = "~"
 
 
 def serve_profiled(file: Path) -> None:
@@ -96,11 +99,42 @@ def main() -> None:
     count, stats = profiled(given.system, given.row, given.seconds)
     found: dict[Any, Any] = stats.stats  # type: ignore[attr-defined]
     print(f"{sum(one[1] for one in found.values()) / count:,.0f} calls each, of {count:,}")
+    print(f"\nBy room:\n{'own µs':>9}{'calls':>9}")
+    for room, (own_s, calls) in sorted(by_room(found).items(), key=lambda item: -item[1][0]):
+        print(f"{own_s * 1e6 / count:9.1f}{calls / count:9.2f}  {room}")
     for title, key in (("own", 2), ("with what it calls", 3)):
         print(f"\nBy time {title}:\n{'own µs':>9}{'all µs':>9}{'calls':>9}")
         for place, one in sorted(found.items(), key=lambda item: -item[1][key])[: given.lines]:
             own, whole, calls = one[2] * 1e6 / count, one[3] * 1e6 / count, one[1] / count
             print(f"{own:9.1f}{whole:9.1f}{calls:9.2f}  {_short(place[0])}:{place[1]} {place[2]}")
+
+
+def by_room(found: Mapping[Any, Any]) -> dict[str, tuple[float, int]]:
+    """Own time in seconds, and calls, of each room of the gateway and of each library.
+
+    What is built in counts where it is called from: `len` of a format is the format's.
+    """
+    rooms: dict[str, tuple[float, int]] = {}
+    for place, (_, calls, own_s, _, callers) in found.items():
+        shares = (
+            {caller: (one[0], one[2]) for caller, one in callers.items()}
+            if place[0] == _BUILT_IN and callers
+            else {place: (calls, own_s)}
+        )
+        for where, (some_calls, some_s) in shares.items():
+            known_s, known_calls = rooms.get(_room_of(where[0]), (0.0, 0))
+            rooms[_room_of(where[0])] = known_s + some_s, known_calls + some_calls
+    return rooms
+
+
+def _room_of(path: str) -> str:
+    if made_by_attrs := re.match(r"<attrs generated methods (gateway\.\w+)", path):
+        return made_by_attrs[1].replace(".", "/")
+    parts = Path(_short(path).removesuffix(".py")).parts
+    if parts[0] == "gateway":
+        return "/".join(parts[:2])
+    is_of_python = re.fullmatch(r"\d+\.\d+", parts[0])
+    return parts[1] if is_of_python else parts[0]
 
 
 def _short(path: str) -> str:

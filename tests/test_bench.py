@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -12,6 +13,7 @@ from bench import machine
 from bench.chart import Bar, chart
 from bench.figures import DOCUMENT, REFERENCE, inserted
 from bench.measuring import ROWS, Results, body_of
+from bench.profile import by_room
 from bench.programs import Double, Model, NoCompiler, Told, program
 from bench.tables import tables, verdicts
 from bench.targets import EMBEDDED, GATEWAY, TARGETS, judged
@@ -113,6 +115,33 @@ def test_the_document_has_the_figures_of_the_run_beside_it():
 
     assert DOCUMENT.read_text() == inserted(DOCUMENT.read_text(), told)
     assert f"| {GATEWAY} |" in inserted("", told)
+
+
+def test_a_profile_is_added_up_by_room():
+    """What is built in counts where it is called from; what attrs makes, where its class stands."""
+    formats = f"{Path.cwd()}/gateway/formats"
+    reader, size = (f"{formats}/chat.py", 1, "read"), (f"{formats}/sizes.py", 2, "size_of")
+    made = ("<attrs generated methods gateway.model.Exchange>", 3, "__init__")
+    waits = ("/usr/lib/python3.11/asyncio/tasks.py", 4, "wait")
+    found = {
+        reader: (1, 1, 0.5, 2.0, {}),
+        size: (2, 2, 0.25, 0.5, {}),
+        made: (3, 3, 0.125, 0.125, {}),
+        waits: (4, 4, 1.0, 1.0, {}),
+        ("~", 0, "<built-in method len>"): (
+            5,
+            5,
+            0.5,
+            0.5,
+            {size: (3, 3, 0.25, 0.25), waits: (2, 2, 0.25, 0.25)},
+        ),
+    }
+
+    assert by_room(found) == {
+        "gateway/formats": (1.0, 6),
+        "gateway/model": (0.125, 3),
+        "asyncio": (1.25, 6),
+    }
 
 
 def test_the_chart_is_xml_with_a_bar_for_each_system():
