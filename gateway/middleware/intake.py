@@ -95,18 +95,21 @@ class Intake:
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout_at(started + self.limits.wait_s(0)) as patience:
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeft
-                    piece, more = message.get("body", b""), message.get("more_body", False)
-                    pieces.append(piece)
-                    self._hold(exchange, len(piece))
+                while await self._took_piece(exchange, receive, pieces):
                     patience.reschedule(started + self.limits.wait_s(exchange.bytes_in))
         except TimeoutError:
             raise BodyTooSlow from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _took_piece(self, exchange: Exchange, receive: Receive, pieces: list[bytes]) -> bool:
+        """Whether there is more to come. Raises ClientLeft."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        piece: bytes = message.get("body", b"")
+        pieces.append(piece)
+        self._hold(exchange, len(piece))
+        return bool(message.get("more_body", False))
 
     def _hold(self, exchange: Exchange, size: int) -> None:
         exchange.bytes_in += size

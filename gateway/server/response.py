@@ -97,11 +97,12 @@ def answer_head(
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
     length = None
     for name, value in headers:
-        if name.lower() not in _OURS:
+        known_as = name.lower()
+        if known_as not in _OURS:
             lines.append(name + b": " + value)
-        elif name.lower() == b"content-length":
+        elif known_as == b"content-length":
             length = _length_of(value, length)
-        elif name.lower() == b"connection":
+        elif known_as == b"connection":
             close = close or b"close" in value.lower()
     framing = _framing(status, length, method, version)
     close = close or framing is Framing.UNTIL_CLOSE
