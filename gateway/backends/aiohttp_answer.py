@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 
-from gateway.backends.answers import END_WAIT_S, BackendTimeouts, HttpAnswer
+from gateway.backends.answers import END_WAIT_S, STOPPED, BackendTimeouts, HttpAnswer
 from gateway.errors import BackendFailed, BackendTimeout, BackendUnreachable, ConnectTimeout
 from gateway.patience import Patience
 
 Call = Callable[[], Awaitable[aiohttp.ClientResponse]]
-
-_STOPPED: Final = "The model backend stopped in the middle of its answer."
 
 
 class Connector(aiohttp.TCPConnector):
@@ -84,11 +82,11 @@ class AiohttpAnswer(HttpAnswer):
             data = await response.content.readany()
         except (aiohttp.ClientError, OSError, ValueError):
             if patience.is_over:
-                raise BackendTimeout(_STOPPED) from None
+                raise BackendTimeout(STOPPED) from None
             raise BackendFailed("The model backend broke off its answer.") from None
         finally:
             # A reader that takes its time is no silence of the backend's.
             patience.hold()
         if not data and patience.is_over:
-            raise BackendTimeout(_STOPPED)
+            raise BackendTimeout(STOPPED)
         return data

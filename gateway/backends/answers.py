@@ -16,6 +16,7 @@ from gateway.formats.profiles import PhaseTimeouts
 _MAX_BODY_BYTES: Final = 32 * MIB
 # Ollama writes its last chunk right behind its last frame.
 END_WAIT_S: Final = 0.25
+STOPPED: Final = "The model backend stopped in the middle of its answer."
 
 
 @frozen

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from gateway.backends.answers import END_WAIT_S, BackendTimeouts, HttpAnswer
+from gateway.backends.answers import END_WAIT_S, STOPPED, BackendTimeouts, HttpAnswer
 from gateway.backends.connections import Connections
 from gateway.backends.http1 import Broken, Connection
 from gateway.errors import BackendFailed, BackendTimeout
 from gateway.patience import Patience
 
 _LATE: Final = "The model backend did not answer in time."
-_STOPPED: Final = "The model backend stopped in the middle of its answer."
 
 
 class ThinAnswer(HttpAnswer):
@@ -89,7 +88,7 @@ class ThinAnswer(HttpAnswer):
                     return data
         except Broken:
             if patience.is_over:
-                raise BackendTimeout(_STOPPED) from None
+                raise BackendTimeout(STOPPED) from None
             raise BackendFailed("The model backend broke off its answer.") from None
         finally:
             # A reader that takes its time is no silence of the backend's.
