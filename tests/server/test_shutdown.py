@@ -156,7 +156,8 @@ def test_probes_do_not_prolong_a_drain(serving):
     prober.join()
 
 
-def test_a_request_that_is_cancelled_before_its_answer_is_told_503(serving):
+def cancelled_before_its_answer(serving):
+    """The fields that such a request is told, once it was looked whether they are right."""
     at_work = threading.Event()
 
     async def app(scope, receive, send):
@@ -173,6 +174,11 @@ def test_a_request_that_is_cancelled_before_its_answer_is_told_503(serving):
     assert int(fields[b"retry-after"]) in RETRY_AFTER_S
     assert json.loads(body)["error"]["code"] == "shutting_down"
     assert server.ended()
+    return fields
+
+
+def test_a_request_that_is_cancelled_before_its_answer_is_told_503(serving):
+    cancelled_before_its_answer(serving)
 
 
 def test_a_drain_flushes_what_the_client_has_not_read_yet(serving):

@@ -156,13 +156,19 @@ def held_up(server, app: Held, count: int) -> list[Client]:
     return clients
 
 
+def rush(server, app: Held, count: int) -> list[Client]:
+    """The same, who have all asked meanwhile, each for its number."""
+    clients = held_up(server, app, count)
+    for number, client in enumerate(clients):
+        client.send(get(f"/{number}"))
+    return clients
+
+
 def test_a_rush_leaves_turns_to_what_runs(serving):
     """No turn begins more than a few; all are served."""
     app = Held()
     server = serving(app)
-    clients = held_up(server, app, 20)
-    for number, client in enumerate(clients):
-        client.send(get(f"/{number}"))
+    clients = rush(server, app, 20)
     app.let_go.set()
 
     assert [client.answer()[2] for client in clients] == [b"served"] * 20
@@ -174,9 +180,7 @@ def test_a_client_that_leaves_before_its_turn_is_still_heard(serving):
     """Whoever was heard has a row in the audit log: so the app is called, and finds nobody."""
     app = Held()
     server = serving(app)
-    clients = held_up(server, app, 20)
-    for number, client in enumerate(clients):
-        client.send(get(f"/{number}"))
+    clients = rush(server, app, 20)
     for client in clients[10:]:
         client.reset()
     app.let_go.set()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 
 import pytest
 
-from gateway.server.response import RETRY_AFTER_S
 from tests.server.live import happens, read_body, reply
 from tests.server.test_requests import post
-from tests.server.test_shutdown import GET, Worker, get, wait_for
+from tests.server.test_shutdown import GET, Worker, cancelled_before_its_answer, get, wait_for
 
 
 @pytest.fixture
@@ -34,12 +32,18 @@ def test_bodies_are_read_and_answered_over_one_connection(stock):
     ]
 
 
-def test_requests_in_flight_are_counted(stock):
+def at_work(stock):
+    """An app, its server, and the client whose answer it has begun."""
     app = Worker()
     server = stock(app)
     app.lifecycle = server.lifecycle
     client = server.connect().send(get(b"/stream"))
     assert happens(app.at_work)
+    return app, server, client
+
+
+def test_requests_in_flight_are_counted(stock):
+    app, server, client = at_work(stock)
 
     assert server.lifecycle.in_flight == 1
     app.go_on.set()
@@ -48,11 +52,7 @@ def test_requests_in_flight_are_counted(stock):
 
 
 def test_a_drain_finishes_what_is_in_flight_and_answers_meanwhile(stock):
-    app = Worker()
-    server = stock(app)
-    app.lifecycle = server.lifecycle
-    client = server.connect().send(get(b"/stream"))
-    assert happens(app.at_work)
+    app, server, client = at_work(stock)
     server.ask_to_stop()
     wait_for(lambda: server.lifecycle.draining)
 
@@ -78,22 +78,7 @@ def test_an_idle_connection_does_not_hold_up_the_end(stock):
 
 
 def test_a_request_that_is_cancelled_before_its_answer_is_told_503(stock):
-    at_work = threading.Event()
-
-    async def app(scope, receive, send):
-        at_work.set()
-        await asyncio.sleep(60)
-
-    server = stock(app, drain_s=0.05)
-    client = server.connect().send(GET)
-    assert happens(at_work)
-    server.ask_to_stop()
-
-    status, fields, body = client.answer()
-    assert (status, fields[b"x-request-id"]) == (503, b"req_of_the_server")
-    assert int(fields[b"retry-after"]) in RETRY_AFTER_S
-    assert json.loads(body)["error"]["code"] == "shutting_down"
-    assert server.ended()
+    assert cancelled_before_its_answer(stock)[b"x-request-id"] == b"req_of_the_server"
 
 
 def test_an_app_that_raises_is_a_500_and_is_told_of(stock):
