@@ -5,13 +5,14 @@ models are told apart up to a number, and all others are counted together as OTH
 up never becomes a label: a model is named only where a backend has it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import CollectorRegistry
 
 from gateway.model import AuditRow, Outcome
+from gateway.sinks.families import Counts, Labels, Measured, Measures
 
 OTHER: Final = "_other"
 MAX_TENANTS: Final = 100
@@ -27,22 +28,7 @@ _BETWEEN_TOKENS: Final = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.
 _STORES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
-# When each counter began is one more line for each, and nothing here asks for it.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
 Observe = Callable[[float], None]
-
-
-class _Children(dict[tuple[str, ...], Any]):
-    """A family's members by their label values, each looked up by the library once: that costs the most."""
-
-    def __init__(self, family: MetricWrapperBase) -> None:
-        super().__init__()
-        self._family = family
-
-    def __missing__(self, values: tuple[str, ...]) -> Any:
-        child = self[values] = self._family.labels(*values)
-        return child
 
 
 class Names(dict[str, str]):
@@ -52,10 +38,11 @@ class Names(dict[str, str]):
         super().__init__()
         self._most = most
 
-    def label(self, identity: str, name: str | None = None) -> str:
-        found = self.get(identity)
-        if found is not None:
-            return found
+    def __missing__(self, identity: str) -> str:
+        return self.label(identity, identity)
+
+    def label(self, identity: str, name: str | None) -> str:
+        """Of one that has none yet, whose name is known apart from its id."""
         if len(self) >= self._most:
             return OTHER
         self[identity] = name or identity
@@ -99,10 +86,10 @@ class Metrics:
 
     def record(self, row: AuditRow) -> None:
         operation = row.operation or "none"
-        self._requests[operation, f"{row.status // 100}xx", row.outcome].inc()
+        self._requests[operation, f"{row.status // 100}xx", row.outcome] += 1
         self._durations[(operation,)].observe(row.duration_ms / 1e3)
         if row.outcome == Outcome.REFUSED and row.error_code is not None:
-            self._refusals[(row.error_code,)].inc()
+            self._refusals[(row.error_code,)] += 1
         if row.tenant_id is not None:
             self._record_caller(row, row.tenant_id)
         if row.backend is not None:
@@ -110,8 +97,7 @@ class Metrics:
 
     def store(self, store: str, use: str) -> Observe:
         """Takes the seconds that each use of a store took."""
-        observe: Observe = self._stores[store, use].observe
-        return observe
+        return self._stores[store, use].observe
 
     def observe_lag(self, seconds: float) -> None:
         self._lag[()].observe(seconds)
@@ -119,21 +105,21 @@ class Metrics:
     def _record_caller(self, row: AuditRow, tenant_id: str) -> None:
         prefix = row.key_prefix or ""
         tenant = self.tenants.get(tenant_id) or self.tenants.label(tenant_id, self._tenant_of(prefix))
-        key = self._keys.label(prefix)
+        key = self._keys[prefix]
         owner = tenant if key is not OTHER else OTHER
-        self._of_tenants[tenant, row.outcome].inc()
-        self._of_keys[owner, key].inc()
+        self._of_tenants[tenant, row.outcome] += 1
+        self._of_keys[owner, key] += 1
         prompt, completion = row.prompt_tokens or 0, row.completion_tokens or 0
         if prompt > 0:
-            self._tenants_tokens[tenant, "prompt"].inc(prompt)
+            self._tenants_tokens[tenant, "prompt"] += prompt
         if completion > 0:
-            self._tenants_tokens[tenant, "completion"].inc(completion)
+            self._tenants_tokens[tenant, "completion"] += completion
         if prompt + completion > 0:
-            self._keys_tokens[owner, key].inc(prompt + completion)
+            self._keys_tokens[owner, key] += prompt + completion
 
     def _record_answer(self, row: AuditRow, backend: str) -> None:
-        model = self._models.label(row.model or "")
-        self._of_backends[backend, row.outcome].inc()
+        model = self._models[row.model or ""]
+        self._of_backends[backend, row.outcome] += 1
         self._at_backends[(backend,)].observe(row.duration_ms / 1e3)
         if row.queue_ms is not None:
             self._waits[(backend,)].observe(row.queue_ms / 1e3)
@@ -143,29 +129,26 @@ class Metrics:
             ("generation", row.generation_ms),
         ):
             if took_ms is not None and took_ms > 0:
-                self._work[backend, phase].inc(took_ms / 1e3)
+                self._work[backend, phase] += took_ms / 1e3
         completion = row.completion_tokens or 0
         if row.prompt_tokens is not None and row.prompt_tokens > 0:
-            self._tokens[model, "prompt"].inc(row.prompt_tokens)
+            self._tokens[model, "prompt"] += row.prompt_tokens
         if completion > 0:
-            self._tokens[model, "completion"].inc(completion)
+            self._tokens[model, "completion"] += completion
         if row.stream and row.first_token_ms is not None:
             self._first_tokens[(model,)].observe(row.first_token_ms / 1e3)
             if completion > 1:
                 streamed_ms = max(0.0, row.duration_ms - row.first_token_ms)
                 self._between_tokens[(model,)].observe(streamed_ms / 1e3 / (completion - 1))
 
-    def _counters(self, name: str, told: str, *labels: str) -> _Children:
-        return _Children(Counter(f"gateway_{name}", told, labels, registry=self.registry))
+    def _counters(self, name: str, told: str, *labels: str) -> defaultdict[Labels, float]:
+        family = Counts(f"gateway_{name}", told, labels)
+        self.registry.register(family)
+        return family.of
 
-    def _histograms(self, name: str, told: str, buckets: tuple[float, ...], *labels: str) -> _Children:
-        family = Histogram(f"gateway_{name}_seconds", told, labels, buckets=buckets, registry=self.registry)
-        return _Children(family) if labels else _Alone(family)
-
-
-class _Alone(_Children):
-    """A family without labels is its own one member."""
-
-    def __missing__(self, values: tuple[str, ...]) -> Any:
-        self[values] = self._family
-        return self._family
+    def _histograms(
+        self, name: str, told: str, bounds: tuple[float, ...], *labels: str
+    ) -> defaultdict[Labels, Measured]:
+        family = Measures(f"gateway_{name}_seconds", told, labels, bounds)
+        self.registry.register(family)
+        return family.of
