@@ -6,7 +6,7 @@ read from the backend. A stream that breaks ends with an error frame: it never l
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -309,23 +309,23 @@ class Relay:
             return ContextLengthExceeded(error.sentence, param=self._job.surface.prompt)
         return error
 
-    def _noted(self, events: Sequence[Event]) -> list[Event]:
+    def _noted(self, events: list[Event]) -> list[Event]:
         """Take down what the events say, and complete a finish whose backend did not count."""
-        if events and self._exchange.first_token is None:
-            self._exchange.first_token = self._clock.elapsed()
-        if self._exchange.transcript is not None:
-            self._exchange.transcript.hear(events)
-        noted: list[Event] = []
-        for event in events:
-            if isinstance(event, Finish):
-                noted.append(self._finished(event))
-            elif not isinstance(event, Failure):
-                self._exchange.pieces += 1
-                self._part.pieces += 1
-                if isinstance(event, ToolCalls):
-                    self._part.calls_tokens += sum(map(_tokens_of, event.calls)) - 1
-                noted.append(event)
-        return noted
+        if not events:
+            return events
+        exchange, part, last = self._exchange, self._part, events[-1]
+        if exchange.first_token is None:
+            exchange.first_token = self._clock.elapsed()
+        if exchange.transcript is not None:
+            exchange.transcript.hear(events)
+        # Only the last one can be an end, and that is no piece.
+        pieces = events[:-1] if isinstance(last, Finish | Failure) else events
+        exchange.pieces += len(pieces)
+        part.pieces += len(pieces)
+        for event in pieces:
+            if type(event) is ToolCalls:
+                part.calls_tokens += sum(map(_tokens_of, event.calls)) - 1
+        return [*pieces, self._finished(last)] if isinstance(last, Finish) else pieces
 
     def _finished(self, event: Finish) -> Finish:
         self._part.is_finished = True

@@ -158,7 +158,8 @@ def write_messages(messages: tuple[Message, ...]) -> list[JsonObject]:
 
 
 def _write_message(message: Message) -> JsonObject:
-    written: JsonObject = {"role": message.role, "content": _write_content(message)}
+    content = _write_parts(message) if message.images else message.content
+    written: JsonObject = {"role": message.role, "content": content}
     if message.role == "tool":
         written["tool_call_id"] = message.tool_call_id
         if message.tool_name:
@@ -173,9 +174,7 @@ def _write_message(message: Message) -> JsonObject:
     return written
 
 
-def _write_content(message: Message) -> str | list[JsonObject]:
-    if not message.images:
-        return message.content
+def _write_parts(message: Message) -> list[JsonObject]:
     parts: list[JsonObject] = []
     if message.content:
         parts.append({"type": "text", "text": message.content})

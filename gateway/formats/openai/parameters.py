@@ -43,6 +43,9 @@ SAMPLING_FIELDS: Final = frozenset(
 )
 
 
+_BY_DEFAULT: Final = Sampling()
+
+
 def read_sampling(body: Fields) -> Sampling:
     """Ranges as OpenAI has them. What is absent stays None, so the model's own default counts.
 
@@ -50,7 +53,7 @@ def read_sampling(body: Fields) -> Sampling:
     values that the operator gave the model are kept.
     """
     if not body.has_any(SAMPLING_FIELDS):
-        return Sampling()
+        return _BY_DEFAULT
     limit = body.integer("max_completion_tokens", lowest=1)
     elder_limit = body.integer("max_tokens", lowest=1)
     penalty = body.number("repeat_penalty", 0, 10)

@@ -29,6 +29,8 @@ _REASONS: Final = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+# What a chunk may bring beside its choices.
+_MORE: Final = frozenset({"error", "timings", "usage"})
 # vLLM's words for an answer that it gave up.
 _GIVEN_UP: Final = frozenset({"abort", "error"})
 _NS_PER_MS: Final = 1_000_000
@@ -134,13 +136,15 @@ class ChatReader(_Reader):
         super().__init__()
         self._pieces = _CallPieces()
 
+    def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
+        if text := _plain_text(chunk):
+            events.append(Delta(text))
+        else:
+            super()._read_chunk(chunk, events)
+
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         delta = _dict_of(choice.get("delta"))
         content = _text(delta.get("content"))
-        if content and len(delta) == 1 and not choice.get("logprobs"):
-            # As nearly all are.
-            events.append(Delta(content))
-            return
         # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
         thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         logprobs = choice.get("logprobs")
@@ -226,6 +230,20 @@ class _CallPieces:
 
 
 # ── pieces of a chunk ────────────────────────────────────────────────────────────────────
+
+
+def _plain_text(chunk: JsonObject) -> str:
+    """The text of a chunk that brings nothing else, as nearly all are; "" of any other one."""
+    choices = chunk.get("choices")
+    if type(choices) is not list or len(choices) != 1 or not _MORE.isdisjoint(chunk):
+        return ""
+    choice = choices[0]
+    delta = choice.get("delta") if type(choice) is dict else None
+    if type(delta) is not dict or len(delta) != 1 or choice.get("index", 0) != 0:
+        return ""
+    if choice.get("finish_reason") is not None or choice.get("logprobs") or chunk.get("object") == "error":
+        return ""
+    return _text(delta.get("content"))
 
 
 def _object_of(payload: bytes) -> JsonObject:

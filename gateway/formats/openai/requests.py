@@ -6,6 +6,8 @@ asks (`chat_template`, `lora`, `id_slot`, `kv_transfer_params`, …), and no ten
 
 from typing import Any, Final
 
+from attrs import evolve
+
 from gateway.errors import UnsupportedField
 from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest
 from gateway.formats.durations import read_keep_alive
@@ -87,6 +89,8 @@ UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "template": ("",),
 }
 KNOWN: Final = READ | HARMLESS | frozenset(UNSUPPORTED)
+# What most chats have, and no more.
+_USUAL: Final = SAMPLING_FIELDS | frozenset({"model", "messages", "stream", "stream_options"})
 
 # ── from callers ─────────────────────────────────────────────────────────────────────────
 
@@ -99,15 +103,25 @@ def read_chat(body: JsonObject) -> ChatCall:
     fields num_ctx, keep_alive, truncate, think and the sampling of local servers are read.
     """
     fields = Fields(body)
-    fields.refuse_look_alikes(KNOWN)
-    refuse_unsupported(fields, UNSUPPORTED)
-    tools, tool_choice = read_tools(fields)
+    has_others = fields.has_others(_USUAL)
+    if has_others:
+        fields.refuse_look_alikes(KNOWN)
+        refuse_unsupported(fields, UNSUPPORTED)
     stream = fields.boolean("stream") or False
-    return ChatCall(
+    call = ChatCall(
         model=fields.required_string("model"),
         messages=read_messages(fields),
         stream=stream,
         sampling=read_sampling(fields),
+        include_usage=read_include_usage(fields, stream),
+    )
+    return _with_others(call, fields) if has_others else call
+
+
+def _with_others(call: ChatCall, fields: Fields) -> ChatCall:
+    tools, tool_choice = read_tools(fields)
+    return evolve(
+        call,
         tools=tools,
         tool_choice=tool_choice,
         # The elder shape of a call has room for one.
@@ -119,7 +133,6 @@ def read_chat(body: JsonObject) -> ChatCall:
         top_logprobs=read_top_logprobs(fields),
         keep_alive=read_keep_alive(fields),
         truncate=fields.boolean("truncate") or False,
-        include_usage=read_include_usage(fields, stream),
         n=fields.integer("n", 1, MAX_ANSWERS) or 1,
         dropped=dropped(fields, KNOWN),
     )

@@ -69,11 +69,18 @@ class ChatWriter:
         self._index = index
         self._calls = _told_calls(self._stamp, self._call, index)
         self._head = self._bare_head + b'{"index":%d,"delta":{' % index
+        self._text_head = self._head + b'"content":'
         # The first delta, whatever it brings, names the role.
         self._role = b'"role":"assistant",'
 
     def write(self, events: Iterable[Event]) -> bytes:
-        return b"".join([self._frames(event) for event in events])
+        frames = []
+        for event in events:
+            if type(event) is Delta and _is_text(event) and not self._role:
+                frames.append(self._text_head + orjson.dumps(event.content) + self._tail)
+            else:
+                frames.append(self._frames(event))
+        return b"".join(frames)
 
     def fail(self, error: GatewayError) -> bytes:
         """OpenAI's error object as the last frame: without `[DONE]` the answer never looks complete."""
@@ -153,6 +160,11 @@ def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCal
     if usage is not None:
         written["usage"] = usage_fields(usage)
     return orjson.dumps(written)
+
+
+def _is_text(delta: Delta) -> bool:
+    """Nothing but text, as nearly all are."""
+    return bool(delta.content) and not delta.thinking and not delta.logprobs
 
 
 def answer_id(stamp: AnswerStamp) -> str:
