@@ -23,13 +23,8 @@ MAX_FRESH: Final = 5000
 MAX_HELD: Final = 50_000
 
 
-@frozen
-class _Fresh:
-    """A record in memory: where it ends on the disk, and itself."""
-
-    segment: Segment
-    end: int
-    item: Item
+# A record in memory: where it ends on the disk, and itself. A tuple, for there are three a request.
+_Fresh = tuple[Segment, int, Item]
 
 
 @frozen
@@ -112,7 +107,7 @@ class Backlog:
         self._written += 1
         self._is_behind = self._is_behind or len(self._fresh) >= MAX_FRESH
         if not self._is_behind:
-            self._fresh.append(_Fresh(segment, segment.written, Item(payload, record)))
+            self._fresh.append((segment, segment.written, Item(payload, record)))
         return segment
 
     def keep(self, record: Record, room: Room) -> None:
@@ -162,10 +157,10 @@ class Backlog:
             logger.info("the spool takes new work again")
 
     def _from_memory(self) -> Piece:
-        segment = self._fresh[0].segment
-        found = [one for one in islice(self._fresh, BATCH_RECORDS) if one.segment is segment]
-        items = [one.item for one in found]
-        return Piece(segment, Batch(items, found[-1].end - segment.drained, 0, 0), self._fresh)
+        segment = self._fresh[0][0]
+        found = [one for one in islice(self._fresh, BATCH_RECORDS) if one[0] is segment]
+        end = found[-1][1]
+        return Piece(segment, Batch([item for _, _, item in found], end - segment.drained, 0, 0), self._fresh)
 
     async def _read(self, segment: Segment, in_thread: InThread) -> Piece:
         batch = await in_thread(read_batch, segment.descriptor, segment.drained, segment.written)

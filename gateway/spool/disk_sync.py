@@ -14,16 +14,21 @@ SYNC_S: Final = 0.025
 
 
 class DiskSync:
-    """`lag_s` is the longest time that a record has waited until the disk had it."""
+    """`lag_s` is the longest time that a record has waited until the disk had it.
+
+    While it `has_news` it need not be told again.
+    """
 
     def __init__(self, journal: Journal, in_thread: InThread, elapsed: Callable[[], float]) -> None:
         self.lag_s = 0.0
+        self.has_news = False
         self._journal = journal
         self._in_thread = in_thread
         self._elapsed = elapsed
         self._unsynced = asyncio.Event()
 
     def note_news(self) -> None:
+        self.has_news = True
         self._unsynced.set()
 
     async def for_ever(self) -> None:
@@ -31,6 +36,7 @@ class DiskSync:
         while True:
             await self._unsynced.wait()
             await asyncio.sleep(SYNC_S)  # what is written meanwhile shares the wait for the disk
+            self.has_news = False
             self._unsynced.clear()
             await self.sync()
 

@@ -36,10 +36,13 @@ class Draining:
     """The database did not take the last batch."""
     drained_at: float = 0.0
     """All that was noted before then, by `_elapsed`, is in the database."""
+    has_news: bool = False
+    """Something was noted since there was nothing to drain: it need not be told again."""
     _new: asyncio.Event = field(factory=asyncio.Event)
     _draining: asyncio.Lock = field(factory=asyncio.Lock)
 
     def note_news(self) -> None:
+        self.has_news = True
         self._new.set()
 
     async def flush(self) -> None:
@@ -74,6 +77,7 @@ class Draining:
     async def _news(self) -> None:
         """Return when there is something to drain, after TEND_S at the latest."""
         if self._backlog.is_empty:
+            self.has_news = False
             self._new.clear()
         try:
             async with asyncio.timeout(TEND_S):

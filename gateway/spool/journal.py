@@ -100,15 +100,20 @@ class Journal:
     _unsynced: set[Segment] = field(factory=set)
     _unsynced_since: float = 0.0
     _is_folder_unsynced: bool = False
+    kept_bytes: int = field(init=False)
+    """For what must still be written when no new work may begin."""
 
-    @property
-    def kept_bytes(self) -> int:
-        return self.max_bytes // KEPT_PARTS
+    def __attrs_post_init__(self) -> None:
+        self.kept_bytes = self.max_bytes // KEPT_PARTS
 
     @property
     def is_full(self) -> bool:
         """True when an intent would be refused."""
-        return self._reserve is None or self._is_disk_refusing or self._free(Room.INTENT) < _INTENT_BYTES
+        return (
+            self._reserve is None
+            or self._free_for_new_work() < _INTENT_BYTES
+            or (self._refused_at is not None and self.elapsed() - self._refused_at < REFUSED_S)
+        )
 
     def open(self) -> None:
         """Make the first file, and allocate what is kept. Raises OSError when nothing can be written."""
@@ -118,10 +123,13 @@ class Journal:
     def append(self, payload: bytes, room: Room) -> Segment:
         """Write one record, and return where. Raises JournalFull."""
         data = frames.frame(payload)
-        if self._free(room) < len(data) or (room is Room.INTENT and self.is_full):
+        size = len(data)
+        # What new work has room for, all else has room for too.
+        is_roomy = self._free_for_new_work() >= size
+        if not (is_roomy or self._free(room) >= size) or (room is Room.INTENT and self.is_full):
             raise JournalFull
         try:
-            segment = self._segment_for(len(data))
+            segment = self._segment_for(size, is_roomy=is_roomy)
             if segment is not None:
                 _write(segment, data)
         except OSError:
@@ -130,13 +138,17 @@ class Journal:
                 raise JournalFull from None
             segment = None
         segment = segment or self._write_into_reserve(data)
-        self._note_written(segment, len(data))
+        segment.written += size
+        self.used_bytes += size
+        if not self._unsynced:
+            self._unsynced_since = self.elapsed()
+        self._unsynced.add(segment)
         return segment
 
     def leave_drained_reserve(self) -> None:
         """Go back to an ordinary file, so that what was kept can be kept again. Raises OSError."""
         active = self.segments[-1]
-        if active.is_allocated and active.drained == active.written and self._free(Room.INTENT) > 0:
+        if active.is_allocated and active.drained == active.written and self._free_for_new_work() > 0:
             self._begin_segment()
 
     def drop(self, segment: Segment) -> None:
@@ -177,27 +189,27 @@ class Journal:
         self._unsynced.clear()
         self._reserve = None
 
-    @property
-    def _is_disk_refusing(self) -> bool:
-        return self._refused_at is not None and self.elapsed() - self._refused_at < REFUSED_S
+    def _free_for_new_work(self) -> int:
+        return self.max_bytes - self.kept_bytes - self.used_bytes - self.others_bytes
 
     def _free(self, room: Room) -> int:
         match room:
             case Room.INTENT:
-                return self.max_bytes - self.kept_bytes - self.used_bytes - self.others_bytes
+                return self._free_for_new_work()
             case Room.REFUSAL:
                 return self.max_bytes - self.kept_bytes // 2 - self.used_bytes
             case Room.END:
                 return self.max_bytes - self.used_bytes
 
-    def _segment_for(self, size: int) -> Segment | None:
+    def _segment_for(self, size: int, *, is_roomy: bool) -> Segment | None:
         """The segment to write to; None: only what is kept is left. Raises OSError."""
         active = self.segments[-1]
-        if active.is_allocated and active.written + size <= active.max_bytes:
+        is_fitting = active.written + size <= active.max_bytes
+        if active.is_allocated and is_fitting:
             return active
-        if self._free(Room.INTENT) < size:
+        if not is_roomy:
             return None
-        if active.written + size > active.max_bytes:
+        if not is_fitting:
             self._begin_segment()
         return self.segments[-1]
 
@@ -237,13 +249,6 @@ class Journal:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08}{SUFFIX}"
-
-    def _note_written(self, segment: Segment, size: int) -> None:
-        segment.written += size
-        self.used_bytes += size
-        if not self._unsynced:
-            self._unsynced_since = self.elapsed()
-        self._unsynced.add(segment)
 
 
 def _new_file(path: Path) -> int:

@@ -133,8 +133,10 @@ class Spool:
         self._note_news()
 
     def _note_news(self) -> None:
-        self._draining.note_news()
-        self._disk.note_news()
+        if not self._draining.has_news:
+            self._draining.note_news()
+        if not self._disk.has_news:
+            self._disk.note_news()
 
     # ── opening and closing ──────────────────────────────────────────────────────────────
 
