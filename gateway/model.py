@@ -1,7 +1,7 @@
 """The words of the house: values that every floor speaks of. Frozen, save the Exchange."""
 
 import ipaddress
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -23,7 +23,7 @@ class Surface(StrEnum):
     ANTHROPIC = "anthropic"
 
 
-class Operation(Enum):
+class Operation(StrEnum):
     """What a caller can ask for: one member for each row of `rules.endpoints`."""
 
     ROOT = "root"

@@ -14,6 +14,8 @@ from gateway.model import AuditRow, Exchange, Outcome
 from gateway.rules.endpoints import surface_of
 
 MAX_TEXT: Final = 200
+# More than is kept: what is shortened, or begins before the cut, is to be seen whole.
+LOOKED_AT: Final = 4 * MAX_TEXT
 # nginx's word for "the client left before there was an answer"; it is never sent.
 STATUS_CLIENT_LEFT: Final = 499
 
@@ -22,17 +24,15 @@ _KEY: Final = re.compile(r"nz_[0-9A-Za-z]{8}[0-9A-Za-z]{1,40}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def cleaned(text: str | None) -> str | None:
-    """One printable line of at most MAX_TEXT characters; keys are cut to their public prefix."""
-    return None if text is None else _cleaned(text[: 4 * MAX_TEXT])
-
-
 # Methods, paths, models and user agents come again and again.
 @lru_cache(maxsize=1024)
-def _cleaned(text: str) -> str:
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _KEY.sub(lambda key: key[0][:11] + "…", text))[
-        :MAX_TEXT
-    ]
+def cleaned(text: str) -> str:
+    """One printable line of at most MAX_TEXT characters; keys are cut to their public prefix.
+
+    It is remembered: give no more of a text than LOOKED_AT characters.
+    """
+    shortened = _KEY.sub(lambda key: key[0][:11] + "…", text)
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", shortened)[:MAX_TEXT]
 
 
 def outcome_of(error: GatewayError | None, status: int | None) -> Outcome:
@@ -46,7 +46,10 @@ def outcome_of(error: GatewayError | None, status: int | None) -> Outcome:
 
 def row_of(exchange: Exchange, ended: float) -> AuditRow:
     """The row of a finished request. `ended` is on the clock of `exchange.started`."""
-    principal, usage, timings = exchange.principal, exchange.usage, exchange.timings
+    principal, usage, timings, error = exchange.principal, exchange.usage, exchange.timings, exchange.error
+    started, first_token, queued_s = exchange.started, exchange.first_token, exchange.queued_s
+    theirs, agent, model = exchange.client_request_id, exchange.user_agent, exchange.model
+    # Twice a request: texts are looked up, and numbers made, right here.
     return AuditRow(
         request_id=exchange.request_id,
         received_at_us=round(exchange.received_at * 1e6),
@@ -54,27 +57,27 @@ def row_of(exchange: Exchange, ended: float) -> AuditRow:
         key_id=principal.key_id if principal else None,
         key_prefix=principal.prefix if principal else None,
         peer=exchange.peer,
-        client_request_id=cleaned(exchange.client_request_id),
-        user_agent=cleaned(exchange.user_agent),
-        method=cleaned(exchange.method) or "",
-        path=cleaned(exchange.path) or "",
-        operation=exchange.operation.value if exchange.operation else None,
-        surface=exchange.surface.value,
-        model=cleaned(exchange.model),
+        client_request_id=theirs and cleaned(theirs[:LOOKED_AT]),
+        user_agent=agent and cleaned(agent[:LOOKED_AT]),
+        method=cleaned(exchange.method[:LOOKED_AT]),
+        path=cleaned(exchange.path[:LOOKED_AT]),
+        operation=str(exchange.operation) if exchange.operation else None,
+        surface=str(exchange.surface),
+        model=model and cleaned(model[:LOOKED_AT]),
         backend=exchange.backend,
         stream=exchange.stream,
         status=exchange.status or STATUS_CLIENT_LEFT,
-        outcome=(exchange.outcome or outcome_of(exchange.error, exchange.status)).value,
-        error_code=exchange.error.code if exchange.error else None,
+        outcome=str(exchange.outcome or outcome_of(error, exchange.status)),
+        error_code=error.code if error else None,
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
-        tokens_estimated=bool(usage and usage.estimated),
-        first_token_ms=None if exchange.first_token is None else _ms(exchange.first_token - exchange.started),
-        queue_ms=None if exchange.queued_s is None else _ms(exchange.queued_s),
-        load_ms=_ns_to_ms(timings.load_ns),
-        prompt_ms=_ns_to_ms(timings.prompt_ns),
-        generation_ms=_ns_to_ms(timings.generation_ns),
-        duration_ms=_ms(ended - exchange.started),
+        tokens_estimated=usage is not None and usage.estimated,
+        first_token_ms=None if first_token is None else round((first_token - started) * 1e3, 3),
+        queue_ms=None if queued_s is None else round(queued_s * 1e3, 3),
+        load_ms=None if timings.load_ns is None else round(timings.load_ns / 1e6, 3),
+        prompt_ms=None if timings.prompt_ns is None else round(timings.prompt_ns / 1e6, 3),
+        generation_ms=None if timings.generation_ns is None else round(timings.generation_ns / 1e6, 3),
+        duration_ms=round((ended - started) * 1e3, 3),
         bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,
     )
@@ -102,20 +105,12 @@ def row_of_refused(
         request_id=request_id,
         received_at_us=round(received_at * 1e6),
         peer=peer,
-        method=cleaned(method) or "",
-        path=cleaned(path.decode("latin-1")) or "",
-        surface=surface_of(path).value,
+        method=cleaned(method[:LOOKED_AT]),
+        path=cleaned(path[:LOOKED_AT].decode("latin-1")),
+        surface=str(surface_of(path)),
         status=status,
-        outcome=Outcome.REFUSED.value,
+        outcome=str(Outcome.REFUSED),
         error_code=MalformedRequest.code,
-        duration_ms=_ms(duration_s),
+        duration_ms=round(duration_s * 1e3, 3),
         bytes_out=bytes_out,
     )
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
-
-
-def _ns_to_ms(nanoseconds: int | None) -> float | None:
-    return None if nanoseconds is None else round(nanoseconds / 1e6, 3)

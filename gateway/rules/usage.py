@@ -84,7 +84,7 @@ def counts_of_row(row: AuditRow) -> dict[str, int]:
 
 def outcome_of(row: AuditRow) -> str:
     """Which of OUTCOMES it is: a refusal by its reason."""
-    if row.outcome != Outcome.REFUSED.value:
+    if row.outcome != Outcome.REFUSED:
         return row.outcome
     match row.status:
         case 401:

@@ -127,7 +127,7 @@ class Spool:
 
     def record(self, row: AuditRow) -> None:
         """Keep the audit row of a finished request. Never raises; what was let in has space kept for it."""
-        was_refused = row.outcome == Outcome.REFUSED.value
+        was_refused = row.outcome == Outcome.REFUSED
         self._backlog.keep(Audited(row), Room.REFUSAL if was_refused else Room.END)
         self._open.audited(row.request_id)
         self._note_news()

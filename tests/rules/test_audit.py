@@ -159,8 +159,8 @@ def test_the_outcome_follows_from_what_the_client_saw(
 @pytest.mark.parametrize("text", [KEY, f"Bearer {KEY}", f"/v1/{KEY}/x", f"a{KEY}{KEY}"])
 def test_a_key_is_cut_to_its_public_prefix(text: str):
     """A key may come in a path, a user agent or a model name; it stays out of the log all the same."""
-    assert "S" not in (cleaned(text) or "")
-    assert "nz_abc12345…" in (cleaned(text) or "")
+    assert "S" not in cleaned(text)
+    assert "nz_abc12345…" in cleaned(text)
 
 
 def test_control_characters_cannot_forge_a_line():
@@ -169,7 +169,7 @@ def test_control_characters_cannot_forge_a_line():
 
 @given(st.text())
 def test_whatever_the_text_it_is_one_short_printable_line(text: str):
-    kept = cleaned(text) or ""
+    kept = cleaned(text)
 
     assert len(kept) <= MAX_TEXT
     assert kept.encode("utf-8").decode("utf-8") == kept
