@@ -103,10 +103,11 @@ class HttpBackend:
 
     def _use(self, uses: int) -> None:
         """So many more answers are under way or visits last, or fewer."""
+        was_idle = not self._in_use
         self._in_use += uses
-        if self._in_use:
+        if was_idle:
             self._is_idle.clear()
-        else:
+        elif not self._in_use:
             self._is_idle.set()
 
     def send(

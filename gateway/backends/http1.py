@@ -90,15 +90,12 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head + body)
 
-    async def more(self) -> None:
-        """Wait until something has come: the head, a piece, the end. Raises Broken."""
+    def more(self) -> asyncio.Future[None]:
+        """To be awaited: something has come, be it the head, a piece, the end. Raises Broken."""
         if self.error is not None:
             raise Broken from self.error
         waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def take(self) -> bytes:
         """All that has come of the body and was not taken yet."""
@@ -121,8 +118,9 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # ── what the transport tells ─────────────────────────────────────────────────────────
 

@@ -188,8 +188,9 @@ class Endpoint:
             await answer(send, 200, ollama.write_load_answer(stamp, call), _JSON)
             return
         exchange.backend = backend.name
-        visit = Visit(self._router, exchange, _ticket(exchange, card, self._clock.elapsed()))
-        job = Job(call, surface, visit, stamp, _dropped(call))
+        parts = parts_of(call)
+        visit = Visit(self._router, exchange, _ticket(exchange, card, self._clock.elapsed(), len(parts)))
+        job = Job(call, surface, visit, stamp, parts, _dropped(call))
         async with watch:
             relay = Relay(
                 job, exchange, self._clock, cut=lambda: None if watch.gone else self._reason_to_cut(exchange)
@@ -213,8 +214,8 @@ def _is_load(call: ChatCall | GenerateCall) -> bool:
     return not call.messages if isinstance(call, ChatCall) else not call.prompt
 
 
-def _ticket(exchange: Exchange, card: ModelCard, now: float) -> Ticket:
-    """What a queue has to know of a request."""
+def _ticket(exchange: Exchange, card: ModelCard, now: float, parts: int) -> Ticket:
+    """What a queue has to know of a request of so many parts."""
     principal = exchange.principal
     if principal is None:
         raise RuntimeError("a model was asked past Auth")
@@ -225,11 +226,13 @@ def _ticket(exchange: Exchange, card: ModelCard, now: float) -> Ticket:
         arrived=now,
         weight=principal.weight,
         patience_s=patience_of(exchange.head),
-        cost=max(1, len(parts_of(exchange.call))),
+        cost=max(1, parts),
     )
 
 
 def _dropped(call: Call) -> tuple[Header, ...]:
     """Name what was read and not honoured. Field names are the caller's text: only plain ones are echoed."""
+    if not call.dropped:
+        return ()
     names = [name for name in call.dropped if name.isascii() and name.isidentifier()][:_MAX_NAMED]
     return ((b"x-gateway-dropped-options", ", ".join(names).encode("ascii")),) if names else ()

@@ -36,7 +36,6 @@ from gateway.formats.chat import (
     UpstreamRequest,
 )
 from gateway.formats.joined import refuse_what_is_too_large
-from gateway.formats.parts import parts_of
 from gateway.formats.translation import SurfaceFormat, Upstream, upstream_of
 from gateway.middleware.context import Header, answer
 from gateway.middleware.intake import worked_on
@@ -74,6 +73,8 @@ class Job:
     surface: SurfaceFormat
     visit: Visit
     stamp: AnswerStamp
+    parts: tuple[Part, ...]
+    """Of the call, as they are sent one after another."""
     headers: tuple[Header, ...] = ()
     to_upstream: Callable[[str, Part, str], Upstream] = upstream_of
     """How a part is said to a backend of this kind, which writes the model so."""
@@ -118,7 +119,7 @@ class Relay:
         self._exchange = exchange
         self._clock = clock
         self._heartbeat_s = heartbeat_s
-        self._parts = parts_of(job.call)
+        self._parts = job.parts
         self._part = _Part()
         self._finished_parts = 0
         self._received_bytes = 0

@@ -1,6 +1,6 @@
 """Where requests go: of the backends that have a model, the best one for a request that comes now."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.config import BackendConfig
 from gateway.model import ModelCard
@@ -27,6 +27,8 @@ class Router:
     ) -> None:
         self._catalogue = catalogue
         self._clock = clock
+        self.now: Callable[[], float] = clock.elapsed
+        """The time of everything that waits or rests here, in seconds."""
         self._bounds = bounds
         self._stations: dict[str, Station] = {}
         self.set_backends(backends)
@@ -59,7 +61,7 @@ class Router:
 
     def states(self) -> Sequence[StationState]:
         """For operators."""
-        now = self._clock.elapsed()
+        now = self.now()
         return tuple(station.state(now) for station in self._stations.values())
 
     def seen(self, backend: Backend, loaded: frozenset[str] | None) -> None:
@@ -76,7 +78,7 @@ class Router:
         """
         offers = await self._catalogue.offers(model)
         if len(offers) > 1:
-            ticket = Ticket("", "", canonical(model) or model, self._clock.elapsed())
+            ticket = Ticket("", "", canonical(model) or model, self.now())
             for choice in _ranked(self._choices(offers), ticket, ticket.arrived):
                 return choice.station.backend, choice.card
         # Not ours yet, or no longer, if none was found above: the visit tells its caller.
@@ -90,13 +92,10 @@ class Router:
     def loaded_something(self, backend: Backend) -> None:
         self._catalogue.ask_loaded(backend)
 
-    def now(self) -> float:
-        return self._clock.elapsed()
-
     async def alternatives(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Choice]:
         """Who else may be asked, the best first: what was planned for one holds for them, too."""
         choices = await self.alike(ticket, target, tried)
-        return _ranked(choices, ticket, self._clock.elapsed())
+        return _ranked(choices, ticket, self.now())
 
     async def alike(self, ticket: Ticket, target: Target, tried: Sequence[Backend]) -> list[Choice]:
         """The same, in the operator's order."""

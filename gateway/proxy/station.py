@@ -99,14 +99,10 @@ class Station:
 
     def began(self, given: Pass) -> None:
         """It has begun to answer, so it neither hangs nor is away, whatever becomes of the answer."""
-        self.link.succeeded(given.link)
-        trust = self._trust(given.model)
-        trust.breaker.succeeded(given.of_model)
-        trust.is_busy = False
+        self._began(given)
 
     def worked(self, given: Pass) -> None:
-        self.began(given)
-        self._trust(given.model).complaints = 0
+        self._began(given).complaints = 0
 
     def was_not_reached(self, given: Pass, now: float) -> None:
         self.link.failed(given.link, now)
@@ -153,6 +149,13 @@ class Station:
             breaker=self.link.state(now),
             broken_models=tuple(sorted(broken)),
         )
+
+    def _began(self, given: Pass) -> _Trust:
+        self.link.succeeded(given.link)
+        trust = self._trust(given.model)
+        trust.breaker.succeeded(given.of_model)
+        trust.is_busy = False
+        return trust
 
     def _trust(self, model: str) -> _Trust:
         trust = self.models.get(model)

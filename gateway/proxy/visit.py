@@ -289,11 +289,11 @@ class Visit:
         self.backend.let_go()
         hold_s = self._exchange.busy_s = self._hold_s(error)
         is_given_up = isinstance(error, BackendTimeout) and not isinstance(error, UNSENT)
-        leave = partial(queue.leave, self._ticket, is_served=error is None, is_given_up=is_given_up)
         if hold_s and queue.slots is not None:
+            leave = partial(queue.leave, self._ticket, is_served=False, is_given_up=is_given_up)
             asyncio.get_running_loop().call_later(hold_s, leave)
         else:
-            leave()
+            queue.leave(self._ticket, is_served=error is None, is_given_up=is_given_up)
 
     def _hold_s(self, error: BaseException | None) -> float:
         """How long the backend may still be at work on what nobody waits for any more."""

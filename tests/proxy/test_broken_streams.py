@@ -12,6 +12,7 @@ from attrs import define, field
 from gateway.errors import BackendFailed, BackendTimeout, GatewayError
 from gateway.formats import sse
 from gateway.formats.chat import AnswerStamp, UpstreamRequest
+from gateway.formats.parts import parts_of
 from gateway.formats.translation import READERS, SURFACES
 from gateway.model import Operation, Outcome
 from gateway.proxy.relay import Job, Relay
@@ -116,7 +117,7 @@ async def test_a_stream_that_breaks_says_so_last(operation: Operation, kind: str
     backend: Any = Breaking([piece(operation, kind), BREAKS[how](kind)], kind=kind)
     noted, caller = exchange(bytes_in=40), Caller()
     stamp = AnswerStamp("r1", "m", 0.0, lambda: 0.0)
-    job = Job(call, SURFACES[operation], visit_at(backend, noted=noted), stamp)
+    job = Job(call, SURFACES[operation], visit_at(backend, noted=noted), stamp, parts_of(call))
 
     await Relay(job, noted, FakeClock(), cut=lambda: None).stream(caller.send)
 

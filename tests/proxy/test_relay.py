@@ -33,6 +33,7 @@ from gateway.formats.chat import (
     Message,
     UpstreamRequest,
 )
+from gateway.formats.parts import parts_of
 from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream
 from gateway.model import Demand, Exchange, LoadedModel, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
@@ -154,7 +155,7 @@ def relay_of(
     given = exchange(bytes_in=40)
     backend = FakeBackend(FakeAnswer(pieces, status), kind=kind)
     stamp = AnswerStamp("r1", call.model, 0.0, lambda: 0.0)
-    job = Job(call, SURFACES[operation], visit_at(backend, noted=given), stamp)
+    job = Job(call, SURFACES[operation], visit_at(backend, noted=given), stamp, parts_of(call))
     return Relay(job, given, FakeClock(), cut=cut, heartbeat_s=heartbeat_s), given, backend
 
 
@@ -730,7 +731,7 @@ async def test_a_call_goes_on_at_another_backend_where_the_first_is_not_reached(
     backend = FakeBackend(FakeAnswer([DONE]), name="there")
     given = exchange(bytes_in=40)
     visit = visit_at(unreached, noted=given, router=router_of([unreached, backend]))
-    job = Job(CALL, SURFACES[Operation.CHAT], visit, AnswerStamp("r1", "m", 0.0, lambda: 0.0))
+    job = Job(CALL, SURFACES[Operation.CHAT], visit, AnswerStamp("r1", "m", 0.0, lambda: 0.0), (CALL,))
     caller = Caller()
 
     await Relay(job, given, FakeClock(), cut=lambda: None).stream(caller.send)
@@ -747,6 +748,7 @@ async def test_where_nobody_is_reached_nothing_is_charged():
         SURFACES[Operation.CHAT],
         visit_at(unreached, noted=given),
         AnswerStamp("r1", "m", 0.0, lambda: 0.0),
+        (CALL,),
     )
 
     with pytest.raises(BackendUnreachable):

@@ -31,6 +31,8 @@ _REASONS: Final = {
 }
 # What a chunk may bring beside its choices.
 _MORE: Final = frozenset({"error", "timings", "usage"})
+# All that the delta of a plain text has; Ollama names the role in each.
+_PLAIN: Final = frozenset({"role", "content"})
 # vLLM's words for an answer that it gave up.
 _GIVEN_UP: Final = frozenset({"abort", "error"})
 _NS_PER_MS: Final = 1_000_000
@@ -239,7 +241,7 @@ def _plain_text(chunk: JsonObject) -> str:
         return ""
     choice = choices[0]
     delta = choice.get("delta") if type(choice) is dict else None
-    if type(delta) is not dict or len(delta) != 1 or choice.get("index", 0) != 0:
+    if type(delta) is not dict or not delta.keys() <= _PLAIN or choice.get("index", 0) != 0:
         return ""
     if choice.get("finish_reason") is not None or choice.get("logprobs") or chunk.get("object") == "error":
         return ""
