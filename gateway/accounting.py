@@ -4,9 +4,10 @@ Tokens are whole numbers up to 2^53 − 1: Redis scripts count in doubles. Times
 UTC, unless a name says otherwise; a store's clock is the one that counts.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
@@ -97,15 +98,10 @@ class BucketTake:
     scope: Scope
     owner: str
     per_minute: int
-    spared: int = 0
-    """So many of the plan's tokens are not taken: most likely they are not needed. Else it owes them."""
 
     @cached_property
     def account(self) -> str:
         return f"bucket:{self.scope}:{self.owner}"
-
-    def sparing(self, spared: int) -> "BucketTake":
-        return self if spared == self.spared else BucketTake(self.scope, self.owner, self.per_minute, spared)
 
 
 @frozen
@@ -152,11 +148,28 @@ def budget_of(window: Window, scope: Scope, owner: str) -> str:
 Take = RateTake | BucketTake | SlotTake | BudgetTake
 
 
+_Take_co = TypeVar("_Take_co", bound=Take, covariant=True)
+
+
+class Takes(tuple[_Take_co, ...]):
+    """All that a request takes: the same for many, so whoever works something out of it keeps that by it.
+
+    An ordinary tuple, save that it is hashed once.
+    """
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @frozen
 class Plan:
     """All that one request takes, all or nothing.
 
-    Bucket and budget takes are all of the same amount, less what a bucket is spared. The store decides
+    Bucket and budget takes are all of the same amount, less what buckets are spared. The store decides
     which: the most that all of them still allow, up to `tokens_wanted`; below `tokens_needed` is a refusal.
     """
 
@@ -169,6 +182,8 @@ class Plan:
     lease_s: float
     epoch: int
     """`Principal.epoch` of whom it was made for: counters that were told of a later change refuse it."""
+    spared: int = 0
+    """So many tokens no bucket is taken for: most likely they are not needed. Else it owes them."""
 
 
 # ── what the store answers ───────────────────────────────────────────────────────────────
@@ -187,15 +202,34 @@ class Standing:
     """When it is whole again, or its window turns; None for slots and totals."""
 
 
+# A Standing as stores tell it: used, reserved, and `resets_at` in µs, -1 for None.
+Row = Sequence[int]
+
+
+def standing_of(take: Take, row: Row) -> Standing:
+    used, reserved, resets_us = row
+    return Standing(take, used, reserved, None if resets_us < 0 else resets_us / 1_000_000)
+
+
+def standings_of(takes: Iterable[Take], rows: Iterable[Row]) -> tuple[Standing, ...]:
+    return tuple([standing_of(take, row) for take, row in zip(takes, rows, strict=True)])
+
+
 @frozen
 class Taken:
     """Everything was taken. `tokens` is what was reserved: no more may be used than that."""
 
+    plan: Plan
     tokens: int
     now: float
-    standings: tuple[Standing, ...]
+    rows: Sequence[Row]
+    """Where each take of the plan stands; most are never asked for."""
     periods: tuple[str, ...]
     """The periods that budgets were charged to, as `Period.id`, also when it settles in another one."""
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        return standings_of(self.plan.takes, self.rows)
 
 
 @frozen

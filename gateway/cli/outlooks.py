@@ -86,6 +86,7 @@ class Explanation:
             key=self.key.name,
             tenant=self.key.tenant.name,
             tokens_needed=self.plan.tokens_needed,
+            spared=self.plan.spared,
         )
 
     @property

@@ -16,7 +16,7 @@ from gateway.model import Exchange, Principal
 from gateway.ports import Allowances
 from gateway.rules import budgets, limits
 from gateway.rules.audit import row_of
-from gateway.rules.quota_headers import headers_of
+from gateway.rules.quota_headers import headers_of, headers_of_taken
 
 
 class Admission:
@@ -72,7 +72,8 @@ class Admission:
 
     async def _take_counted(self, exchange: Exchange, refused: Refused) -> Taken | Refused:
         """What was refused for its tokens may be less once it is counted; so far nothing was taken."""
-        took_s = await self.counting.recount(exchange, free=limits.room_of(refused.standing))
+        spared = exchange.plan.spared if exchange.plan else 0
+        took_s = await self.counting.recount(exchange, free=limits.room_of(refused.standing, spared))
         if took_s is None or exchange.plan is None:
             return refused
         verdict = await self.allowances.take(exchange.plan)
@@ -102,6 +103,7 @@ class Admission:
             key=principal.key,
             tenant=principal.tenant,
             tokens_needed=exchange.plan.tokens_needed if exchange.plan else 0,
+            spared=exchange.plan.spared if exchange.plan else 0,
             at_least=self.counting.least_needed(exchange),
         )
 
@@ -139,7 +141,7 @@ class _Told:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"].extend(headers_of(self.taken.standings, self.taken.now, self._given_back()))
+            message["headers"].extend(headers_of_taken(self.taken, self._given_back()))
         elif not self.is_settled and self._is_counted(message):
             settling = self.settle()
             if settling is not None:

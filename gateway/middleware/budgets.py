@@ -10,7 +10,7 @@ from gateway.middleware.zones import zone_for
 from gateway.model import Demand, Exchange, Operation, Principal
 from gateway.ports import Clock, PromptLore
 from gateway.rules import budgets
-from gateway.rules.plans import NO_TOKENS, OutputBounds, demand_of, plan_of, without_places
+from gateway.rules.plans import NO_TOKENS, OutputBounds, demand_of, joined, plan_of, without_places
 from gateway.rules.prompts import context_of
 
 
@@ -33,7 +33,7 @@ class Budgets:
         return self.app(scope, receive, send)
 
     def _plan(self, exchange: Exchange, principal: Principal) -> None:
-        exchange.takes += budgets.takes(
+        of_budgets = budgets.takes(
             principal.tenant_policy,
             principal.key_policy,
             principal.tenant_id,
@@ -41,6 +41,7 @@ class Budgets:
             now=self.clock.now(),
             zone=zone_for(principal),
         )
+        exchange.takes = joined(exchange.takes, of_budgets)
         if exchange.operation is Operation.COUNT_TOKENS:
             exchange.takes, demand = without_places(exchange.takes), NO_TOKENS
         else:

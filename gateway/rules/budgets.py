@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
-from gateway.accounting import BudgetTake, Period, Policy, Scope, Window
+from gateway.accounting import BudgetTake, Period, Policy, Scope, Takes, Window
 from gateway.model import Usage
 from gateway.rules.limits import own_or_inherited
 from gateway.rules.windows import turns_at
@@ -23,7 +23,7 @@ from gateway.rules.windows import turns_at
 
 def takes(
     tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo
-) -> tuple[BudgetTake, ...]:
+) -> Takes[BudgetTake]:
     """All windows of the key and of the tenant: what has no limit is counted all the same.
 
     So a budget that is set later knows what was spent. The key's stand before the tenant's. A key that
@@ -36,14 +36,14 @@ def takes(
 @lru_cache(maxsize=4096)
 def _takes(
     tenant: Policy, key: Policy, tenant_id: str, key_id: str, turns: tuple[tuple[Period, ...], ...]
-) -> tuple[BudgetTake, ...]:
+) -> Takes[BudgetTake]:
     taken: list[BudgetTake] = []
     for window, periods in zip(Window, turns, strict=True):
         of_tenant = _limit_of(tenant, window)
         of_key = own_or_inherited(_limit_of(key, window), of_tenant)
         taken.append(BudgetTake(Scope.KEY, key_id, window, periods, of_key))
         taken.append(BudgetTake(Scope.TENANT, tenant_id, window, periods, of_tenant))
-    return tuple(taken)
+    return Takes(taken)
 
 
 def _limit_of(policy: Policy, window: Window) -> int | None:

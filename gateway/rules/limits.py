@@ -21,6 +21,7 @@ from gateway.accounting import (
     SlotTake,
     Standing,
     Take,
+    Takes,
     Window,
 )
 from gateway.errors import GatewayError, InsufficientQuota, RateLimited, RequestTooExpensive
@@ -39,7 +40,7 @@ _ASK_THE_OPERATOR: Final = "ask the operator of this gateway for more"
 
 # Asked for by every request, and the same for all of a key until its policy, or its tenant's, is changed.
 @lru_cache(maxsize=4096)
-def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> tuple[Take, ...]:
+def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> Takes[Take]:
     """What a request takes of requests per minute, tokens per minute and concurrency.
 
     The tenant's and the key's both apply; the key's stand first, so that a refusal names the nearer one.
@@ -50,10 +51,12 @@ def takes(tenant: Policy, key: Policy, tenant_id: str, key_id: str) -> tuple[Tak
     # - Rates and buckets: what a key lacks is the backlog of its own requests, served at the rate; the tenant
     #   lacks that of all, so never less. That a bucket is given back what was not used changes nothing: it is
     #   as if it had never been taken.
-    return (
-        *(RateTake(*bound) for bound in _bounds(key_id, key.rpm, tenant_id, tenant.rpm)),
-        *(SlotTake(*bound) for bound in _bounds(key_id, key.concurrent, tenant_id, tenant.concurrent)),
-        *(BucketTake(*bound) for bound in _bounds(key_id, key.tpm, tenant_id, tenant.tpm)),
+    return Takes(
+        (
+            *(RateTake(*bound) for bound in _bounds(key_id, key.rpm, tenant_id, tenant.rpm)),
+            *(SlotTake(*bound) for bound in _bounds(key_id, key.concurrent, tenant_id, tenant.concurrent)),
+            *(BucketTake(*bound) for bound in _bounds(key_id, key.tpm, tenant_id, tenant.tpm)),
+        )
     )
 
 
@@ -79,13 +82,9 @@ def limit_of(take: Take) -> int | None:
     return take.limit if isinstance(take, BudgetTake | SlotTake) else take.per_minute
 
 
-def room_of(standing: Standing) -> int:
-    """How many tokens a plan may be of, as far as this goes; 0 where nothing bounds it."""
-    return (remaining_of(standing) or 0) + _spared_of(standing.take)
-
-
-def _spared_of(take: Take) -> int:
-    return take.spared if isinstance(take, BucketTake) else 0
+def room_of(standing: Standing, spared: int) -> int:
+    """How many tokens a plan may be of, of which buckets are spared some; 0 where nothing bounds it."""
+    return (remaining_of(standing) or 0) + (spared if isinstance(standing.take, BucketTake) else 0)
 
 
 def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
@@ -94,8 +93,11 @@ def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
     Never below 0, whatever was overspent, nor above the limit.
     """
     limit = limit_of(standing.take)
-    if limit is None:
-        return None
+    return None if limit is None else remaining_within(limit, standing, given_back)
+
+
+def remaining_within(limit: int, standing: Standing, given_back: int) -> int:
+    """`remaining_of` what has this limit."""
     left = limit - standing.used - standing.reserved + given_back
     return min(limit, left) if left > 0 else 0
 
@@ -112,13 +114,20 @@ def requests_left(standing: Standing, tokens: int) -> int | None:
 
 
 def refusal_of(
-    refused: Refused, *, key: str, tenant: str, tokens_needed: int, at_least: int | None = None
+    refused: Refused,
+    *,
+    key: str,
+    tenant: str,
+    tokens_needed: int,
+    spared: int = 0,
+    at_least: int | None = None,
 ) -> GatewayError:
     """What a caller is told: which limit of the key or tenant (their names), and when to try again.
 
     A request that needs more than a limit or budget ever gives is a RequestTooExpensive: it would be
     refused for ever. A limit per minute or of places is a RateLimited; a budget an InsufficientQuota.
-    `at_least` is what it needs for sure, where `tokens_needed` is only a bound that may turn out lower.
+    `spared` are those of `tokens_needed` that no bucket is taken for. `at_least` is what it needs for sure,
+    where `tokens_needed` is only a bound that may turn out lower.
     """
     take = refused.standing.take
     holder = f"The {take.scope} '{key if take.scope is Scope.KEY else tenant}'"
@@ -126,7 +135,8 @@ def refusal_of(
         return _denied(take, holder)
     if isinstance(take, RateTake | SlotTake):
         return _too_many(refused, f"{holder} {_allowance(take, limit)}")
-    tokens_needed -= _spared_of(take)
+    if isinstance(take, BucketTake):
+        tokens_needed -= spared
     if limit < (tokens_needed if at_least is None else min(tokens_needed, at_least)):
         return _too_expensive(f"{holder} {_allowance(take, limit)}", tokens_needed)
     if isinstance(take, BucketTake):

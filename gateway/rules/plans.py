@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Final
 
 from attrs import evolve, frozen
 
-from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, PromptSize, SlotTake, Take
+from gateway.accounting import BucketTake, BudgetTake, Plan, Policy, PromptSize, SlotTake, Take, Takes
 from gateway.model import Demand
 from gateway.rules import budgets, limits
 from gateway.rules.floors import Floor, likely_bound
@@ -32,12 +33,19 @@ class OutputBounds:
 
 def takes_of(
     tenant: Policy, key: Policy, tenant_id: str, key_id: str, *, now: float, zone: tzinfo
-) -> tuple[Take, ...]:
+) -> Takes[Take]:
     """What a request takes of limits and budgets: of those that refuse alike, the first is told."""
-    return (
-        *limits.takes(tenant, key, tenant_id, key_id),
-        *budgets.takes(tenant, key, tenant_id, key_id, now=now, zone=zone),
+    return joined(
+        limits.takes(tenant, key, tenant_id, key_id),
+        budgets.takes(tenant, key, tenant_id, key_id, now=now, zone=zone),
     )
+
+
+# As in `limits.takes`: until a day is over.
+@lru_cache(maxsize=4096)
+def joined(of_limits: tuple[Take, ...], of_budgets: tuple[Take, ...]) -> Takes[Take]:
+    """What is taken of both."""
+    return Takes((*of_limits, *of_budgets))
 
 
 # Of a request that costs no tokens.
@@ -86,11 +94,12 @@ def plan_of(
     return Plan(
         tenant_id=tenant_id,
         reservation_id=reservation_id,
-        takes=_sparing(takes, demand.spared),
+        takes=takes,
         tokens_needed=budgets.tokens_needed(bound, output, minimum_output, runs),
         tokens_wanted=budgets.tokens_wanted(bound, output, runs),
         lease_s=lease_s,
         epoch=epoch,
+        spared=demand.spared,
     )
 
 
@@ -99,15 +108,11 @@ def recounted(plan: Plan, demand: Demand, counted: int, bound: int) -> tuple[Pla
     saved = demand.prompt_bound - bound
     plan = evolve(
         plan,
-        takes=_sparing(plan.takes, 0),
         tokens_needed=plan.tokens_needed - saved,
         tokens_wanted=plan.tokens_wanted - saved,
+        spared=0,
     )
     return plan, evolve(demand, prompt_bound=bound, spared=0, counted=counted)
-
-
-def _sparing(takes: Iterable[Take], spared: int) -> tuple[Take, ...]:
-    return tuple([take.sparing(spared) if isinstance(take, BucketTake) else take for take in takes])
 
 
 def _limit_tokens(takes: Iterable[Take]) -> bool:

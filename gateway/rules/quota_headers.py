@@ -9,14 +9,25 @@ stays true while it travels, and days are no matter of seconds. A total has none
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from math import ceil, inf
 from typing import Final
 
 from attrs import frozen
 
-from gateway.accounting import BucketTake, BudgetTake, RateTake, SlotTake, Standing, Take, Window
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    RateTake,
+    SlotTake,
+    Standing,
+    Take,
+    Taken,
+    Window,
+    standing_of,
+)
 from gateway.model import JsonObject
-from gateway.rules.limits import iso, limit_of, remaining_of
+from gateway.rules.limits import iso, limit_of, remaining_of, remaining_within
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -32,31 +43,51 @@ _CONCURRENT: Final = "concurrent"
 # ── headers ──────────────────────────────────────────────────────────────────────────────
 
 
-def headers_of(standings: Iterable[Standing], now: float, given_back: int | None = None) -> Headers:
+def headers_of_taken(taken: Taken, given_back: int | None) -> Headers:
+    """`headers_of` all that was taken."""
+    takes, rows = taken.plan.takes, taken.rows
+    standings = [standing_of(takes[place], rows[place]) for place in _told_places(takes)]
+    return headers_of(standings, taken.now, given_back, taken.plan.spared)
+
+
+# As in `limits.takes`: most of what a request takes has no limit, and no header.
+@lru_cache(maxsize=4096)
+def _told_places(takes: tuple[Take, ...]) -> tuple[int, ...]:
+    """The places of the takes that have headers."""
+    return tuple(
+        place
+        for place, take in enumerate(takes)
+        if not isinstance(take, SlotTake) and limit_of(take) is not None
+    )
+
+
+def headers_of(
+    standings: Iterable[Standing], now: float, given_back: int | None = None, spared: int = 0
+) -> Headers:
     """`x-ratelimit-*` and `x-budget-*` for what has a limit; concurrency has no header.
 
     `now` is the store's clock. `given_back` are tokens of the reservation that the answer did not use, where
     that is known when the head is sent (a whole answer): granted less settled. In a stream it is None.
+    `spared` is as in the plan.
     """
     # Of each family where least remains; of equals what takes longer to come back.
-    tightest: dict[str, tuple[int, float, Standing]] = {}
+    tightest: dict[str, tuple[int, int, float]] = {}
     for standing in standings:
-        remaining, resets_at = _place_of(standing, now, given_back)
-        if remaining is None:
+        told = _told_of(standing, now, given_back, spared)
+        if told is None:
             continue
-        family = _family_of(standing.take)
+        family, limit, remaining, resets_at = told
         found = tightest.get(family)
-        if found is None or (remaining, -resets_at) < (found[0], -found[1]):
-            tightest[family] = remaining, resets_at, standing
+        if found is None or (remaining, -resets_at) < (found[1], -found[2]):
+            tightest[family] = limit, remaining, resets_at
     headers: Headers = []
-    for family, (remaining, resets_at, standing) in tightest.items():
+    for family, (limit, remaining, resets_at) in tightest.items():
         limit_name, remaining_name, reset_name = _NAMES[family]
-        headers.append((limit_name, b"%d" % (limit_of(standing.take) or 0)))
-        headers.append((remaining_name, b"%d" % remaining))
+        headers += (limit_name, b"%d" % limit), (remaining_name, b"%d" % remaining)
         if family in _DURATIONS:
             headers.append((reset_name, duration(resets_at - now).encode()))
-        elif standing.resets_at is not None:
-            headers.append((reset_name, iso(standing.resets_at).encode()))
+        elif resets_at < inf:
+            headers.append((reset_name, iso(resets_at).encode()))
     return headers
 
 
@@ -68,44 +99,43 @@ _NAMES: Final = {
 }
 
 
-def _family_of(take: Take) -> str:
-    """The word that ends the names of its headers."""
-    match take:
-        case BudgetTake():
-            return take.window
-        case BucketTake():
-            return _TOKENS
-        case _:
-            return _REQUESTS
-
-
-def _place_of(standing: Standing, now: float, given_back: int | None) -> tuple[int | None, float]:
-    """What remains, None where no header tells it; and when it is whole again, or its window turns."""
-    match take := standing.take:
-        case BudgetTake():
-            resets_at = standing.resets_at
-            return remaining_of(standing, given_back or 0), inf if resets_at is None else resets_at
-        case BucketTake():
+def _told_of(
+    standing: Standing, now: float, given_back: int | None, spared: int
+) -> tuple[str, int, int, float] | None:
+    """The word that ends the names of its headers, its limit, what remains, and when it is whole again or
+    its window turns. None where no header tells of it.
+    """
+    resets_at = standing.resets_at
+    match standing.take:
+        case RateTake(per_minute=limit):
+            return (
+                _REQUESTS,
+                limit,
+                remaining_within(limit, standing, 0),
+                now if resets_at is None else resets_at,
+            )
+        case BucketTake(per_minute=limit):
             # What it was spared was not taken, so it is not given back; what was needed of it is owed.
-            back = 0 if given_back is None else given_back - take.spared
+            back = 0 if given_back is None else given_back - spared
             # What is given back need not fill up by and by.
-            sooner_s = 60 * back / take.per_minute if take.per_minute else 0
-            whole_at = now if standing.resets_at is None else standing.resets_at
-            return remaining_of(standing, back), whole_at - sooner_s
-        case RateTake():
-            return remaining_of(standing), now if standing.resets_at is None else standing.resets_at
-        case SlotTake():
-            return None, inf
+            sooner_s = 60 * back / limit if limit else 0
+            whole_at = (now if resets_at is None else resets_at) - sooner_s
+            return _TOKENS, limit, remaining_within(limit, standing, back), whole_at
+        case BudgetTake(window=window, limit=int(limit)):
+            left = remaining_within(limit, standing, given_back or 0)
+            return window, limit, left, inf if resets_at is None else resets_at
+    return None
 
 
 def duration(seconds: float) -> str:
     """`1h2m3s`, `6m0s`, `1s`, `0s`, as Go writes it: whole seconds, up, and none for what is past."""
     # Rounded to the millisecond first: doubles of today's times are off by less than a microsecond.
-    minutes, rest = divmod(max(0, ceil(round(seconds, 3))), 60)
+    whole = ceil(round(seconds, 3))
+    if whole < 60:
+        return f"{whole}s" if whole > 0 else "0s"
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
 # ── GET /v1/usage ────────────────────────────────────────────────────────────────────────

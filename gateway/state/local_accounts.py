@@ -1,6 +1,12 @@
-"""What one account holds in this process, as of a moment: how much is free, and when more will be."""
+"""What one account holds in this process, as of a moment: how much is free, and when more will be.
 
-from attrs import frozen
+A take looks at a copy of each account as of now (`at`), which becomes the account once all of them allow it:
+until then nothing has changed. `tokens` and `spared` are a plan's; an account makes its own unit of them.
+"""
+
+from typing import Any, Final
+
+from attrs import define
 
 from gateway.accounting import (
     MAX_TOKENS,
@@ -8,41 +14,40 @@ from gateway.accounting import (
     BudgetTake,
     Period,
     RateTake,
+    Row,
     SlotTake,
-    Standing,
     Take,
 )
-from gateway.state.accounts import DAY_US, SOON_US, to_s
+from gateway.state.accounts import DAY_US, SOON_US
 from gateway.state.local_meters import Bucket, Meter
 
 
-@frozen
+@define
 class Slots:
     limit: int = 0
     leases: int = 0
-    at_us: int = 0
 
-    def at(self, limit: int, now_us: int) -> "Slots":
-        return Slots(limit, self.leases, now_us)
+    def at(self, take: Any, now_us: int) -> "Slots":  # noqa: ARG002
+        return Slots(take.limit, self.leases)
 
-    @property
-    def free(self) -> int:
-        return self.limit - self.leases
+    def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - requests are counted here
+        return MAX_TOKENS if self.leases < self.limit else None
 
-    def plus(self, amount: int) -> "Slots":
-        return Slots(self.limit, self.leases + amount, self.at_us)
+    def hold(self, tokens: int, spared: int) -> Row:  # noqa: ARG002
+        self.leases += 1
+        return self.leases, 0, -1
 
-    def standing(self, take: Take) -> Standing:
-        return Standing(take, self.leases, 0, None)
+    def row(self) -> Row:
+        return self.leases, 0, -1
 
-    def retry_us(self, amount: int) -> int | None:
-        return None if amount > self.limit else self.at_us + SOON_US
+    def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
+        return now_us + SOON_US if self.limit else None
 
-    def is_idle(self, _now_us: int) -> bool:
+    def is_idle(self, now_us: int) -> bool:  # noqa: ARG002
         return self.leases <= 0
 
 
-@frozen
+@define
 class Budget:
     """Tokens of the current period, or of a later one, when a caller's clock was ahead."""
 
@@ -51,39 +56,39 @@ class Budget:
     spent: int = 0
     reserved: int = 0
     limit: int = MAX_TOKENS
-    at_us: int = 0
 
-    def at(self, take: BudgetTake, now_us: int) -> "Budget":
+    def at(self, take: Any, now_us: int) -> "Budget":
         limit = MAX_TOKENS if take.limit is None else take.limit
         current = _current(take.periods, now_us)
-        if self.period > current.id:
-            return Budget(self.period, self.ends_us, self.spent, self.reserved, limit, now_us)
-        if self.period == current.id:
-            return Budget(current.id, current.ends_us, self.spent, self.reserved, limit, now_us)
-        return Budget(current.id, current.ends_us, 0, 0, limit, now_us)
+        if self.period < current.id:
+            return Budget(current.id, current.ends_us, 0, 0, limit)
+        ends_us = current.ends_us if self.period == current.id else self.ends_us
+        return Budget(self.period, ends_us, self.spent, self.reserved, limit)
 
-    @property
-    def free(self) -> int:
-        return self.limit - self.spent - self.reserved
-
-    def plus(self, amount: int) -> "Budget":
-        spent, reserved = self.spent, self.reserved + amount
-        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
-
-    def charged(self, reserved: int, spent: int) -> "Budget":
-        """Move what a reservation holds from reserved to spent."""
-        spent, reserved = max(0, self.spent + spent), max(0, self.reserved - reserved)
-        return Budget(self.period, self.ends_us, spent, reserved, self.limit, self.at_us)
-
-    def standing(self, take: Take) -> Standing:
-        return Standing(take, self.spent, self.reserved, to_s(self.ends_us))
-
-    def retry_us(self, amount: int) -> int | None:
-        if self.limit == 0 or amount > self.limit:
+    def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - no budget is spared any
+        free = self.limit - self.spent - self.reserved
+        if self.limit == 0 or (free < tokens and tokens > 0):
             return None
-        if self.spent + amount > self.limit:
+        return free
+
+    def hold(self, tokens: int, spared: int) -> Row:  # noqa: ARG002
+        self.reserved += tokens
+        return self.row()
+
+    def charge(self, reserved: int, spent: int) -> None:
+        """Move what a reservation holds from reserved to spent."""
+        self.spent = max(0, self.spent + spent)
+        self.reserved = max(0, self.reserved - reserved)
+
+    def row(self) -> Row:
+        return self.spent, self.reserved, -1 if self.ends_us is None else self.ends_us
+
+    def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
+        if self.limit == 0 or tokens > self.limit:
+            return None
+        if self.spent + tokens > self.limit:
             return self.ends_us
-        soon_us = self.at_us + SOON_US
+        soon_us = now_us + SOON_US
         return soon_us if self.ends_us is None else min(self.ends_us, soon_us)
 
     def is_idle(self, now_us: int) -> bool:
@@ -92,6 +97,14 @@ class Budget:
 
 Account = Meter | Slots | Budget
 
+# What an account is as of which nothing is known.
+NEW: Final[dict[type[Take], Account]] = {
+    RateTake: Meter(),
+    BucketTake: Bucket(),
+    SlotTake: Slots(),
+    BudgetTake: Budget(),
+}
+
 
 def _current(periods: tuple[Period, ...], now_us: int) -> Period:
     for period in periods:
@@ -99,38 +112,3 @@ def _current(periods: tuple[Period, ...], now_us: int) -> Period:
         if ends_us is None or now_us < ends_us:
             return period
     return periods[-1]
-
-
-def amount_of(take: Take, tokens: int) -> int:
-    """What a take is of, in its own unit, where the plan is of so many tokens."""
-    match take:
-        case BudgetTake():
-            return tokens
-        case BucketTake():
-            return max(0, tokens - take.spared)
-        case _:
-            return 1
-
-
-def allowed(take: Take, free: int) -> int | None:
-    """How many tokens a plan may be of for this take, of which so much is free; None where it counts none."""
-    match take:
-        case BudgetTake():
-            return free
-        case BucketTake():
-            return free + take.spared
-        case _:
-            return None
-
-
-def measured(take: Take, kept: Account | None, now_us: int) -> Account:
-    """The account of a take as of now, for the limit that the take has."""
-    match take:
-        case BudgetTake():
-            return (kept if isinstance(kept, Budget) else Budget()).at(take, now_us)
-        case BucketTake():
-            return (kept if isinstance(kept, Bucket) else Bucket()).at(take.per_minute, now_us)
-        case RateTake():
-            return (kept if isinstance(kept, Meter) else Meter()).at(take.per_minute, now_us)
-        case SlotTake():
-            return (kept if isinstance(kept, Slots) else Slots()).at(take.limit, now_us)

@@ -12,12 +12,12 @@ without it (a reflected walk that starts n lower ends min(n, its least) lower).
 
 import math
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import define
 
-from gateway.accounting import Standing, Take
-from gateway.state.accounts import MAX_LOWS, SECOND_US, to_s
+from gateway.accounting import MAX_TOKENS, Row
+from gateway.state.accounts import MAX_LOWS, SECOND_US
 
 _MINUTE_US: Final = 60 * SECOND_US
 # What doubles lose in a meter must not cost a request.
@@ -27,7 +27,7 @@ _SLACK: Final = 1e-6
 _Lows = tuple[tuple[int, float], ...]
 
 
-@frozen
+@define
 class Meter:
     """What is missing from a full minute's worth of requests. Refills as time goes by."""
 
@@ -36,63 +36,99 @@ class Meter:
     missing: float = 0.0
     at_us: int = 0
 
-    def at(self, per_minute: int, now_us: int) -> "Meter":
-        return Meter(per_minute, self._missing_at(per_minute, now_us), now_us)
+    def at(self, take: Any, now_us: int) -> "Meter":
+        return Meter(take.per_minute, self.missing_at(take.per_minute, now_us), now_us)
+
+    def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - requests are counted here
+        return MAX_TOKENS if self.limit and self.free >= 1 else None
+
+    def hold(self, tokens: int, spared: int) -> Row:  # noqa: ARG002
+        self.missing += 1
+        return self.row()
+
+    def row(self) -> Row:
+        whole_us = self.at_us + self._refilled_us(self.missing) if self.limit else -1
+        return max(0, math.ceil(self.missing - _SLACK)), 0, whole_us
+
+    def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
+        return self._fits_us(1)
+
+    def is_idle(self, now_us: int) -> bool:
+        return self.missing_at(self.limit, now_us) == 0
+
+    def missing_at(self, per_minute: int, now_us: int) -> float:
+        passed_us = now_us - self.at_us
+        if passed_us <= 0:
+            return self.missing
+        left = self.missing - per_minute * float(passed_us) / _MINUTE_US
+        return left if left > 0 else 0.0
 
     @property
     def free(self) -> int:
         return math.floor(self.limit - self.missing + _SLACK)
 
-    def plus(self, amount: int) -> "Meter":
-        return Meter(self.limit, self.missing + amount, self.at_us)
-
-    def standing(self, take: Take) -> Standing:
-        whole_us = self.at_us + self._refilled_us(self.missing) if self.limit else None
-        return Standing(take, max(0, math.ceil(self.missing - _SLACK)), 0, to_s(whole_us))
-
-    def retry_us(self, amount: int) -> int | None:
+    def _fits_us(self, amount: int) -> int | None:
+        """When so much may fit; None for never."""
         if self.limit == 0 or amount > self.limit:
             return None
         return self.at_us + self._refilled_us(self.missing + amount - self.limit) + 1
-
-    def is_idle(self, now_us: int) -> bool:
-        return self._missing_at(self.limit, now_us) == 0
-
-    def _missing_at(self, per_minute: int, now_us: int) -> float:
-        passed_us = max(0, now_us - self.at_us)
-        return max(0.0, self.missing - per_minute * float(passed_us) / _MINUTE_US)
 
     def _refilled_us(self, tokens: float) -> int:
         return math.ceil(tokens * _MINUTE_US / self.limit)
 
 
-@frozen
+@define
 class Bucket(Meter):
     """A meter of tokens, which is given back what was not used of them."""
 
     lows: _Lows = ()
 
-    def at(self, per_minute: int, now_us: int) -> "Bucket":
-        missing = self._missing_at(per_minute, now_us)
-        lows = _ascending((since_us, min(low, missing)) for since_us, low in self.lows)
-        return Bucket(per_minute, missing, now_us, lows)
+    def at(self, take: Any, now_us: int) -> "Bucket":
+        return self.filled(take.per_minute, now_us)
 
-    def plus(self, amount: int) -> "Bucket":
-        missing, lows = self.missing + amount, self.lows
+    def filled(self, per_minute: int, now_us: int) -> "Bucket":
+        missing = self.missing_at(per_minute, now_us)
+        return Bucket(per_minute, missing, now_us, _at_most(self.lows, missing))
+
+    def allows(self, tokens: int, spared: int) -> int | None:
+        free, amount = self.free, tokens - spared
+        if self.limit == 0 or (free < amount and amount > 0):
+            return None
+        return free + spared
+
+    def hold(self, tokens: int, spared: int) -> Row:
+        self.take(tokens - spared)
+        return self.row()
+
+    def take(self, amount: int) -> None:
+        if amount > 0:
+            self.missing += amount
+        lows = self.lows
         # Where the last is from the future, the clock was set back since: those before it hold as well.
-        if not lows or lows[-1][0] <= self.at_us:
-            lows = _shortened(_ascending((*lows, (self.at_us, missing))))
-        return Bucket(self.limit, missing, self.at_us, lows)
+        if not lows:
+            self.lows = ((self.at_us, self.missing),) if self.missing > 0 else ()
+        elif lows[-1][0] <= self.at_us and self.missing > lows[-1][1]:
+            self.lows = _shortened((*lows, (self.at_us, self.missing)))
 
-    def given_back(self, tokens: int, taken_us: int) -> "Bucket":
+    def give_back(self, tokens: int, taken_us: int) -> None:
         """As if what was taken then had been less by so many tokens."""
-        least = max((low for since_us, low in self.lows if since_us <= taken_us), default=0.0)
+        least = max([low for since_us, low in self.lows if since_us <= taken_us], default=0.0)
         back = min(tokens, least)
-        lows = _ascending(
+        self.lows = _ascending(
             (since_us, low - back if since_us >= taken_us else min(low, least - back))
             for since_us, low in self.lows
         )
-        return Bucket(self.limit, self.missing - back, self.at_us, lows)
+        self.missing -= back
+
+    def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
+        return self._fits_us(max(0, tokens - spared))
+
+
+def _at_most(lows: _Lows, missing: float) -> _Lows:
+    """What still holds of them when no more than this is missing: none above it says more than the first."""
+    if not lows or lows[-1][1] <= missing:
+        return lows
+    return _ascending((since_us, min(low, missing)) for since_us, low in lows) if missing else ()
 
 
 def _ascending(lows: Iterable[tuple[int, float]]) -> _Lows:

@@ -1,30 +1,35 @@
 """All that is counted for one tenant in this process, and how it changes.
 
 The twin of the scripts in scripts/: whoever changes one changes the other, and the contract tests say whether
-they still agree. What a take would change is computed as new values, and kept only when all of them fit.
+they still agree. What a take would change is computed on copies, which are kept only when all of them fit.
 """
 
 import heapq
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
-from attrs import define, evolve, field
+from attrs import define, field, frozen
 
 from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
     Expired,
     LedgerEntry,
     Outlook,
     Plan,
     Refused,
+    SlotTake,
     Stale,
-    Standing,
     Sum,
     Take,
     Taken,
     slots_of,
+    standing_of,
+    standings_of,
 )
 from gateway.state.accounts import (
     CORRECTABLE_US,
@@ -40,29 +45,30 @@ from gateway.state.accounts import (
     to_s,
     to_us,
 )
-from gateway.state.local_accounts import Account, Budget, Slots, allowed, amount_of, measured
+from gateway.state.local_accounts import NEW, Account, Budget, Slots
 from gateway.state.local_meters import Bucket, Meter
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
 
 
-class _InBudget(NamedTuple):
-    name: str
-    period: str
+@frozen
+class _Puts:
+    """Where a settlement finds what was taken: the accounts of budgets and slots, and the buckets."""
+
+    budgets: tuple[str, ...]
+    slots: tuple[str, ...]
+    buckets: tuple[BucketTake, ...]
 
 
-class _InBucket(NamedTuple):
-    name: str
-    tokens: int
-    limit: int
-
-
-class _InSlots(NamedTuple):
-    name: str
-
-
-_Put = _InBudget | _InBucket | _InSlots
+# Of all requests of a key the same, until a day is over.
+@lru_cache(maxsize=4096)
+def _puts_of(takes: tuple[Take, ...]) -> _Puts:
+    return _Puts(
+        tuple(take.account for take in takes if isinstance(take, BudgetTake)),
+        tuple(take.account for take in takes if isinstance(take, SlotTake)),
+        tuple(take for take in takes if isinstance(take, BucketTake)),
+    )
 
 
 @define
@@ -71,63 +77,41 @@ class _Held:
 
     tokens: int
     at_us: int
-    puts: list[_Put] = field(factory=list)
+    puts: _Puts
+    periods: tuple[str, ...]
+    """Of each of the budgets."""
+    spared: int = 0
+    """What the buckets were not taken for."""
     ends_us: int = 0
     """When its lease ends; of a charged one, when it is forgotten."""
     is_charged: bool = False
 
-
-@define
-class _Measured:
-    """What a take found."""
-
-    take: Take
-    name: str
-    account: Account
+    @property
+    def budgets(self) -> Iterator[tuple[str, str]]:
+        """The account and the period of each."""
+        return zip(self.puts.budgets, self.periods, strict=True)
 
 
-def _examined(plan: Plan, accounts: Iterable[_Measured], now_us: int) -> int | Refused:
+def _examined(plan: Plan, accounts: Sequence[Account], now_us: int) -> int | Refused:
     """How many tokens the plan gets, or what is in its way."""
-    needed, granted = plan.tokens_needed, plan.tokens_wanted
-    short: list[_Measured] = []
-    for each in accounts:
-        account = each.account
-        free = account.free
-        if account.limit == 0 or max(0, free) < amount_of(each.take, needed):
-            short.append(each)
-        bound = allowed(each.take, free)
-        if bound is not None and bound < granted:
-            granted = bound
+    needed, spared, granted = plan.tokens_needed, plan.spared, plan.tokens_wanted
+    short: list[int] = []
+    for place, account in enumerate(accounts):
+        allowed = account.allows(needed, spared)
+        if allowed is None:
+            short.append(place)
+        elif allowed < granted:
+            granted = allowed
     if short:
-        longest = max(short, key=lambda each: _or_never(_retry_us(plan, each)))
-        standing, retry_us = longest.account.standing(longest.take), _retry_us(plan, longest)
-        return Refused(standing, now_us / SECOND_US, to_s(retry_us))
+        retries = {place: accounts[place].retry_us(needed, spared, now_us) for place in short}
+        longest = max(short, key=lambda place: _or_never(retries[place]))
+        standing = standing_of(plan.takes[longest], accounts[longest].row())
+        return Refused(standing, now_us / SECOND_US, to_s(retries[longest]))
     return max(0, granted)
-
-
-def _retry_us(plan: Plan, each: _Measured) -> int | None:
-    return each.account.retry_us(amount_of(each.take, plan.tokens_needed))
 
 
 def _or_never(us: int | None) -> float:
     return math.inf if us is None else us
-
-
-def _put(name: str, account: Account, amount: int) -> _Put | None:
-    """How a settlement finds what was put there; None where it need not."""
-    match account:
-        case Budget():
-            return _InBudget(name, account.period)
-        case Bucket():
-            return _InBucket(name, amount, account.limit)
-        case Slots():
-            return _InSlots(name)
-        case _:
-            return None
-
-
-def _standings(accounts: Iterable[_Measured]) -> tuple[Standing, ...]:
-    return tuple([each.account.standing(each.take) for each in accounts])
 
 
 @define
@@ -152,17 +136,18 @@ class Tenant:
         self._expire(now_us, MAX_EXPIRED)
         accounts = self._measured(plan.takes, now_us)
         held = self._held.get(plan.reservation_id)
-        if held is None or held.is_charged:
-            if plan.epoch < epoch:
-                return Stale(epoch)
-            granted = _examined(plan, accounts, now_us)
-            if isinstance(granted, Refused):
-                self._mend(accounts, now_us)
-                return granted
-            held = self._hold(plan, granted, accounts, now_us)
-            self._tidy(now_us)
-        periods = tuple([put.period for put in held.puts if isinstance(put, _InBudget)])
-        return Taken(held.tokens, now_us / SECOND_US, _standings(accounts), periods)
+        if held is not None and not held.is_charged:
+            rows = [account.row() for account in accounts]
+            return Taken(plan, held.tokens, now_us / SECOND_US, rows, held.periods)
+        if plan.epoch < epoch:
+            return Stale(epoch)
+        granted = _examined(plan, accounts, now_us)
+        if isinstance(granted, Refused):
+            self._mend(plan.takes, accounts, now_us)
+            return granted
+        taken = self._hold(plan, granted, accounts, now_us)
+        self._tidy(now_us)
+        return taken
 
     def settle(self, reservation_id: str, used: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -170,17 +155,14 @@ class Tenant:
         if held is None:
             return
         self._told.pop(reservation_id, None)
-        for put in held.puts:
-            match put:
-                case _InBudget(name, period):
-                    reserved, spent = (0, used - held.tokens) if held.is_charged else (held.tokens, used)
-                    self._charge(name, period, reserved, spent)
-                case _ if held.is_charged:
-                    continue  # its slot is free, and the bucket has filled up since
-                case _InSlots(name):
-                    self._free_slot(name)
-                case _InBucket():
-                    self._give_back(put, held.at_us, used, now_us)
+        if held.is_charged:
+            # Its slots are free, and the buckets have filled up since.
+            self._charge(held, 0, used - held.tokens)
+            return
+        self._charge(held, held.tokens, used)
+        self._free_slots(held)
+        for take in held.puts.buckets:
+            self._give_back(take, held, used, now_us)
 
     def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
         now_us = self._tick(time_us)
@@ -195,8 +177,7 @@ class Tenant:
 
     def _expired(self, tenant_id: str, reservation_id: str) -> Expired:
         held = self._held[reservation_id]
-        budgets = ((put.name, put.period) for put in held.puts if isinstance(put, _InBudget))
-        return expired_of(tenant_id, reservation_id, held.tokens, held.at_us, budgets)
+        return expired_of(tenant_id, reservation_id, held.tokens, held.at_us, held.budgets)
 
     def heard(self, reservation_ids: Iterable[str]) -> None:
         for reservation_id in reservation_ids:
@@ -210,7 +191,7 @@ class Tenant:
             name = account_of_sum(told)
             budget = self._budget_in(name, told.period, now_us)
             if budget is not None:
-                self._accounts[name] = evolve(budget, spent=max(budget.spent, told.spent))
+                budget.spent = max(budget.spent, told.spent)
         for entry in intents:
             self._hold_again(entry, now_us + lease_us, now_us)
 
@@ -221,44 +202,44 @@ class Tenant:
             return Stale(epoch)
         accounts = self._measured(plan.takes, now_us)
         answer = _examined(plan, accounts, now_us)
-        return Outlook(now_us / SECOND_US, _standings(accounts), answer)
+        rows = [account.row() for account in accounts]
+        return Outlook(now_us / SECOND_US, standings_of(plan.takes, rows), answer)
 
     def _tick(self, time_us: int) -> int:
         """Now; never goes back, unless the clock had run ahead by more than a minute."""
-        self._last_us = max(time_us, min(self._last_us, time_us + MAX_CORRECTION_US))
+        if not time_us <= self._last_us <= time_us + MAX_CORRECTION_US:
+            self._last_us = max(time_us, min(self._last_us, time_us + MAX_CORRECTION_US))
         return self._last_us
 
     # ── taking ───────────────────────────────────────────────────────────────────────────
 
-    def _measured(self, takes: Iterable[Take], now_us: int) -> list[_Measured]:
+    def _measured(self, takes: Iterable[Take], now_us: int) -> list[Account]:
+        """What is taken of, as of now: copies."""
         kept = self._accounts
-        return [
-            _Measured(take, name := take.account, measured(take, kept.get(name), now_us)) for take in takes
-        ]
+        return [(kept.get(take.account) or NEW[type(take)]).at(take, now_us) for take in takes]
 
-    def _mend(self, accounts: Iterable[_Measured], now_us: int) -> None:
+    def _mend(self, takes: Iterable[Take], accounts: Iterable[Account], now_us: int) -> None:
         """A meter from before the clock was set back would not refill until it gets there again."""
-        for each in accounts:
-            kept = self._accounts.get(each.name)
+        for take, account in zip(takes, accounts, strict=True):
+            kept = self._accounts.get(take.account)
             if isinstance(kept, Meter) and kept.at_us > now_us:
-                self._accounts[each.name] = each.account
+                self._accounts[take.account] = account
 
-    def _hold(self, plan: Plan, tokens: int, accounts: Iterable[_Measured], now_us: int) -> _Held:
-        held = _Held(tokens, now_us)
-        for each in accounts:
-            amount = amount_of(each.take, tokens)
-            each.account = self._accounts[each.name] = each.account.plus(amount)
-            if put := _put(each.name, each.account, amount):
-                held.puts.append(put)
+    def _hold(self, plan: Plan, tokens: int, accounts: Sequence[Account], now_us: int) -> Taken:
+        rows = []
+        for take, account in zip(plan.takes, accounts, strict=True):
+            rows.append(account.hold(tokens, plan.spared))
+            self._accounts[take.account] = account
+        periods = tuple([account.period for account in accounts if isinstance(account, Budget)])
+        held = _Held(tokens, now_us, _puts_of(plan.takes), periods, plan.spared)
         self._held[plan.reservation_id] = held
         self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
-        return held
+        return Taken(plan, tokens, now_us / SECOND_US, rows, periods)
 
     def _tidy(self, now_us: int) -> None:
         """Drop accounts that are as if they had never been: memory stays as small as what is in use."""
-        for _ in range(min(_TIDIED, len(self._accounts))):
-            name = next(iter(self._accounts))
+        for name in list(islice(self._accounts, _TIDIED)):
             if self._accounts[name].is_idle(now_us):
                 del self._accounts[name]
             else:
@@ -266,24 +247,30 @@ class Tenant:
 
     # ── giving back ──────────────────────────────────────────────────────────────────────
 
-    def _charge(self, name: str, period: str, reserved: int, spent: int) -> None:
-        budget = self._accounts.get(name)
-        if isinstance(budget, Budget) and budget.period == period:
-            self._accounts[name] = budget.charged(reserved, spent)
+    def _charge(self, held: _Held, reserved: int, spent: int) -> None:
+        for name, period in held.budgets:
+            budget = self._accounts.get(name)
+            if isinstance(budget, Budget) and budget.period == period:
+                budget.charge(reserved, spent)
 
-    def _give_back(self, put: _InBucket, taken_us: int, used: int, now_us: int) -> None:
-        kept, unused = self._accounts.get(put.name), put.tokens - used
+    def _free_slots(self, held: _Held) -> None:
+        for name in held.puts.slots:
+            slots = self._accounts.get(name)
+            if isinstance(slots, Slots) and slots.leases > 1:
+                slots.leases -= 1
+            else:
+                self._accounts.pop(name, None)
+
+    def _give_back(self, take: BucketTake, held: _Held, used: int, now_us: int) -> None:
+        kept = self._accounts.get(take.account)
         # Without one it was full again, and dropped: what was used beyond what was taken is owed still.
-        bucket = kept if isinstance(kept, Bucket) else Bucket(put.limit)
-        bucket = bucket.at(bucket.limit, now_us)
-        self._accounts[put.name] = bucket.given_back(unused, taken_us) if unused > 0 else bucket.plus(-unused)
-
-    def _free_slot(self, name: str) -> None:
-        slots = self._accounts.get(name)
-        if isinstance(slots, Slots) and slots.leases > 1:
-            self._accounts[name] = slots.plus(-1)
+        bucket = kept if isinstance(kept, Bucket) else Bucket(take.per_minute)
+        bucket = self._accounts[take.account] = bucket.filled(bucket.limit, now_us)
+        unused = max(0, held.tokens - held.spared) - used
+        if unused > 0:
+            bucket.give_back(unused, held.at_us)
         else:
-            self._accounts.pop(name, None)
+            bucket.take(-unused)
 
     # ── leases ───────────────────────────────────────────────────────────────────────────
 
@@ -314,12 +301,8 @@ class Tenant:
             heapq.heappop(self._leases)  # renewed, settled or ended
 
     def _end_lease(self, reservation_id: str, held: _Held, now_us: int) -> None:
-        for put in held.puts:
-            match put:
-                case _InBudget(name, period):
-                    self._charge(name, period, held.tokens, held.tokens)
-                case _InSlots(name):
-                    self._free_slot(name)
+        self._charge(held, held.tokens, held.tokens)
+        self._free_slots(held)
         held.is_charged, held.ends_us = True, now_us + CORRECTABLE_US
         self._charged.append((held.ends_us, reservation_id))
         self._told[reservation_id] = None
@@ -327,24 +310,25 @@ class Tenant:
     # ── what a ledger told ───────────────────────────────────────────────────────────────
 
     def _budget_in(self, name: str, period: str, now_us: int) -> Budget | None:
-        """The budget in this period; None when it is already in a later one."""
+        """The budget in this period, kept from now on; None when it is already in a later one."""
         kept = self._accounts.get(name)
-        budget = kept if isinstance(kept, Budget) else Budget()
-        if budget.period < period:
-            longest = longest_us(period)
-            return Budget(period, None if longest is None else now_us + longest)
-        return budget if budget.period == period else None
+        if isinstance(kept, Budget) and kept.period >= period:
+            return kept if kept.period == period else None
+        longest = longest_us(period)
+        budget = self._accounts[name] = Budget(period, None if longest is None else now_us + longest)
+        return budget
 
     def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
-        held = self._held[entry.reservation_id] = _Held(entry.reserved, to_us(entry.admitted_at))
-        for name, period in budgets_of(entry):
+        names, periods = zip(*budgets_of(entry), strict=True)
+        puts = _Puts(names, tuple(slots_of(scope, owner) for scope, owner in owners_of(entry)), ())
+        held = _Held(entry.reserved, to_us(entry.admitted_at), puts, periods)
+        self._held[entry.reservation_id] = held
+        for name, period in held.budgets:
             budget = self._budget_in(name, period, now_us)
             if budget is not None:
-                self._accounts[name] = budget.plus(entry.reserved)
-            held.puts.append(_InBudget(name, period))
-        for scope, owner in owners_of(entry):
-            name = slots_of(scope, owner)
-            slots = self._accounts.get(name)
-            self._accounts[name] = (slots if isinstance(slots, Slots) else Slots()).plus(1)
-            held.puts.append(_InSlots(name))
+                budget.reserved += entry.reserved
+        for name in puts.slots:
+            slots = self._accounts.setdefault(name, Slots())
+            if isinstance(slots, Slots):
+                slots.leases += 1
         self._lease(entry.reservation_id, held, ends_us)

@@ -6,7 +6,8 @@ one hash tag, in five keys, so that a cluster scales by tenant.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, Self
@@ -27,12 +28,13 @@ from gateway.accounting import (
     Refused,
     SlotTake,
     Stale,
-    Standing,
     Sum,
     Take,
     Taken,
     Verdict,
     slots_of,
+    standing_of,
+    standings_of,
 )
 from gateway.errors import StoreUnavailable
 from gateway.ports import Clock
@@ -123,8 +125,8 @@ class RedisCounters:
         match answer:
             case [b"taken", now_us, tokens, standings, periods]:
                 self._seen[plan.tenant_id] = now_us
-                told = tuple(period.decode() for period in periods)
-                return Taken(tokens, now_us / SECOND_US, _standings(plan, standings), told)
+                told = tuple([period.decode() for period in periods])
+                return Taken(plan, tokens, now_us / SECOND_US, standings, told)
             case [b"refused", now_us, *refused]:
                 self._seen[plan.tenant_id] = now_us
                 return _refused(plan, now_us, *refused)
@@ -204,9 +206,10 @@ class RedisCounters:
         answer = await self._run(self._scripts.take, plan.tenant_id, self._as_json(plan, look=True))
         match answer:
             case [b"looked", now_us, standings, [*refused]]:
-                return Outlook(now_us / SECOND_US, _standings(plan, standings), _refused(plan, *refused))
+                found = standings_of(plan.takes, standings)
+                return Outlook(now_us / SECOND_US, found, _refused(plan, *refused))
             case [b"looked", now_us, standings, tokens]:
-                return Outlook(now_us / SECOND_US, _standings(plan, standings), tokens)
+                return Outlook(now_us / SECOND_US, standings_of(plan.takes, standings), tokens)
             case [b"stale", epoch]:
                 return Stale(epoch)
             case [b"behind"]:
@@ -293,18 +296,23 @@ def _keys(tenant_id: str) -> list[str]:
 
 
 def _plan_as_json(plan: Plan, seen_us: int, *, look: bool) -> bytes:
-    return orjson.dumps(
-        {
-            "id": plan.reservation_id,
-            "needed": plan.tokens_needed,
-            "wanted": plan.tokens_wanted,
-            "lease": to_us(plan.lease_s),
-            "epoch": plan.epoch,
-            "look": look,
-            "seen": seen_us,
-            "takes": [_take_as_json(take) for take in plan.takes],
-        }
-    )
+    of_request = {
+        "id": plan.reservation_id,
+        "needed": plan.tokens_needed,
+        "wanted": plan.tokens_wanted,
+        "spared": plan.spared,
+        "lease": to_us(plan.lease_s),
+        "epoch": plan.epoch,
+        "look": look,
+        "seen": seen_us,
+    }
+    return b'%b,"takes":%b}' % (orjson.dumps(of_request)[:-1], _takes_as_json(plan.takes))
+
+
+# Of all requests of a key the same, until a day is over.
+@lru_cache(maxsize=4096)
+def _takes_as_json(takes: tuple[Take, ...]) -> bytes:
+    return orjson.dumps([_take_as_json(take) for take in takes])
 
 
 def _take_as_json(take: Take) -> tuple[object, ...]:
@@ -312,7 +320,7 @@ def _take_as_json(take: Take) -> tuple[object, ...]:
         case RateTake():
             return "rate", take.account, take.per_minute
         case BucketTake():
-            return "bucket", take.account, take.per_minute, take.spared
+            return "bucket", take.account, take.per_minute
         case SlotTake():
             return "slots", take.account, take.limit
         case BudgetTake():
@@ -339,19 +347,8 @@ def _intent_as_json(entry: LedgerEntry) -> dict[str, object]:
 
 
 def _refused(plan: Plan, now_us: int, index: int, standing: list[int], retry_us: int) -> Refused:
-    return Refused(_standing(plan.takes[index], *standing), now_us / SECOND_US, _time(retry_us))
-
-
-def _standings(plan: Plan, rows: Iterable[list[int]]) -> tuple[Standing, ...]:
-    return tuple(_standing(take, *row) for take, row in zip(plan.takes, rows, strict=True))
-
-
-def _standing(take: Take, used: int, reserved: int, resets_us: int) -> Standing:
-    return Standing(take, used, reserved, _time(resets_us))
-
-
-def _time(us: int) -> float | None:
-    return None if us < 0 else us / SECOND_US
+    retry_at = None if retry_us < 0 else retry_us / SECOND_US
+    return Refused(standing_of(plan.takes[index], standing), now_us / SECOND_US, retry_at)
 
 
 def _expired(tenant_id: str, reservation_id: bytes, record: bytes) -> Expired:

@@ -40,8 +40,8 @@ def rate(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY) -> RateTa
     return RateTake(scope, owner, per_minute)
 
 
-def bucket(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY, spared: int = 0) -> BucketTake:
-    return BucketTake(scope, owner, per_minute, spared)
+def bucket(per_minute: int, owner: str = "k1", scope: Scope = Scope.KEY) -> BucketTake:
+    return BucketTake(scope, owner, per_minute)
 
 
 def slots(limit: int, owner: str = "k1", scope: Scope = Scope.KEY) -> SlotTake:
@@ -66,8 +66,9 @@ def plan(
     lease_s: float = LEASE_S,
     tenant: str = "acme",
     epoch: int = 0,
+    spared: int = 0,
 ) -> Plan:
-    return Plan(tenant, name, takes, needed, needed if wanted is None else wanted, lease_s, epoch)
+    return Plan(tenant, name, takes, needed, needed if wanted is None else wanted, lease_s, epoch, spared)
 
 
 def spent(tokens: int, period: str = MONDAY.id, owner: str = "k1", scope: Scope = Scope.KEY) -> Sum:

@@ -9,10 +9,10 @@ from attrs import define, field
 from gateway.accounting import BucketTake, BudgetTake, Cold, Plan, RateTake, SlotTake, Stale, Take
 
 
-def amount_of(take: Take, tokens: int) -> int:
+def amount_of(take: Take, tokens: int, spared: int) -> int:
     if isinstance(take, RateTake | SlotTake):
         return 1
-    return max(0, tokens - take.spared) if isinstance(take, BucketTake) else tokens
+    return max(0, tokens - spared) if isinstance(take, BucketTake) else tokens
 
 
 @define
@@ -106,7 +106,7 @@ class Reference:
         free = {take: self.free(take) for take in plan.takes}
         short = {}
         for take in plan.takes:
-            amount = amount_of(take, plan.tokens_needed)
+            amount = amount_of(take, plan.tokens_needed, plan.spared)
             if max(0, free[take]) < amount or 0 in (
                 getattr(take, "limit", 1),
                 getattr(take, "per_minute", 1),
@@ -115,13 +115,13 @@ class Reference:
         if short:
             return short
         counted = [free[take] for take in plan.takes if isinstance(take, BudgetTake)]
-        counted += [free[take] + take.spared for take in plan.takes if isinstance(take, BucketTake)]
+        counted += [free[take] + plan.spared for take in plan.takes if isinstance(take, BucketTake)]
         tokens = max(0, min([plan.tokens_wanted, *counted]))
         for take in plan.takes:
             if isinstance(take, BudgetTake):
                 self.budget(take)[1] += tokens
             elif not isinstance(take, SlotTake):
-                passed = Passed(self.now, amount_of(take, tokens))
+                passed = Passed(self.now, amount_of(take, tokens, plan.spared))
                 self.meters[take.account].append(passed)
         slots = {take.account for take in plan.takes if isinstance(take, SlotTake)}
         buckets = {

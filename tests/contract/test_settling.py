@@ -47,8 +47,8 @@ async def test_more_than_was_reserved_is_charged_too(store: Store):
 @pytest.mark.parametrize("tokens", [0, 30, 60, 100])
 async def test_a_bucket_owes_what_it_was_spared_and_what_was_used_all_the_same(store: Store, tokens: int):
     """In the end it lacks what was used, like any other."""
-    takes = (bucket(600, spared=40), budget(1000))
-    await take(store, plan("r1", *takes, needed=100))
+    takes = (bucket(600), budget(1000))
+    await take(store, plan("r1", *takes, needed=100, spared=40))
 
     await store.counters.settle("acme", "r1", tokens)
 
@@ -69,7 +69,7 @@ async def test_a_bucket_gets_back_no_more_than_it_lacks(store: Store):
 @pytest.mark.parametrize("spared", [0, 100])
 async def test_a_bucket_that_was_full_again_owes_what_was_used_beyond(store: Store, spared: int):
     """Also when it was dropped meanwhile, as if it had never been."""
-    await take(store, plan("r1", bucket(600, spared=spared), needed=100, lease_s=999))
+    await take(store, plan("r1", bucket(600), needed=100, lease_s=999, spared=spared))
     await store.set_time(NOW + 60)
     for number in range(9):
         await take(store, plan(f"other {number}", rate(60, f"k{number}")))

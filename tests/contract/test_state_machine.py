@@ -82,14 +82,22 @@ def plans(draw: st.DrawFn) -> Plan:
     takes: list[Take] = []
     for scope, owner in OWNERS:
         takes += draw(st.sampled_from([*[[]] * 3, [rate(RPM, owner, scope)]]))
-        spared = draw(st.sampled_from([0, 0, 9, 70]))
-        takes += draw(st.sampled_from([[], *[[bucket(TPM, owner, scope, spared)]] * 3]))
+        takes += draw(st.sampled_from([[], *[[bucket(TPM, owner, scope)]] * 3]))
         takes += draw(st.sampled_from([[], [slots(2, owner, scope)], [slots(4, owner, scope)]]))
         takes += [budget(draw(limits), window, owner, scope, PERIODS[window]) for window in Window]
     needed = draw(st.integers(0, 60))
     wanted = needed + draw(st.integers(0, 60))
     lease_s = draw(st.sampled_from([1.0, 5.0, 15.0, *[1000.0] * 4]))
-    return plan(draw(names), *takes, needed=needed, wanted=wanted, lease_s=lease_s, epoch=draw(epochs))
+    spared = draw(st.sampled_from([0, 0, 9, 70]))
+    return plan(
+        draw(names),
+        *takes,
+        needed=needed,
+        wanted=wanted,
+        lease_s=lease_s,
+        epoch=draw(epochs),
+        spared=spared,
+    )
 
 
 ALL = plan(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.accounting import MAX_TOKENS, Cold, Outlook, Plan, Refused, Scope, Standing, Take, Taken, Window
+from gateway.accounting import MAX_TOKENS, Cold, Outlook, Plan, Refused, Scope, Standing, Take, Window
 from tests.contract.plans import JANUARY, MIDNIGHT, MONDAY, NOW, TOTAL, bucket, budget, plan, rate, slots
 from tests.contract.stores import Store, refusal, standings, take, used
 
@@ -29,33 +29,29 @@ async def test_a_take_tells_where_everything_stands(store: Store):
     """Whole answers, as the headers of a request are made from them."""
     takes = (rate(60), bucket(600), slots(4), budget(1000), budget(None, Window.TOTAL))
 
-    verdict = await store.counters.take(plan("r1", *takes, needed=10, wanted=100))
+    taken = await take(store, plan("r1", *takes, needed=10, wanted=100))
 
-    assert verdict == Taken(
-        tokens=100,
-        now=NOW,
-        standings=(
-            Standing(takes[0], used=1, reserved=0, resets_at=NOW + 1),
-            Standing(takes[1], used=100, reserved=0, resets_at=NOW + 10),
-            Standing(takes[2], used=1, reserved=0, resets_at=None),
-            Standing(takes[3], used=0, reserved=100, resets_at=MIDNIGHT),
-            Standing(takes[4], used=0, reserved=100, resets_at=None),
-        ),
-        periods=(MONDAY.id, TOTAL.id),
+    assert (taken.tokens, taken.now, taken.periods) == (100, NOW, (MONDAY.id, TOTAL.id))
+    assert taken.standings == (
+        Standing(takes[0], used=1, reserved=0, resets_at=NOW + 1),
+        Standing(takes[1], used=100, reserved=0, resets_at=NOW + 10),
+        Standing(takes[2], used=1, reserved=0, resets_at=None),
+        Standing(takes[3], used=0, reserved=100, resets_at=MIDNIGHT),
+        Standing(takes[4], used=0, reserved=100, resets_at=None),
     )
 
 
 async def test_a_bucket_is_taken_less_where_it_is_spared(store: Store):
     """By so much less than a budget, which is taken all of it."""
-    takes = (bucket(100, spared=40), budget(1000))
+    takes = (bucket(100), budget(1000))
 
-    taken = await take(store, plan("r1", *takes, needed=100, wanted=130))
-    refused = await refusal(store, plan("r2", *takes, needed=60))
+    taken = await take(store, plan("r1", *takes, needed=100, wanted=130, spared=40))
+    refused = await refusal(store, plan("r2", *takes, needed=60, spared=40))
 
     assert taken.tokens == 130
     assert await used(store, plan("r", *takes)) == [(90, 0), (0, 130)]
     assert refused.standing == Standing(takes[0], used=90, reserved=0, resets_at=NOW + 54)
-    assert (await take(store, plan("r3", *takes, needed=50, wanted=99))).tokens == 50
+    assert (await take(store, plan("r3", *takes, needed=50, wanted=99, spared=40))).tokens == 50
 
 
 async def test_a_refusal_tells_the_take_that_has_too_little(store: Store):
@@ -150,7 +146,11 @@ async def test_owners_scopes_and_tenants_are_counted_apart(store: Store):
 
 async def test_a_plan_of_nothing_is_taken(store: Store):
     """Where no limit is set at all."""
-    assert await take(store, plan("r1", needed=5, wanted=7)) == Taken(7, NOW, (), ())
+    nothing = plan("r1", needed=5, wanted=7)
+
+    taken = await take(store, nothing)
+
+    assert (taken.plan, taken.tokens, taken.now, taken.standings, taken.periods) == (nothing, 7, NOW, (), ())
 
 
 async def test_limits_change_at_once(store: Store):

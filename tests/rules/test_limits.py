@@ -148,15 +148,16 @@ def test_a_bucket_that_a_key_inherits_would_never_refuse_by_itself(limit, moves)
     held: list[tuple[str, int, int]] = []
     for pause_s, key, which, tokens in moves:
         now += round(pause_s * 1_000_000)
-        of_tenant, of_keys[key] = of_tenant.at(limit, now), of_keys[key].at(limit, now)
+        of_tenant, of_keys[key] = of_tenant.filled(limit, now), of_keys[key].filled(limit, now)
         if which < len(held) and held[which][0] == key:
             _, taken_us, reserved = held.pop(which)
             unused = max(0, reserved - tokens)
-            of_tenant = of_tenant.given_back(unused, taken_us)
-            of_keys[key] = of_keys[key].given_back(unused, taken_us)
+            of_tenant.give_back(unused, taken_us)
+            of_keys[key].give_back(unused, taken_us)
         elif of_tenant.free >= tokens:
             assert of_keys[key].free >= tokens
-            of_tenant, of_keys[key] = of_tenant.plus(tokens), of_keys[key].plus(tokens)
+            of_tenant.take(tokens)
+            of_keys[key].take(tokens)
             held.append((key, now, tokens))
 
 
@@ -168,10 +169,12 @@ DAY = (Period("2026-11-23", MIDNIGHT), Period("2026-11-24", MIDNIGHT + 86_400))
 TOTAL = (Period("total", None),)
 
 
-def told(take, *, used=0, reserved=0, resets_at=None, retry_at=None, tokens_needed=500) -> GatewayError:
+def told(
+    take, *, used=0, reserved=0, resets_at=None, retry_at=None, tokens_needed=500, spared=0
+) -> GatewayError:
     standing = Standing(take, used, reserved, resets_at)
     refused = Refused(standing, NOW, retry_at)
-    return refusal_of(refused, key="ci-build", tenant="acme", tokens_needed=tokens_needed)
+    return refusal_of(refused, key="ci-build", tenant="acme", tokens_needed=tokens_needed, spared=spared)
 
 
 def facts(error: GatewayError) -> tuple[type[GatewayError], str, list[tuple[bytes, bytes]]]:
@@ -235,15 +238,15 @@ def test_what_is_refused_for_good_is_certain(at_least, error):
 
 def test_a_bucket_that_is_spared_some_refuses_by_the_rest():
     """That is all that it would be taken."""
-    bucket = BucketTake(KEY, "k1", 300, spared=250)
+    bucket = BucketTake(KEY, "k1", 300)
 
-    error = told(bucket, used=200, resets_at=NOW + 40, retry_at=NOW + 30, tokens_needed=500)
+    error = told(bucket, used=200, resets_at=NOW + 40, retry_at=NOW + 30, tokens_needed=500, spared=250)
 
     assert error.sentence == (
         "The key 'ci-build' may use 300 tokens per minute: 100 are left and this request may need 250; "
         "try again in 30 s."
     )
-    assert isinstance(told(BucketTake(KEY, "k1", 300, spared=199), tokens_needed=500), RequestTooExpensive)
+    assert isinstance(told(bucket, tokens_needed=500, spared=199), RequestTooExpensive)
 
 
 def test_too_many_at_the_same_time():

@@ -1,7 +1,7 @@
 -- Take everything that a plan wants, or nothing; with `look`, only tell where it stands and what would be taken.
 --
--- ARGV[1]: {id, needed, wanted, lease, epoch, look, seen, takes: [[kind, account, limit, more?], …]}, times in µs; a
--- limit of -1 is none; more is what a bucket is spared, or a budget's periods: [id, ends], ends 0 for never.
+-- ARGV[1]: {id, needed, wanted, spared, lease, epoch, look, seen, takes: [[kind, account, limit, periods?], …]}, times
+-- in µs; a limit of -1 is none; periods are a budget's: [id, ends], ends 0 for never.
 local SOON_US = 1000000
 local MAX_TOKENS = 9007199254740991
 
@@ -89,9 +89,9 @@ local function retry_at(take, measured, amount, now)
 end
 
 -- What a take is of, in its own unit, where the plan is of so many tokens.
-local function amount_of(take, tokens)
+local function amount_of(take, tokens, spared)
   if take[1] == 'bucket' then
-    return math.max(0, tokens - take[4])
+    return math.max(0, tokens - spared)
   end
   return take[1] == 'budget' and tokens or 1
 end
@@ -129,7 +129,7 @@ end
 local function refusal(plan, measured, now)
   local longest, index, retry = -1, nil, nil
   for i, take in ipairs(plan.takes) do
-    local amount = amount_of(take, plan.needed)
+    local amount = amount_of(take, plan.needed, plan.spared)
     if take[3] == 0 or math.max(0, measured[i].free) < amount then
       local at = retry_at(take, measured[i], amount, now)
       local lasts = at < 0 and math.huge or at
@@ -145,7 +145,7 @@ local function granted(plan, measured)
   local tokens = plan.wanted
   for i, take in ipairs(plan.takes) do
     if take[1] == 'bucket' then
-      tokens = math.min(tokens, measured[i].free + take[4])
+      tokens = math.min(tokens, measured[i].free + plan.spared)
     elseif take[1] == 'budget' then
       tokens = math.min(tokens, measured[i].free)
     end
@@ -187,7 +187,7 @@ end
 local function consume(plan, measured, tokens, now)
   local puts, changes = {}, {}
   for i, take in ipairs(plan.takes) do
-    local text, put = PUT[take[1]](take, measured[i], amount_of(take, tokens), now)
+    local text, put = PUT[take[1]](take, measured[i], amount_of(take, tokens, plan.spared), now)
     changes[#changes + 1] = take[2]
     changes[#changes + 1] = text
     puts[#puts + 1] = put
