@@ -139,13 +139,18 @@ class _Told:
         self.settling_s = settling_s
         self.is_settled = False
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of_taken(self.taken, self._given_back()))
-        elif not self.is_settled and self._is_counted(message):
+        elif not self.is_settled and (self.exchange.is_all_counted or not message.get("more_body", False)):
+            # Nothing can come any more that costs; of a stream also before the frame that says so.
             settling = self.settle()
             if settling is not None:
-                await asyncio.wait([settling], timeout=self.settling_s)
+                return self._once_settled(settling, message)
+        return self.send(message)
+
+    async def _once_settled(self, settling: asyncio.Task[None], message: Message) -> None:
+        await asyncio.wait([settling], timeout=self.settling_s)
         await self.send(message)
 
     def settle(self) -> asyncio.Task[None] | None:
@@ -154,10 +159,6 @@ class _Told:
             return None
         self.is_settled = True
         return self.end(_settlement(self.exchange, self.taken.tokens))
-
-    def _is_counted(self, message: Message) -> bool:
-        """Whether nothing can come any more that costs; of a stream also before the frame that says so."""
-        return self.exchange.is_all_counted or not message.get("more_body", False)
 
     def _given_back(self) -> int | None:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""

@@ -1,6 +1,7 @@
 """Audit: opens the Exchange, and records every request whose headers were read, however it ends."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any
 
@@ -119,19 +120,31 @@ class _Watched:
         self.send = send
         self.exchange = exchange
 
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.exchange.status = message["status"]
-            headers: list[Any] = message["headers"]
-            request_id = self.exchange.request_id.encode("ascii")
-            headers.append((b"x-request-id", request_id))
-            if self.exchange.surface is Surface.ANTHROPIC:
-                # Under this name Anthropic's clients look for it.
-                headers.append((b"request-id", request_id))
-        elif message["type"] == "http.response.body":
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.body":
             self.exchange.bytes_out += len(message.get("body", b""))
+        elif message["type"] == "http.response.start":
+            self._begin(message)
         try:
-            await self.send(message)
+            sent = self.send(message)
         except OSError:
             # ASGI 2.4: send raises OSError once the client is gone.
             raise ClientLeft from None
+        # Our server has mostly nothing to wait for: then a piece of a stream makes no coroutine here.
+        return sent if isinstance(sent, asyncio.Future) and sent.done() else _unless_left(sent)
+
+    def _begin(self, message: Message) -> None:
+        self.exchange.status = message["status"]
+        headers: list[Any] = message["headers"]
+        request_id = self.exchange.request_id.encode("ascii")
+        headers.append((b"x-request-id", request_id))
+        if self.exchange.surface is Surface.ANTHROPIC:
+            # Under this name Anthropic's clients look for it.
+            headers.append((b"request-id", request_id))
+
+
+async def _unless_left(sent: Awaitable[None]) -> None:
+    try:
+        await sent
+    except OSError:
+        raise ClientLeft from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from gateway.server.asgi import Message, Scope
@@ -152,25 +152,26 @@ class RequestCycle:
             await self.wire.change()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
-        """Write, then wait while the client has too much unread.
+    def send(self, message: Message) -> Awaitable[None]:
+        """Write at once; what is returned waits while the client has too much unread.
 
-        Raises ClientLeft when nobody listens any more, BadAnswer for what must not be sent.
+        Mostly there is nothing to wait for: then it is a future that is done, the same for all, so that a
+        piece of a stream needs no coroutine. Raises ClientLeft when nobody listens any more, BadAnswer for
+        what must not be sent.
         """
         if self.left:
             raise ClientLeft("the client closed the connection")
         kind = message["type"]
         if kind == "http.response.body":
             self._send_body(message.get("body", b""), message.get("more_body", False))
-            while self.wire.write_blocked:
-                await self._drained()
-            if self._answered:
-                self._is_out = True
-                self.wire.changed()
+            if self.wire.write_blocked:
+                return self._read_by_client()
+            self._note_out()
         elif kind == "http.response.start":
             self._hold_head(message)
         else:
             raise BadAnswer(f"unexpected message {kind!r}")
+        return self.wire.service.done
 
     def tell_leaving(self, on_leave: Callable[[], None] | None) -> None:
         """Call this when the client leaves, also when it has left already; None: no more.
@@ -278,10 +279,18 @@ class RequestCycle:
                 raise BadAnswer("the body is not as long as its content-length")
         return piece
 
-    async def _drained(self) -> None:
-        await self.wire.change()
-        if self.left or self.wire.lost:
-            raise ClientLeft("the client closed the connection or stopped reading")
+    async def _read_by_client(self) -> None:
+        while self.wire.write_blocked:
+            await self.wire.change()
+            if self.left or self.wire.lost:
+                raise ClientLeft("the client closed the connection or stopped reading")
+        self._note_out()
+
+    def _note_out(self) -> None:
+        """What was written is with the client, save a little: the whole answer, where that was its end."""
+        if self._answered:
+            self._is_out = True
+            self.wire.changed()
 
     def _fail(self, failure: Failure, retry_after_s: int | None = None) -> None:
         """Say so if nothing has been said yet; else never let the answer look complete."""

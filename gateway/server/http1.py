@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from enum import Enum, auto
 from math import inf
 from typing import cast
@@ -51,11 +52,13 @@ class Http1Connection(asyncio.Protocol):
         "lost",
         "service",
         "stall_deadline",
+        "write",
         "write_blocked",
     )
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.write: Callable[[bytes], None]
         self.write_blocked = False
         self.lost = False
         self.deadline = inf
@@ -74,6 +77,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         if not self.service.admit(self):
             self._transport.abort()
             return
@@ -147,9 +151,6 @@ class Http1Connection(asyncio.Protocol):
             self.resume_reading()  # what follows is discarded, and an EOF has to be seen
 
     # ── asked by the request ──
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
 
     def resume_reading(self) -> None:
         if self._reading_paused and self._phase is not Phase.CLOSED:

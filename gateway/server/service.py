@@ -88,6 +88,8 @@ class Service:
     connections: set[Connection] = Factory(set)
     cycles: set[Cycle] = Factory(set)
     starts: Starts = Factory(lambda self: Starts(self.loop), takes_self=True)
+    done: asyncio.Future[None] = Factory(lambda self: _done(self.loop), takes_self=True)
+    """What has nothing to wait for returns this."""
     _timer: asyncio.TimerHandle | None = None
     _emptied: asyncio.Future[None] | None = None
 
@@ -149,3 +151,9 @@ class Service:
             await asyncio.wait((self._emptied,), timeout=within_s)
         for connection in tuple(self.connections):
             connection.abort()
+
+
+def _done(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = loop.create_future()
+    future.set_result(None)
+    return future

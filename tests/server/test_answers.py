@@ -102,7 +102,7 @@ def test_the_app_is_told_whether_its_end_waits_for_the_client(serving, pieces, i
         await send(start())
         *first, last = pieces
         for one in first:
-            sending = asyncio.create_task(send(piece(one)))
+            sending = asyncio.ensure_future(send(piece(one)))
             await asyncio.sleep(0.05)
         await send(piece(last, more=False))
         if first:
