@@ -76,7 +76,7 @@ ONLY_IN = {
 
 # May be imported where they are chosen, not at the top: what they bring takes a third of the memory of
 # an idle gateway, and half of its time to start.
-HEAVY = ("gateway.storage.postgres.", "gateway.state.redis_", "cryptography.")
+HEAVY = ("gateway.storage.postgres.", "gateway.storage.sqlite.", "gateway.state.redis_", "cryptography.")
 
 
 def modules() -> Iterator[tuple[str, Path, ast.Module]]:

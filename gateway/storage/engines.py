@@ -1,7 +1,7 @@
 """Which engine it is, by DATABASE_URL: the one place that chooses.
 
-Postgres' adapters are imported where they are chosen: their driver takes 9 MB and a quarter of a second,
-which nobody without Postgres should have to wait for.
+An engine's adapters are imported where it is chosen: their drivers take 12 MB each and a quarter of a second,
+which nobody with the other one should have to give.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -10,8 +10,6 @@ from typing import Protocol
 
 from gateway.postgres_address import is_postgres
 from gateway.storage.database import CONNECTIONS, Database
-from gateway.storage.sqlite.database import SqliteDatabase
-from gateway.storage.sqlite.serving import serving as serving_on_sqlite
 
 
 def database_at(database_url: str, *, connections: int = CONNECTIONS) -> Database:
@@ -20,6 +18,8 @@ def database_at(database_url: str, *, connections: int = CONNECTIONS) -> Databas
         from gateway.storage.postgres.database import PostgresDatabase
 
         return PostgresDatabase(database_url, connections=connections)
+    from gateway.storage.sqlite.database import SqliteDatabase
+
     return SqliteDatabase(database_url, connections=connections, synchronous="FULL")
 
 
@@ -93,5 +93,7 @@ async def serving(database_url: str, *, alone: bool, on_lost: Callable[[], None]
         async with serving_on_postgres(database_url, alone=alone, on_lost=on_lost):
             yield
     else:
+        from gateway.storage.sqlite.serving import serving as serving_on_sqlite
+
         with serving_on_sqlite(database_url, alone=alone):
             yield

@@ -17,7 +17,6 @@ from yoyo.migrations import MigrationList
 from gateway.postgres_address import is_postgres
 from gateway.storage.atomic_backend import AtomicBackend
 from gateway.storage.refusals import DatabaseUnusable
-from gateway.storage.sqlite.migrating import SqliteMigrator
 
 # Another process that migrates is waited for; a step of ours takes milliseconds.
 LOCK_S: Final = 60.0
@@ -128,11 +127,13 @@ def _lacking(migrator: Migrator, missing: Sequence[str]) -> DatabaseUnusable:
 
 
 def migrator_of(database_url: str) -> Migrator:
-    if not is_postgres(database_url):
-        return SqliteMigrator(database_url)
-    from gateway.storage.postgres.migrating import PostgresMigrator  # see storage.engines
+    if is_postgres(database_url):
+        from gateway.storage.postgres.migrating import PostgresMigrator  # see storage.engines
 
-    return PostgresMigrator(database_url)
+        return PostgresMigrator(database_url)
+    from gateway.storage.sqlite.migrating import SqliteMigrator
+
+    return SqliteMigrator(database_url)
 
 
 def known(migrator: Migrator) -> MigrationList:

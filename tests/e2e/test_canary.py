@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 
 from gateway.postgres_address import is_postgres
-from gateway.storage.postgres.connecting import address_of, libpq_arguments
+from gateway.storage.postgres.connecting import address_of
+from gateway.storage.postgres.libpq import connect
 from tests.collector import Collector
 from tests.databases import ask
 from tests.doubles import Double, answer, hang, raw, stream
@@ -132,7 +132,7 @@ def kept_in_database(gateway: Gateway) -> bytes:
         files = gateway.directory.glob("data/gateway.db*")
         return b"".join(path.read_bytes() for path in files)
     found: list[str] = []
-    with psycopg.connect(**libpq_arguments(address_of(gateway.database_url), within_s=10)) as connection:
+    with connect(address_of(gateway.database_url)) as connection:
         names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (name,) in names:
             rows = connection.execute(f'SELECT t::text FROM "{name}" t'.encode()).fetchall()

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from attrs import evolve
@@ -15,7 +16,7 @@ from gateway.storage.database import CONNECTIONS, Database, Session
 from gateway.storage.engines import database_at
 from gateway.storage.keys import Keys
 from gateway.storage.migrations import migrate
-from gateway.storage.postgres.connecting import errors_told, libpq_arguments
+from gateway.storage.postgres.libpq import arguments_of, errors_told
 from gateway.storage.refusals import DatabaseUnusable
 from gateway.storage.tenants import Tenants
 from tests.databases import ask
@@ -231,13 +232,14 @@ async def test_a_database_that_can_not_be_opened_is_told(
         ("the database system is starting up", False),
     ],
 )
-def test_a_pooler_that_nobody_told_of_is_told_of(says: str, is_told: bool):
+@pytest.mark.parametrize("error", [asyncpg.PostgresError, psycopg.OperationalError])
+def test_a_pooler_that_nobody_told_of_is_told_of(says: str, is_told: bool, error: type[Exception]):
     """What pgbouncer and Postgres say then does not lead an operator to `pgbouncer=true`; this does."""
     told = {}
     for pooled in ("false", "true"):
         address = postgres_address(f"postgresql://gateway@db/gateway?pgbouncer={pooled}")
         with pytest.raises(DatabaseUnusable) as refused, errors_told(address):
-            raise psycopg.OperationalError(says)
+            raise error(says)
         told[pooled] = "DATABASE_URL needs ?pgbouncer=true" in str(refused.value)
 
     assert told == {"false": is_told, "true": False}
@@ -273,7 +275,7 @@ async def test_a_folder_of_a_unix_socket_is_a_host():
 
 def test_libpq_looks_for_nothing_in_the_home_directory(postgres_url: str):
     """Else a certificate that lies there would change what sslmode=require means, for one of two drivers."""
-    arguments = libpq_arguments(postgres_address(postgres_url), within_s=5)
+    arguments = arguments_of(postgres_address(postgres_url))
 
     assert arguments["sslrootcert"] == "/dev/null/none"
     assert (arguments["sslcertmode"], arguments["gssencmode"]) == ("disable", "disable")

@@ -1,4 +1,4 @@
-"""Connections to Postgres, by two drivers that are to understand an address alike: asyncpg, and libpq.
+"""Connections to Postgres by asyncpg, and what `libpq` is to understand alike of an address.
 
 Neither looks for certificates or keys in a home directory. Of several hosts, the one is used that
 takes writes.
@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import asyncpg
-import psycopg
 
 from gateway.postgres_address import SYSTEM, PostgresAddress, SslMode, postgres_address
 from gateway.storage.refusals import DatabaseUnusable
 
-# A file that is not there: libpq would otherwise look for one in the home directory.
-_NONE: Final = "/dev/null/none"
 # The server ends a session of ours that it hears nothing of, with what that has locked: after the end of the
 # host or of the network between, which no packet tells. Also a transaction that a hung process holds open.
 _SESSION: Final = {
@@ -76,7 +73,7 @@ class Connector:
             "user": address.user,
             "password": address.password,
             "database": address.database,
-            "target_session_attrs": _wanted_of(address),
+            "target_session_attrs": wanted_of(address),
             "server_settings": {"application_name": address.application_name},
             "timeout": None,  # the caller's holds
         }
@@ -93,26 +90,8 @@ class Connector:
         return await asyncpg.connect(**arguments, ssl=False)
 
 
-def libpq_arguments(address: PostgresAddress, within_s: float) -> dict[str, Any]:
-    """What psycopg.connect takes for the same address; it waits for each host for `within_s`."""
-    return {
-        "host": ",".join(host for host, _ in address.hosts),
-        "port": ",".join(str(port) for _, port in address.hosts),
-        "user": address.user,
-        "password": address.password,
-        "dbname": address.database,
-        "target_session_attrs": _wanted_of(address),
-        "application_name": address.application_name,
-        "sslmode": address.sslmode.value,
-        "sslrootcert": _file_of(address) or _NONE,
-        "sslcertmode": "disable",
-        "gssencmode": "disable",
-        "connect_timeout": round(within_s),
-        "prepare_threshold": None,
-    }
-
-
-def _wanted_of(address: PostgresAddress) -> str:
+def wanted_of(address: PostgresAddress) -> str:
+    """`target_session_attrs`: of several hosts the one that takes writes."""
     return "read-write" if len(address.hosts) > 1 else "any"
 
 
@@ -122,7 +101,7 @@ def _context_of(address: PostgresAddress) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = address.sslmode is SslMode.VERIFY_FULL
-    file = _file_of(address)
+    file = file_of(address)
     if file is None:
         context.verify_mode = ssl.CERT_NONE
         return context
@@ -133,7 +112,7 @@ def _context_of(address: PostgresAddress) -> ssl.SSLContext | None:
     return context
 
 
-def _file_of(address: PostgresAddress) -> str | None:
+def file_of(address: PostgresAddress) -> str | None:
     """The certificates to trust. libpq's own `system` is where its builder's system had them."""
     if address.sslrootcert != SYSTEM:
         return address.sslrootcert
@@ -154,9 +133,11 @@ def errors_told(address: PostgresAddress) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise DatabaseUnusable(f"The database {address} does not answer.") from error
-    except (*DRIVER_ERRORS, psycopg.Error) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
-        remedy = "" if address.is_pooled or not _POOLER_SAYS.search(reason) else _POOLED_UNTOLD
-        raise DatabaseUnusable(
-            f"The database {address} can't be used: {reason.rstrip('.')}.{remedy}"
-        ) from error
+    except DRIVER_ERRORS as error:
+        raise unusable(address, error) from error
+
+
+def unusable(address: PostgresAddress, error: Exception) -> DatabaseUnusable:
+    reason = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
+    remedy = "" if address.is_pooled or not _POOLER_SAYS.search(reason) else _POOLED_UNTOLD
+    return DatabaseUnusable(f"The database {address} can't be used: {reason.rstrip('.')}.{remedy}")

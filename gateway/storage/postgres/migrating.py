@@ -1,33 +1,30 @@
-"""Migrating Postgres, by psycopg: yoyo knows no other driver.
+"""Whether Postgres is up to date, by the driver that serves; bringing it there is `applying`'s.
 
-The lock is an advisory one on a connection of its own, and goes with the process. A transaction holds it, so
-that it holds behind a pooler too; one that has read and written nothing keeps nobody waiting.
+A process whose database lacks nothing does not load what would change it.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
-import psycopg
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+import asyncpg
 from yoyo.migrations import default_migration_table
 
-from gateway.postgres_address import PostgresAddress
 from gateway.storage.atomic_backend import AtomicBackend
-from gateway.storage.postgres.connecting import Connector, errors_told, libpq_arguments
-from gateway.storage.postgres.database import DURABLE, lock_key
+from gateway.storage.postgres.connecting import Connector, errors_told
 
 _CONNECT_S: Final = 5.0
-# A change of a table waits for whoever reads it, and everybody else then waits for the change: not for long.
-_TABLE_LOCK: Final = "SET LOCAL lock_timeout = '5s'"
-_KEY: Final = lock_key("migrations")
 # Whoever owns what remembers the migrations; where there is none yet, whoever may make it.
 _MAY_CHANGE: Final = """
     SELECT coalesce(
-        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)),
+        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)),
         has_schema_privilege(current_schema(), 'CREATE')
     )
 """
+
+_T = TypeVar("_T")
 
 
 class PostgresMigrator:
@@ -38,59 +35,53 @@ class PostgresMigrator:
     """Else it can't be connected to, which says so."""
 
     def __init__(self, database_url: str) -> None:
-        self._address = Connector(database_url).address
-        self.name = str(self._address)
+        self._connector = Connector(database_url)
+        self.name = str(self._connector.address)
 
     def make(self) -> None:
         """Databases are made by whoever administers the server."""
 
     def may_change(self) -> bool:
-        with _connected(self._address) as connection:
-            return bool(_row(connection, _MAY_CHANGE, default_migration_table)[0])
+        return self._read(_may_change)
 
     def applied(self) -> set[str]:
-        with _connected(self._address) as connection:
-            (table,) = _row(connection, "SELECT to_regclass(%s)::text", default_migration_table)
-            if table is None:
-                return set()
-            return {id for (id,) in connection.execute("SELECT migration_id FROM _yoyo_migration")}
+        return self._read(_applied)
 
     def backend(self) -> AtomicBackend:
-        return _AtomicPostgres(self._address, default_migration_table)
+        from gateway.storage.postgres.applying import backend_at
+
+        return backend_at(self._connector.address)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Callable[[], bool]]:
-        with _connected(self._address) as connection:
+        from gateway.storage.postgres.applying import lock_at
 
-            def is_ours() -> bool:
-                connection.rollback()
-                connection.execute("BEGIN")
-                connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-                return bool(_row(connection, "SELECT pg_try_advisory_xact_lock(%s)", _KEY)[0])
-
+        with lock_at(self._connector.address) as is_ours:
             yield is_ours
 
     def errors_told(self) -> contextlib.AbstractContextManager[None]:
-        return errors_told(self._address)
+        return errors_told(self._connector.address)
+
+    def _read(self, ask: "Callable[[asyncpg.Connection], Coroutine[Any, Any, _T]]") -> _T:
+        """Ask on a connection of its own, in a thread: whoever calls may be in an event loop."""
+
+        async def asked() -> _T:
+            connection = await self._connector.connect(_CONNECT_S * len(self._connector.address.hosts))
+            try:
+                return await ask(connection)
+            finally:
+                await connection.close(timeout=_CONNECT_S)
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, asked()).result()
 
 
-class _AtomicPostgres(AtomicBackend, PostgresqlPsycopgBackend):  # type: ignore[misc]
-    """yoyo's backend for psycopg 3; what differs is said at each method."""
-
-    def connect(self, dburi: PostgresAddress) -> "psycopg.Connection[Any]":
-        """As the gateway itself connects."""
-        return _connected(dburi)
-
-    def begin(self) -> None:
-        super().begin()
-        self.execute(_TABLE_LOCK)
-        self.execute(DURABLE)
+async def _may_change(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval(_MAY_CHANGE, default_migration_table))
 
 
-def _connected(address: PostgresAddress) -> "psycopg.Connection[Any]":
-    return psycopg.connect(**libpq_arguments(address, _CONNECT_S), autocommit=True)
-
-
-def _row(connection: "psycopg.Connection[Any]", statement: str, *values: object) -> tuple[Any, ...]:
-    (row,) = connection.execute(statement.encode(), values)
-    return tuple(row)
+async def _applied(connection: asyncpg.Connection) -> set[str]:
+    table = await connection.fetchval("SELECT to_regclass($1)::text", default_migration_table)
+    if table is None:
+        return set()
+    return {row["migration_id"] for row in await connection.fetch("SELECT migration_id FROM _yoyo_migration")}

@@ -6,13 +6,12 @@ So whoever takes over a gateway can't wipe away what it did before. What is not 
 
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
-from gateway.storage.postgres.connecting import Connector, errors_told, libpq_arguments
+from gateway.storage.postgres.connecting import address_of
+from gateway.storage.postgres.libpq import connect, errors_told
 from gateway.storage.refusals import Refused
 
-_CONNECT_S: Final = 5.0
 _REMEMBERED: Final = "serving_role"
 RIGHTS: Final = {
     "tenants": "SELECT",
@@ -62,11 +61,8 @@ class RoleUnusable(Refused):
 
 def grant_to(database_url: str, role: str) -> None:
     """Let a role serve, and do nothing else. Raises RoleUnusable, and DatabaseUnusable."""
-    address = Connector(database_url).address
-    with (
-        errors_told(address),
-        psycopg.connect(**libpq_arguments(address, _CONNECT_S)) as connection,
-    ):
+    address = address_of(database_url)
+    with errors_told(address), connect(address) as connection:
         found = connection.execute(_ROLE, (role,)).fetchone()
         if found is None:
             raise RoleUnusable(
@@ -85,8 +81,8 @@ def grant_to(database_url: str, role: str) -> None:
 
 def regrant(database_url: str) -> None:
     """Give the serving role what it needs of new tables, where there is such a role."""
-    address = Connector(database_url).address
-    with errors_told(address), psycopg.connect(**libpq_arguments(address, _CONNECT_S)) as connection:
+    address = address_of(database_url)
+    with errors_told(address), connect(address) as connection:
         found = connection.execute(_KEPT, (_REMEMBERED,)).fetchone()
     if found is not None:
         grant_to(database_url, found[0])
