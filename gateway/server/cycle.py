@@ -90,6 +90,7 @@ class RequestCycle:
         self._unsent_bytes = 0  # of the length that the app declared
         self._on_leave: Callable[[], None] | None = None
         scope["extensions"]["gateway.on_leave"] = self.tell_leaving
+        scope["extensions"]["gateway.rest_of_body"] = self.rest_of_body
 
     @property
     def answer_begun(self) -> bool:
@@ -148,7 +149,7 @@ class RequestCycle:
             self._tell_to_continue()
         while not (self.left or self._is_out or self.wire.lost):
             if self._pieces or (self.body_ended and not self._end_told):
-                return self._body_so_far()
+                return {"type": "http.request", "body": self._taken(), "more_body": not self.body_ended}
             await self.wire.change()
         return {"type": "http.disconnect"}
 
@@ -172,6 +173,15 @@ class RequestCycle:
         else:
             raise BadAnswer(f"unexpected message {kind!r}")
         return self.wire.service.done
+
+    def rest_of_body(self) -> bytes | None:
+        """What `receive` would bring of the body, where all of it has come; else None, and `receive` says why.
+
+        As good as asking it until there is no more, without anything to wait for.
+        """
+        if not self.body_ended or self._end_told or self.left or self.wire.lost:
+            return None
+        return self._taken()
 
     def tell_leaving(self, on_leave: Callable[[], None] | None) -> None:
         """Call this when the client leaves, also when it has left already; None: no more.
@@ -204,6 +214,7 @@ class RequestCycle:
         finally:
             # By it the request knows itself, and would wait for the garbage collector.
             self.scope["extensions"].pop("gateway.on_leave", None)
+            self.scope["extensions"].pop("gateway.rest_of_body", None)
             service.end(self)
 
     def _request_id(self) -> str:
@@ -225,14 +236,15 @@ class RequestCycle:
         if not (self.left or self._answered or self.body_ended or self._pieces):
             self.wire.write(CONTINUE)
 
-    def _body_so_far(self) -> Message:
+    def _taken(self) -> bytes:
+        """The body so far, as far as it was not taken yet."""
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self.buffered_bytes = 0
         self._end_told = self.body_ended
         self.wire.resume_reading()
-        return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+        return body
 
     def _hold_head(self, message: Message) -> None:
         """The head waits for the first piece of body, so that both go out in one write."""

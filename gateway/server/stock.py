@@ -1,8 +1,9 @@
 """Connections on which hypercorn speaks HTTP itself, for who prefers that to ours (docs/OPERATIONS.md).
 
 Start, drain and all that is counted stay as they are. What only our connections can tell the app
-(`gateway.on_leave`, `gateway.before_end`) is missing: it then asks for `http.disconnect`, and what it would
-have done before the last bytes of an answer it does after them.
+(`gateway.on_leave`, `gateway.before_end`, `gateway.rest_of_body`) is missing: it then asks for each piece
+of a body and for `http.disconnect`, and what it would have done before the last bytes of an answer it does
+after them.
 """
 
 from __future__ import annotations

@@ -120,6 +120,41 @@ async def test_all_bodies_together_are_bounded():
     assert layer.held_bytes == 2000
 
 
+async def at_hand(layer: Intake, body: bytes) -> Exchange:
+    """As `taken`, from a server that has all of the body already."""
+    given = exchange(path="/api/chat")
+    scope = scope_of() | {"extensions": {"gateway.rest_of_body": lambda: body}}
+    open_exchange(scope, given)
+
+    async def unasked():
+        raise AssertionError("the server was asked for what it has given")
+
+    async def send(_message):
+        pass
+
+    await layer(scope, unasked, send)
+    return given
+
+
+async def test_a_body_that_the_server_has_is_not_waited_for():
+    layer = intake()
+
+    given = await at_hand(layer, b'{"model": "m"}')
+
+    assert (given.body, given.bytes_in, layer.held_bytes) == ({"model": "m"}, 14, 0)
+
+
+@pytest.mark.parametrize(("held", "error"), [(0, BodyTooLarge), (2000, Overloaded)])
+async def test_a_body_that_the_server_has_is_bounded_alike(held: int, error: type[Exception]):
+    layer = intake()
+    layer.held_bytes = held
+
+    with pytest.raises(error):
+        await at_hand(layer, b" " * (1001 if error is BodyTooLarge else 600))
+
+    assert layer.held_bytes == held
+
+
 async def test_a_body_that_trickles_is_refused():
     """I2: one byte a second for ever. The rate counts from the end of a grace."""
     trickle = asyncio.Event()

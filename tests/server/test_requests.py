@@ -78,6 +78,7 @@ def test_the_scope_is_what_was_received(serving):
     client.answer()
 
     assert callable(seen["extensions"].pop("gateway.on_leave"))
+    assert callable(seen["extensions"].pop("gateway.rest_of_body"))
     assert seen == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -168,6 +169,42 @@ def test_a_chunked_body_arrives_without_its_chunks(serving):
         client.send(piece)
 
     assert client.answer()[2] == b"hello world"
+
+
+def test_a_body_that_has_come_is_given_at_once(serving):
+    """And once: `receive` then waits for the client to leave."""
+    told, left = [], threading.Event()
+
+    async def app(scope, receive, send):
+        rest_of_body = scope["extensions"]["gateway.rest_of_body"]
+        told.extend((rest_of_body(), rest_of_body()))
+        await reply(send)
+        told.append((await receive())["type"])
+        left.set()
+
+    client = serving(app).connect().send(post(b"hello"))
+    client.answer()
+    client.leave()
+
+    assert happens(left)
+    assert told == [b"hello", None, "http.disconnect"]
+
+
+def test_of_a_body_that_is_still_to_come_nothing_is_given(serving):
+    asked = threading.Event()
+
+    async def app(scope, receive, send):
+        rest_of_body = scope["extensions"]["gateway.rest_of_body"]
+        early = rest_of_body()
+        asked.set()
+        first = await receive()
+        assert (early, first["more_body"]) == (None, True)
+        await reply(send, first["body"] + await read_body(receive))
+
+    client = serving(app).connect().send(post(b"hel", length=5))
+    assert happens(asked)
+
+    assert client.send(b"lo").answer()[2] == b"hello"
 
 
 def test_a_body_that_nobody_asks_for_is_not_read(serving):
