@@ -339,6 +339,28 @@ class LedgerEntry:
     """Where it was served; "" where it never was, or nobody knows."""
 
 
+def settled(
+    intent: LedgerEntry, *, prompt_tokens: int, completion_tokens: int, estimated: bool, backend: str
+) -> LedgerEntry:
+    """What is charged when a request has ended."""
+    return LedgerEntry(
+        reservation_id=intent.reservation_id,
+        tenant_id=intent.tenant_id,
+        key_id=intent.key_id,
+        model=intent.model,
+        admitted_at=intent.admitted_at,
+        day=intent.day,
+        month=intent.month,
+        reserved=intent.reserved,
+        tokens=prompt_tokens + completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        estimated=estimated,
+        evidence=Evidence.SETTLED,
+        backend=backend,
+    )
+
+
 def charged_in_full(intent: LedgerEntry, evidence: Evidence) -> LedgerEntry:
     """What is charged when nobody knows how much of a reservation was used."""
     return evolve(intent, tokens=intent.reserved, estimated=True, evidence=evidence)

@@ -1,14 +1,12 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from collections.abc import Awaitable, Iterable
 
-from attrs import evolve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.accounting import BucketTake, BudgetTake, Evidence, LedgerEntry, Plan, Refused, Standing, Taken
 from gateway.errors import GatewayError
+from gateway.formats.chat import bounded
 from gateway.middleware.context import exchange_of
 from gateway.middleware.counting import Counting
 from gateway.middleware.settler import Settler
@@ -54,7 +52,7 @@ class Admission:
         intent = _intent_of(exchange, principal, plan, taken)
         await self.settler.begin(intent, row_of(exchange, exchange.started))
         exchange.is_admitted = True
-        told = _Told(send, exchange, taken, partial(self._end, exchange, intent), self.settling_s)
+        told = _Told(send, self, exchange, taken, intent)
         try:
             await self._clamp(exchange, principal, taken)
             await self.app(scope, receive, told)
@@ -93,8 +91,7 @@ class Admission:
         exchange.output_allowed = budgets.clamped_output(
             taken.tokens, demand.prompt_bound, demand.output, demand.runs
         )
-        sampling = evolve(exchange.call.sampling, max_tokens=await self.counting.fitting(exchange))
-        exchange.call = evolve(exchange.call, sampling=sampling)
+        exchange.call = bounded(exchange.call, await self.counting.fitting(exchange))
 
     def _refusal(self, exchange: Exchange, principal: Principal, refused: Refused) -> GatewayError:
         exchange.headers = headers_of((refused.standing,), refused.now)
@@ -107,13 +104,6 @@ class Admission:
             at_least=self.counting.least_needed(exchange),
         )
 
-    def _end(
-        self, exchange: Exchange, intent: LedgerEntry, settlement: budgets.Settlement
-    ) -> asyncio.Task[None] | None:
-        self.counting.compare(exchange)
-        backend = exchange.backend or ""
-        return self.settler.end(intent, settlement, backend=backend, busy_s=exchange.busy_s)
-
 
 class _Told:
     """The `send` of an admitted request: its head says what is left, and before its end it is settled.
@@ -122,21 +112,16 @@ class _Told:
     back and its slot free, at every replica.
     """
 
-    __slots__ = ("end", "exchange", "is_settled", "send", "settling_s", "taken")
+    __slots__ = ("admission", "exchange", "intent", "is_settled", "send", "taken")
 
     def __init__(
-        self,
-        send: Send,
-        exchange: Exchange,
-        taken: Taken,
-        end: Callable[[budgets.Settlement], asyncio.Task[None] | None],
-        settling_s: float,
+        self, send: Send, admission: Admission, exchange: Exchange, taken: Taken, intent: LedgerEntry
     ) -> None:
         self.send = send
+        self.admission = admission
         self.exchange = exchange
         self.taken = taken
-        self.end = end
-        self.settling_s = settling_s
+        self.intent = intent
         self.is_settled = False
 
     def __call__(self, message: Message) -> Awaitable[None]:
@@ -144,21 +129,33 @@ class _Told:
             message["headers"].extend(headers_of_taken(self.taken, self._given_back()))
         elif not self.is_settled and (self.exchange.is_all_counted or not message.get("more_body", False)):
             # Nothing can come any more that costs; of a stream also before the frame that says so.
-            settling = self.settle()
-            if settling is not None:
-                return self._once_settled(settling, message)
+            return self._once_settled(message)
         return self.send(message)
 
-    async def _once_settled(self, settling: asyncio.Task[None], message: Message) -> None:
-        await asyncio.wait([settling], timeout=self.settling_s)
+    async def _once_settled(self, message: Message) -> None:
+        await self.admission.settler.end_within(
+            self.admission.settling_s,
+            self.intent,
+            self._ended(),
+            backend=self.exchange.backend or "",
+            busy_s=self.exchange.busy_s,
+        )
         await self.send(message)
 
-    def settle(self) -> asyncio.Task[None] | None:
-        """Settle by what the exchange knows; once. Gives what is waited for until the counters know it."""
-        if self.is_settled:
-            return None
+    def settle(self) -> None:
+        """Settle by what the exchange knows, unless that is done; wait for nothing."""
+        if not self.is_settled:
+            self.admission.settler.end(
+                self.intent,
+                self._ended(),
+                backend=self.exchange.backend or "",
+                busy_s=self.exchange.busy_s,
+            )
+
+    def _ended(self) -> budgets.Settlement:
         self.is_settled = True
-        return self.end(_settlement(self.exchange, self.taken.tokens))
+        self.admission.counting.compare(self.exchange)
+        return _settlement(self.exchange, self.taken.tokens)
 
     def _given_back(self) -> int | None:
         """What a whole answer did not use is known when its head goes out; of a stream nothing is."""

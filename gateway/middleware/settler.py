@@ -1,7 +1,7 @@
 """The settler: ends reservations, whatever became of the requests that made them.
 
-A request task owns sockets only: it may be cancelled at any await. What it reserved is ended here, by tasks
-of the process, on a normal end, an error, a cancellation and a drain alike.
+A request task owns sockets only: it may be cancelled at any await. What it reserved is ended here, on a
+normal end, an error, a cancellation and a drain alike: where it can't wait for that, by tasks of the process.
 """
 
 import asyncio
@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from attrs import evolve
 from loguru import logger
 
-from gateway.accounting import Evidence, LedgerEntry
+from gateway.accounting import LedgerEntry, settled
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import AuditRow
 from gateway.ports import Counters, Spool
@@ -32,6 +31,8 @@ class Settler:
         self._spool = spool
         self._running: dict[str, LedgerEntry] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        # Those whose requests wait for it themselves.
+        self._waited_for = 0
         self._renewing: asyncio.Task[None] | None = None
         self._is_stopping = asyncio.Event()
 
@@ -69,7 +70,7 @@ class Settler:
     @property
     def settling(self) -> int:
         """How many ended requests the counters do not know of yet."""
-        return len(self._settling)
+        return len(self._settling) + self._waited_for
 
     def end(
         self, intent: LedgerEntry, settlement: Settlement, *, backend: str = "", busy_s: float = 0.0
@@ -80,31 +81,74 @@ class Settler:
         after `busy_s`, less than a lease: for so long its backend is still at work, and its place among the
         requests at the same time is taken.
         """
+        self._write_down(intent, settlement, backend)
+        if not busy_s and self._settle_at_once(intent, settlement.tokens):
+            return None
+        return self._settle_beside(intent, settlement.tokens, busy_s)
+
+    async def end_within(
+        self,
+        seconds: float,
+        intent: LedgerEntry,
+        settlement: Settlement,
+        *,
+        backend: str = "",
+        busy_s: float = 0.0,
+    ) -> None:
+        """As `end`, and wait until the counters know, for as long as they have for an answer.
+
+        What they do not know by then, or when the waiting is cancelled, they are told by a task of our own.
+        That is waited for, too, as long as the `seconds` are not over.
+        """
+        self._write_down(intent, settlement, backend)
+        if not busy_s and self._settle_at_once(intent, settlement.tokens):
+            return
+        until_s = asyncio.get_running_loop().time() + seconds
+        if not busy_s and await self._is_settled_now(intent, settlement.tokens):
+            return
+        beside = self._settle_beside(intent, settlement.tokens, busy_s or RETRY_S)
+        await asyncio.wait([beside], timeout=max(0.0, until_s - asyncio.get_running_loop().time()))
+
+    def _write_down(self, intent: LedgerEntry, settlement: Settlement, backend: str) -> None:
         self._running.pop(intent.reservation_id, None)
         self._spool.settled(
-            evolve(
+            settled(
                 intent,
-                tokens=settlement.tokens,
                 prompt_tokens=settlement.prompt_tokens,
                 completion_tokens=settlement.completion_tokens,
                 estimated=settlement.estimated,
-                evidence=Evidence.SETTLED,
                 backend=backend,
             )
         )
-        if not busy_s and self._counters.settle_at_once(
-            intent.tenant_id, intent.reservation_id, settlement.tokens
-        ):
-            return None
-        task = asyncio.get_running_loop().create_task(self._settle(intent, settlement.tokens, busy_s))
+
+    def _settle_at_once(self, intent: LedgerEntry, tokens: int) -> bool:
+        return self._counters.settle_at_once(intent.tenant_id, intent.reservation_id, tokens)
+
+    async def _is_settled_now(self, intent: LedgerEntry, tokens: int) -> bool:
+        """Tell the counters from the request's task: one of our own costs more than all else of it."""
+        self._waited_for += 1
+        try:
+            await self._counters.settle(intent.tenant_id, intent.reservation_id, tokens)
+        except asyncio.CancelledError:
+            # Perhaps they were told: to say it again changes nothing.
+            self._settle_beside(intent, tokens, 0.0)
+            raise
+        except StoreUnavailable:
+            return False
+        finally:
+            self._waited_for -= 1
+        return True
+
+    def _settle_beside(self, intent: LedgerEntry, tokens: int, after_s: float) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._settle(intent, tokens, after_s))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
 
-    async def _settle(self, intent: LedgerEntry, tokens: int, busy_s: float) -> None:
-        if busy_s:
+    async def _settle(self, intent: LedgerEntry, tokens: int, after_s: float) -> None:
+        if after_s:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_stopping.wait(), busy_s)
+                await asyncio.wait_for(self._is_stopping.wait(), after_s)
         while True:
             try:
                 await self._counters.settle(intent.tenant_id, intent.reservation_id, tokens)

@@ -116,7 +116,7 @@ POINTS: Final[dict[str, Callable[[], None]]] = {
     "taken": lambda: before(Spool, "intent"),
     "intent written": lambda: after(Spool, "intent"),
     "connecting": lambda: before(ThinAnswer, "__aenter__"),
-    "last record read": lambda: before(Settler, "end"),
+    "last record read": lambda: before(Settler, "end_within"),
     "settlement spooled": lambda: after(Spool, "settled"),
     "settled in Redis": lambda: after(RedisCounters, "settle"),
     "last byte not sent": lambda: before(RequestCycle, "_send_body", _is_last),

@@ -5,7 +5,10 @@ from attrs import evolve
 
 from gateway.errors import UnsupportedField
 from gateway.formats.chat import (
+    Call,
     ChatCall,
+    CompletionCall,
+    EmbedCall,
     Format,
     GenerateCall,
     Image,
@@ -13,11 +16,30 @@ from gateway.formats.chat import (
     Sampling,
     ToolCall,
     as_chat,
+    bounded,
     with_tool_ids,
 )
 
 PNG = Image("iVBORw0KGgo=", "image/png")
 GENERATE = GenerateCall(model="m", prompt="Once", stream=True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ChatCall("m", (Message("user", "Hi"),), stream=True, sampling=Sampling(seed=7, stop=("x",)), n=2),
+        GENERATE,
+        CompletionCall("m", ("Once", (1, 2)), stream=False, echo=True, dropped=("x",)),
+        EmbedCall("m", ("Once",), dimensions=3, keep_alive=300),
+    ],
+    ids=lambda call: type(call).__name__,
+)
+@pytest.mark.parametrize("max_tokens", [5, None])
+def test_a_call_is_bounded_and_nothing_else_of_it_changes(call: Call, max_tokens: int | None) -> None:
+    asked = evolve(call, sampling=evolve(call.sampling, max_tokens=9))
+
+    assert bounded(asked, max_tokens) == evolve(call, sampling=evolve(call.sampling, max_tokens=max_tokens))
+    assert bounded(asked, 9) is asked
 
 
 def test_a_completion_is_a_chat_of_one_turn() -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 
-from attrs import define, field
+import pytest
+from attrs import define, evolve, field
 
 from gateway.accounting import Evidence, LedgerEntry
+from gateway.errors import StoreUnavailable
+from gateway.middleware import settler as module
 from gateway.middleware.settler import Settler
-from gateway.rules.budgets import FREE
+from gateway.rules.budgets import FREE, Settlement
 
 INTENT = LedgerEntry(
     reservation_id="r1",
@@ -33,8 +36,17 @@ class Told:
     spool: list[LedgerEntry] = field(factory=list)
     is_here: bool = False
     """The counters are in this process."""
+    failures: int = 0
+    """So many calls fail, before others do not."""
+    answer: asyncio.Event | None = None
+    """What they wait for before they answer."""
 
     async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable
+        if self.answer is not None:
+            await self.answer.wait()
         self.counters.append(reservation_id)
 
     def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:
@@ -88,3 +100,78 @@ async def test_counters_in_this_process_are_told_without_a_task_unless_the_backe
     assert ended is not None
     await asyncio.wait_for(ended, 30)
     assert told.counters == ["r1", "r1"]
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_who_waits_for_the_counters_needs_no_task(is_here: bool):
+    told = Told(is_here=is_here)
+    settler = Settler(told, told)  # type: ignore[arg-type]
+
+    await settler.end_within(0.0, INTENT, Settlement(3, 4), backend="b")
+
+    assert told.counters == ["r1"]
+    assert told.spool == [
+        evolve(
+            INTENT,
+            tokens=7,
+            prompt_tokens=3,
+            completion_tokens=4,
+            estimated=False,
+            evidence=Evidence.SETTLED,
+            backend="b",
+        )
+    ]
+    assert not settler.settling
+
+
+async def test_counters_that_do_not_answer_are_told_later(monkeypatch: pytest.MonkeyPatch):
+    """By a task: the end of the answer waits no longer than it may."""
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    told = Told(failures=2)
+    settler = Settler(told, told)  # type: ignore[arg-type]
+
+    await settler.end_within(0.0, INTENT, FREE)
+    assert (told.counters, settler.settling) == ([], 1)
+
+    await asyncio.wait_for(asyncio.wait(settler._settling), 30)
+    assert told.counters == ["r1"]
+    assert len(told.spool) == 1
+
+
+async def test_counters_that_answer_again_in_time_are_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    told = Told(failures=1)
+
+    await Settler(told, told).end_within(30, INTENT, FREE)  # type: ignore[arg-type]
+
+    assert told.counters == ["r1"]
+
+
+async def test_the_counters_are_told_of_a_request_that_is_cancelled_while_it_waits_for_them():
+    told = Told(answer=asyncio.Event())
+    settler = Settler(told, told)  # type: ignore[arg-type]
+    ending = asyncio.create_task(settler.end_within(30, INTENT, FREE))
+    await asyncio.sleep(0)
+    assert settler.settling == 1
+
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert (told.counters, settler.settling) == ([], 1)
+
+    assert told.answer is not None
+    told.answer.set()
+    await asyncio.wait_for(asyncio.wait(settler._settling), 30)
+    assert told.counters == ["r1"]
+
+
+async def test_a_place_is_kept_while_the_backend_is_at_work_also_where_the_end_waits():
+    told = Told()
+    settler = Settler(told, told)  # type: ignore[arg-type]
+    await settler.start()
+
+    await settler.end_within(0.0, INTENT, FREE, busy_s=3600)
+    assert (told.counters, settler.settling) == ([], 1)
+
+    await settler.stop()
+    assert told.counters == ["r1"]
