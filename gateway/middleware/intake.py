@@ -91,7 +91,7 @@ class Intake:
                 raise AuditUnavailable
 
     def _at_hand(self, exchange: Exchange, scope: Scope) -> bytes | None:
-        """The body, where the server has all of it already, as it mostly has: then there is no time to bound."""
+        """The body, where the server has all of it already, as mostly: then there is no time to bound."""
         rest_of_body: Callable[[], bytes | None] | None = scope.get("extensions", {}).get(
             "gateway.rest_of_body"
         )

@@ -175,7 +175,7 @@ class RequestCycle:
         return self.wire.service.done
 
     def rest_of_body(self) -> bytes | None:
-        """What `receive` would bring of the body, where all of it has come; else None, and `receive` says why.
+        """What `receive` would bring of the body, where all of it has come; else None: `receive` says why.
 
         As good as asking it until there is no more, without anything to wait for.
         """

@@ -173,7 +173,8 @@ def test_a_chunked_body_arrives_without_its_chunks(serving):
 
 def test_a_body_that_has_come_is_given_at_once(serving):
     """And once: `receive` then waits for the client to leave."""
-    told, left = [], threading.Event()
+    left = threading.Event()
+    told: list[object] = []
 
     async def app(scope, receive, send):
         rest_of_body = scope["extensions"]["gateway.rest_of_body"]
