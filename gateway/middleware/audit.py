@@ -54,20 +54,20 @@ class Audit:
             exchange.outcome = exchange.outcome or Outcome.CLIENT_LEFT
         finally:
             # No await in here: a cancellation must not lose the row.
-            self._record(exchange, extensions)
+            if not exchange.is_recorded:
+                self._record(exchange, extensions)
             # What is told of the end knows the exchange, and so the body: both go with their request.
             # They must not gather until the collector comes.
             del extensions["gateway.before_end"]
-        _forget_frames(exchange.error)
+        if exchange.error is not None:
+            _forget_frames(exchange.error)
 
     def _before_end(self, exchange: Exchange, extensions: dict[str, Any], is_at_once: bool) -> None:
-        if is_at_once or not exchange.is_admitted:
+        if not exchange.is_recorded and (is_at_once or not exchange.is_admitted):
             self._record(exchange, extensions)
 
     def _record(self, exchange: Exchange, extensions: dict[str, Any]) -> None:
-        """Once."""
-        if exchange.is_recorded:
-            return
+        """Once a request."""
         exchange.is_recorded = True
         if "gateway.refused_status" in extensions:
             _refused_by_the_server(exchange, extensions["gateway.refused_status"])
@@ -80,7 +80,10 @@ class Audit:
         head = head_of(scope["headers"])
         route = route_of(scope["method"], path, scope["query_string"])
         if isinstance(route, Route):
+            surface = route.surface
             route = refusal_of(head, scope["http_version"], self.allowed_hosts) or route
+        else:
+            surface = surface_of(path)
         connected = scope["client"][0] if scope["client"] else ""
         return Exchange(
             request_id=self.new_id(),
@@ -91,7 +94,7 @@ class Audit:
             peer=peer_of(connected, head.text(b"x-forwarded-for"), self.trusted_proxies),
             head=head,
             route=route,
-            surface=surface_of(path),
+            surface=surface,
             client_request_id=head.text(b"x-request-id"),
             user_agent=head.text(b"user-agent"),
         )

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gateway.accounting import Evidence, LedgerEntry
@@ -9,6 +10,8 @@ from gateway.errors import InsufficientQuota
 from gateway.model import AuditRow, Outcome
 
 HOUR_S: Final = 3_600
+# Zones change their offset on a full minute.
+_STEADY_S: Final = 60
 # Ollama tells some milliseconds also of a model that is loaded.
 _LOAD_MS: Final = 500.0
 # More than a century in microseconds: what a mad backend says is brought into range.
@@ -45,11 +48,18 @@ class Bucket(NamedTuple):
 def hour_of(moment: float, zone: tzinfo) -> int:
     """When the hour of a zone began that a moment is in. What no calendar has counts in the hour 0."""
     try:
-        offset = datetime.fromtimestamp(moment, zone).utcoffset()
+        shift_s = _shift_s(math.floor(moment / _STEADY_S), zone)
     except (ValueError, OverflowError, OSError):
         return 0
-    shift_s = 0 if offset is None else int(offset.total_seconds()) % HOUR_S
     return math.floor((moment + shift_s) / HOUR_S) * HOUR_S - shift_s
+
+
+# A batch is of one moment, or of a few.
+@lru_cache(maxsize=1024)
+def _shift_s(minute: int, zone: tzinfo) -> int:
+    """By how much the hours of a zone begin before ours, in a minute since the epoch."""
+    offset = datetime.fromtimestamp(minute * _STEADY_S, zone).utcoffset()
+    return 0 if offset is None else int(offset.total_seconds()) % HOUR_S
 
 
 def bucket_of_row(row: AuditRow, zone: tzinfo) -> Bucket:
@@ -72,14 +82,15 @@ def _was_found(row: AuditRow) -> bool:
 
 def counts_of_row(row: AuditRow) -> dict[str, int]:
     """One request, how it ended, and how long its backend worked. Its tokens are the ledger's to tell."""
-    return {
-        "requests": 1,
-        outcome_of(row): 1,
-        "load_us": _us(row.load_ms),
-        "prompt_us": _us(row.prompt_ms),
-        "generation_us": _us(row.generation_ms),
-        "model_loads": int((row.load_ms or 0.0) >= _LOAD_MS),
-    }
+    counts = {"requests": 1, outcome_of(row): 1}
+    if row.load_ms is not None:
+        counts["load_us"] = _us(row.load_ms)
+        counts["model_loads"] = int(row.load_ms >= _LOAD_MS)
+    if row.prompt_ms is not None:
+        counts["prompt_us"] = _us(row.prompt_ms)
+    if row.generation_ms is not None:
+        counts["generation_us"] = _us(row.generation_ms)
+    return counts
 
 
 def outcome_of(row: AuditRow) -> str:
@@ -108,7 +119,7 @@ def counts_of_entry(entry: LedgerEntry) -> dict[str, int]:
     return dict(zip(TOKENS, values, strict=True))
 
 
-def _us(milliseconds: float | None) -> int:
-    if milliseconds is None or not math.isfinite(milliseconds):
+def _us(milliseconds: float) -> int:
+    if not math.isfinite(milliseconds):
         return 0
     return max(0, min(round(milliseconds * 1e3), _MAX_US))

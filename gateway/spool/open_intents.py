@@ -50,13 +50,15 @@ class OpenIntents:
         found = self._open.get(reservation_id)
         if found is not None:
             found.is_settled = True
-            self._forget_ended(reservation_id, found)
+            if found.is_audited:
+                self._forget(reservation_id, found)
 
     def audited(self, request_id: str) -> None:
         found = self._open.get(request_id)
         if found is not None:
             found.is_audited = True
-            self._forget_ended(request_id, found)
+            if found.is_settled:
+                self._forget(request_id, found)
 
     def carry_over(self, segment: Segment) -> None:
         """Write again what stands in a segment that is to be deleted. Raises JournalFull."""
@@ -64,7 +66,6 @@ class OpenIntents:
             if found.segment is segment:
                 found.stand_in(self._backlog.append(found.record, found.payload, Room.END))
 
-    def _forget_ended(self, reservation_id: str, found: _Open) -> None:
-        if found.is_settled and found.is_audited:
-            found.segment.live -= len(found.payload)
-            del self._open[reservation_id]
+    def _forget(self, reservation_id: str, ended: _Open) -> None:
+        ended.segment.live -= len(ended.payload)
+        del self._open[reservation_id]
