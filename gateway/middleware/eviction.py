@@ -7,8 +7,7 @@ database is away nobody is judged: what runs goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Final
 
 from attrs import define
@@ -25,7 +24,7 @@ LOOK_S: Final = 1.0
 
 
 @define(eq=False)
-class _Run:
+class Run:
     """A request under way. `judged_at` is the revision that its caller was last judged at."""
 
     exchange: Exchange
@@ -40,7 +39,7 @@ class Running:
     def __init__(self, callers: KnownCallers, *, look_s: float = LOOK_S) -> None:
         self._callers = callers
         self._look_s = look_s
-        self._runs: set[_Run] = set()
+        self._runs: set[Run] = set()
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -51,24 +50,17 @@ class Running:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
-    @contextmanager
-    def guarded(self, exchange: Exchange, principal: Principal) -> Iterator[None]:
-        """Meanwhile the current task may be cancelled, and leaves with the reason. Raises GatewayError."""
+    def begin(self, exchange: Exchange, principal: Principal) -> Run:
+        """From here on the current task may be cancelled, with the reason in `exchange.evicted`."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a request runs outside of a task")
-        run = _Run(exchange, principal, task, principal.epoch)
+        run = Run(exchange, principal, task, principal.epoch)
         self._runs.add(run)
-        try:
-            yield
-        except asyncio.CancelledError:
-            # Where an answer is under way the relay has told the caller, and this is not reached.
-            if exchange.evicted is None:
-                raise
-            task.uncancel()
-            raise exchange.evicted from None
-        finally:
-            self._runs.discard(run)
+        return run
+
+    def end(self, run: Run) -> None:
+        self._runs.discard(run)
 
     async def look(self) -> None:
         """Judge those anew that were judged before the last change."""
@@ -85,13 +77,13 @@ class Running:
             else:
                 self._end(run, refusal)
 
-    async def _judged(self, run: _Run) -> tuple[GatewayError | None, int]:
+    async def _judged(self, run: Run) -> tuple[GatewayError | None, int]:
         renewed = await self._callers.renewed(run.principal)
         if renewed is None:
             return Unauthenticated(), 0
         return refusal_of(renewed, run.exchange.peer), renewed.epoch
 
-    def _end(self, run: _Run, refusal: GatewayError) -> None:
+    def _end(self, run: Run, refusal: GatewayError) -> None:
         """Cancel what it waits for. Again with the next look, should a slow reader hold the last words up."""
         if run.exchange.evicted is None:
             logger.bind(request_id=run.exchange.request_id).info(f"a request was ended: {refusal.code}")
@@ -121,5 +113,15 @@ class Eviction:
         return self._guarded(exchange.principal, scope, receive, send)
 
     async def _guarded(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.running.guarded(exchange_of(scope), principal):
+        exchange = exchange_of(scope)
+        run = self.running.begin(exchange, principal)
+        try:
             await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            # Where an answer is under way the relay has told the caller, and this is not reached.
+            if exchange.evicted is None:
+                raise
+            run.task.uncancel()
+            raise exchange.evicted from None
+        finally:
+            self.running.end(run)

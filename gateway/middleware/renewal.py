@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import Outdated
 from gateway.middleware.auth import identify
 from gateway.middleware.context import exchange_of
-from gateway.model import Exchange, Principal
+from gateway.model import Exchange
 from gateway.ports import Allowances, Authenticator
 
 # One is enough, unless there is another change meanwhile.
@@ -31,8 +31,8 @@ class Renewal:
         exchange = exchange_of(scope)
         for rounds_left in reversed(range(ROUNDS)):
             try:
-                if exchange.principal is not None:
-                    await self._confirm(exchange, exchange.principal)
+                if self.authenticator.is_cut_off:
+                    await self._confirm(exchange)
                 await self.app(scope, receive, send)
             except Outdated as outdated:
                 if rounds_left == 0:
@@ -41,8 +41,9 @@ class Renewal:
             else:
                 return
 
-    async def _confirm(self, exchange: Exchange, principal: Principal) -> None:
+    async def _confirm(self, exchange: Exchange) -> None:
         """What takes nothing meets no counters: while there is nobody else to ask, ask them."""
+        principal = exchange.principal
         takes_nothing = exchange.operation is None or not exchange.operation.is_inference
-        if takes_nothing and self.authenticator.is_cut_off:
+        if takes_nothing and principal is not None:
             await self.allowances.confirm(principal.tenant_id, principal.epoch)

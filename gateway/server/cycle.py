@@ -213,8 +213,9 @@ class RequestCycle:
                 self._fail(FAILED)
         finally:
             # By it the request knows itself, and would wait for the garbage collector.
-            self.scope["extensions"].pop("gateway.on_leave", None)
-            self.scope["extensions"].pop("gateway.rest_of_body", None)
+            extensions = self.scope["extensions"]
+            extensions.pop("gateway.on_leave", None)
+            extensions.pop("gateway.rest_of_body", None)
             service.end(self)
 
     def _request_id(self) -> str:
