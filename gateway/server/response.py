@@ -24,6 +24,9 @@ _NO_BODY = frozenset((204, 304))  # RFC 9110 sections 15.3.5 and 15.4.5
 _OURS = frozenset(
     (b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer", b"date")
 )
+# Names that were sent and are none of these, as they were written.
+_plain: set[bytes] = set()
+_MAX_REMEMBERED = 256
 _LENGTH = re.compile(rb"\d{1,18}")
 
 
@@ -97,16 +100,26 @@ def answer_head(
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
     length = None
     for name, value in headers:
+        if name in _plain:
+            lines.append(b"%b: %b" % (name, value))
+            continue
         known_as = name.lower()
-        if known_as not in _OURS:
-            lines.append(name + b": " + value)
-        elif known_as == b"content-length":
+        if known_as == b"content-length":
             length = _length_of(value, length)
         elif known_as == b"connection":
             close = close or b"close" in value.lower()
+        elif known_as not in _OURS:
+            lines.append(b"%b: %b" % (name, value))
+            _remember_plain(name)
     framing = _framing(status, length, method, version)
     close = close or framing is Framing.UNTIL_CLOSE
-    lines.extend(_own_lines(status, framing, length, close))
+    if length is not None and status != HTTPStatus.NO_CONTENT:
+        lines.append(b"content-length: %d" % length)
+    elif framing is Framing.CHUNKED:
+        lines.append(b"transfer-encoding: chunked")
+    if close:
+        lines.append(b"connection: close")
+    lines.append(_date.line())
     return AnswerHead(_joined(lines), framing, length or 0, close)
 
 
@@ -160,14 +173,10 @@ def _framing(status: int, length: int | None, method: str, version: str) -> Fram
     return Framing.CHUNKED if version == "1.1" else Framing.UNTIL_CLOSE
 
 
-def _own_lines(status: int, framing: Framing, length: int | None, close: bool) -> Iterable[bytes]:
-    if length is not None and status != HTTPStatus.NO_CONTENT:
-        yield b"content-length: %d" % length
-    elif framing is Framing.CHUNKED:
-        yield b"transfer-encoding: chunked"
-    if close:
-        yield b"connection: close"
-    yield _date.line()
+def _remember_plain(name: bytes) -> None:
+    """That it is none of ours, in this spelling. An app writes few names; they need no second look."""
+    if len(_plain) < _MAX_REMEMBERED:
+        _plain.add(name)
 
 
 def _joined(lines: list[bytes]) -> bytes:
