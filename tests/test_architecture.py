@@ -174,7 +174,7 @@ def name_of(path: Path) -> str:
 
 def test_what_not_everybody_needs_is_imported_by_those_who_do():
     """Their drivers and ciphers are a third of the memory that a gateway begins with."""
-    heavy = "coredis", "psycopg", "cryptography", "opentelemetry", "xllamacpp"
+    heavy = "coredis", "asyncpg", "psycopg", "sqlalchemy", "cryptography", "opentelemetry", "xllamacpp"
     code = f"import sys, gateway.__main__; print([name for name in {heavy} if name in sys.modules])"
 
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -98,9 +98,11 @@ def _read_row(values: Mapping[str, Any]) -> AuditRow:
 
 def _json(parts: list[Any]) -> bytes:
     try:
-        return orjson.dumps(parts)
+        written = orjson.dumps(parts)
     except TypeError:
-        return orjson.dumps(_writable(parts))
+        written = orjson.dumps(_writable(parts))
+    # A copy: what orjson gives holds on to all that it wrote into, 4 or 16 KiB, and these are kept.
+    return memoryview(written).tobytes()
 
 
 def _writable(value: Any) -> Any:

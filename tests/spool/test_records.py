@@ -1,17 +1,19 @@
 """What the spool keeps, as JSON."""
 
+import tracemalloc
+
 import orjson
 import pytest
 from attrs import evolve
 
 from gateway.accounting import Evidence
-from gateway.spool.records import Audited, End, Intent, Unreadable, decode, encode
+from gateway.spool.records import Audited, End, Intent, Record, Unreadable, decode, encode
 from tests.storage.samples import audit_row, intent, settled
 
 ROW = audit_row(1, prompt_tokens=None, first_token_ms=None)
 
 
-RECORDS = {
+RECORDS: dict[str, Record] = {
     "an intent": Intent(intent()),
     "an intent with its row": Intent(intent(), ROW),
     "a settlement": End(settled()),
@@ -24,6 +26,19 @@ RECORDS = {
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_a_record_comes_back_as_it_was(record):
     assert decode(encode(record)) == record
+
+
+def test_a_record_takes_no_more_memory_than_it_has_bytes():
+    """Thousands wait in memory while the database is away. orjson's own bytes hold 16 KiB each."""
+    record = RECORDS["an intent with its row"]
+    tracemalloc.start()
+    try:
+        kept = [encode(record) for _ in range(100)]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 2 * sum(map(len, kept))
 
 
 def test_what_json_can_not_hold_is_brought_into_range():

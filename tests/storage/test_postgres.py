@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -271,6 +273,21 @@ async def test_a_folder_of_a_unix_socket_is_a_host():
         assert len(migrate(url)) > 0
         async with database_at(url) as database:
             assert await Keys(database).revision() == 0
+
+
+def test_a_process_that_only_serves_loads_neither_libpq_nor_sqlite(postgres_url: str):
+    """Together they would be a sixth of its memory."""
+    code = (
+        "import sys; from gateway.storage import engines, migrations\n"
+        "migrations.refuse_pending(sys.argv[1]); engines.database_at(sys.argv[1])\n"
+        "print([name for name in ('psycopg', 'sqlalchemy') if name in sys.modules])"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", code, postgres_url], capture_output=True, text=True, check=True
+    )
+
+    assert told.stdout.strip() == "[]"
 
 
 def test_libpq_looks_for_nothing_in_the_home_directory(postgres_url: str):
