@@ -211,6 +211,11 @@ def standing_of(take: Take, row: Row) -> Standing:
     return Standing(take, used, reserved, None if resets_us < 0 else resets_us / 1_000_000)
 
 
+def row_of(standing: Standing) -> Row:
+    resets_at = standing.resets_at
+    return standing.used, standing.reserved, -1 if resets_at is None else round(resets_at * 1_000_000)
+
+
 def standings_of(takes: Iterable[Take], rows: Iterable[Row]) -> tuple[Standing, ...]:
     return tuple([standing_of(take, row) for take, row in zip(takes, rows, strict=True)])
 

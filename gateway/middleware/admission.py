@@ -1,6 +1,7 @@
 """Admission: one atomic call takes all that was planned, or nothing; a settler ends what was taken."""
 
 from collections.abc import Awaitable, Iterable
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -181,7 +182,7 @@ def _settlement(exchange: Exchange, reserved: int) -> budgets.Settlement:
 
 
 def _intent_of(exchange: Exchange, principal: Principal, plan: Plan, taken: Taken) -> LedgerEntry:
-    day, month = _periods_of(taken)
+    day, month = _day_and_month(taken.periods)
     return LedgerEntry(
         reservation_id=plan.reservation_id,
         tenant_id=principal.tenant_id,
@@ -199,7 +200,9 @@ def _intent_of(exchange: Exchange, principal: Principal, plan: Plan, taken: Take
     )
 
 
-def _periods_of(taken: Taken) -> tuple[str, str]:
-    """The day and the month that were charged, known by how they are written."""
-    by_length = {len(period): period for period in taken.periods}
+# Most requests are charged to the same periods as the one before.
+@lru_cache(maxsize=256)
+def _day_and_month(periods: tuple[str, ...]) -> tuple[str, str]:
+    """Of the periods that were charged, known by how they are written."""
+    by_length = {len(period): period for period in periods}
     return by_length[len("2026-11-23")], by_length[len("2026-11")]

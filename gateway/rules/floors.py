@@ -33,9 +33,14 @@ class Floor:
     samples: int = 0
 
     @property
+    def is_known(self) -> bool:
+        """Enough was seen."""
+        return self.samples >= _MIN_SAMPLES
+
+    @property
     def bytes_per_token(self) -> float:
         """The fewest, less a margin; 1 until enough was seen."""
-        return max(1.0, self.lowest * _MARGIN) if self.samples >= _MIN_SAMPLES else 1.0
+        return max(1.0, self.lowest * _MARGIN) if self.is_known else 1.0
 
 
 NO_FLOOR: Final = Floor()

@@ -93,11 +93,8 @@ def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
     Never below 0, whatever was overspent, nor above the limit.
     """
     limit = limit_of(standing.take)
-    return None if limit is None else remaining_within(limit, standing, given_back)
-
-
-def remaining_within(limit: int, standing: Standing, given_back: int) -> int:
-    """`remaining_of` what has this limit."""
+    if limit is None:
+        return None
     left = limit - standing.used - standing.reserved + given_back
     return min(limit, left) if left > 0 else 0
 

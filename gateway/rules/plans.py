@@ -65,14 +65,14 @@ def demand_of(
     *,
     asked_max_tokens: int | None,
     runs: int,
-    takes: Iterable[Take],
+    takes: tuple[Take, ...],
     outputs: OutputBounds,
 ) -> Demand:
     """What is asked for; without `asked_max_tokens`, the cap or, where a take limits tokens, the default."""
     default = min(outputs.default, outputs.cap) if _limit_tokens(takes) else outputs.cap
     output = budgets.output_wanted(asked_max_tokens, outputs.cap, default)
     bound = prompt_bound(size, context, learned)
-    spared = bound - likely_bound(size, context, learned, floor)
+    spared = bound - likely_bound(size, context, learned, floor) if floor.is_known else 0
     return Demand(bound, output, runs, size, context, spared)
 
 
@@ -115,7 +115,9 @@ def recounted(plan: Plan, demand: Demand, counted: int, bound: int) -> tuple[Pla
     return plan, evolve(demand, prompt_bound=bound, spared=0, counted=counted)
 
 
-def _limit_tokens(takes: Iterable[Take]) -> bool:
+# As in `limits.takes`.
+@lru_cache(maxsize=4096)
+def _limit_tokens(takes: tuple[Take, ...]) -> bool:
     return any(
         limits.limit_of(take) is not None for take in takes if isinstance(take, BucketTake | BudgetTake)
     )

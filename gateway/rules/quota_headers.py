@@ -16,18 +16,20 @@ from typing import Final
 from attrs import frozen
 
 from gateway.accounting import (
+    MAX_TOKENS,
     BucketTake,
     BudgetTake,
     RateTake,
+    Row,
     SlotTake,
     Standing,
     Take,
     Taken,
     Window,
-    standing_of,
+    row_of,
 )
 from gateway.model import JsonObject
-from gateway.rules.limits import iso, limit_of, remaining_of, remaining_within
+from gateway.rules.limits import iso, limit_of, remaining_of
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -45,24 +47,11 @@ _CONCURRENT: Final = "concurrent"
 
 def headers_of_taken(taken: Taken, given_back: int | None) -> Headers:
     """`headers_of` all that was taken."""
-    takes, rows = taken.plan.takes, taken.rows
-    standings = [standing_of(takes[place], rows[place]) for place in _told_places(takes)]
-    return headers_of(standings, taken.now, given_back, taken.plan.spared)
-
-
-# As in `limits.takes`: most of what a request takes has no limit, and no header.
-@lru_cache(maxsize=4096)
-def _told_places(takes: tuple[Take, ...]) -> tuple[int, ...]:
-    """The places of the takes that have headers."""
-    return tuple(
-        place
-        for place, take in enumerate(takes)
-        if not isinstance(take, SlotTake) and limit_of(take) is not None
-    )
+    return _headers(_families_of(taken.plan.takes), taken.rows, taken.now, given_back, taken.plan.spared)
 
 
 def headers_of(
-    standings: Iterable[Standing], now: float, given_back: int | None = None, spared: int = 0
+    standings: Sequence[Standing], now: float, given_back: int | None = None, spared: int = 0
 ) -> Headers:
     """`x-ratelimit-*` and `x-budget-*` for what has a limit; concurrency has no header.
 
@@ -70,25 +59,8 @@ def headers_of(
     that is known when the head is sent (a whole answer): granted less settled. In a stream it is None.
     `spared` is as in the plan.
     """
-    # Of each family where least remains; of equals what takes longer to come back.
-    tightest: dict[str, tuple[int, int, float]] = {}
-    for standing in standings:
-        told = _told_of(standing, now, given_back, spared)
-        if told is None:
-            continue
-        family, limit, remaining, resets_at = told
-        found = tightest.get(family)
-        if found is None or (remaining, -resets_at) < (found[1], -found[2]):
-            tightest[family] = limit, remaining, resets_at
-    headers: Headers = []
-    for family, (limit, remaining, resets_at) in tightest.items():
-        limit_name, remaining_name, reset_name = _NAMES[family]
-        headers += (limit_name, b"%d" % limit), (remaining_name, b"%d" % remaining)
-        if family in _DURATIONS:
-            headers.append((reset_name, duration(resets_at - now).encode()))
-        elif resets_at < inf:
-            headers.append((reset_name, iso(resets_at).encode()))
-    return headers
+    families = _families_of(tuple(standing.take for standing in standings))
+    return _headers(families, [row_of(standing) for standing in standings], now, given_back, spared)
 
 
 _DURATIONS: Final = (_REQUESTS, _TOKENS)
@@ -99,32 +71,82 @@ _NAMES: Final = {
 }
 
 
-def _told_of(
-    standing: Standing, now: float, given_back: int | None, spared: int
-) -> tuple[str, int, int, float] | None:
-    """The word that ends the names of its headers, its limit, what remains, and when it is whole again or
-    its window turns. None where no header tells of it.
+@frozen
+class _Family:
+    """Takes whose headers have the same names: they are of the tightest one.
+
+    `takes` are their places among all, and their limits. `refills`: by and by, not when a window turns.
     """
-    resets_at = standing.resets_at
-    match standing.take:
-        case RateTake(per_minute=limit):
-            return (
-                _REQUESTS,
-                limit,
-                remaining_within(limit, standing, 0),
-                now if resets_at is None else resets_at,
-            )
-        case BucketTake(per_minute=limit):
-            # What it was spared was not taken, so it is not given back; what was needed of it is owed.
-            back = 0 if given_back is None else given_back - spared
+
+    names: tuple[bytes, ...]
+    takes: tuple[tuple[int, int], ...]
+    refills: bool
+    counts_tokens: bool
+
+
+# As in `limits.takes`.
+@lru_cache(maxsize=4096)
+def _families_of(takes: tuple[Take, ...]) -> tuple[_Family, ...]:
+    """In the order of the takes, of those that have headers."""
+    families: dict[str, list[tuple[int, int]]] = {}
+    for place, take in enumerate(takes):
+        limit = limit_of(take)
+        if limit is not None and not isinstance(take, SlotTake):
+            families.setdefault(_family_of(take), []).append((place, limit))
+    return tuple(
+        _Family(_NAMES[name], tuple(places), name in _DURATIONS, name != _REQUESTS)
+        for name, places in families.items()
+    )
+
+
+def _family_of(take: Take) -> str:
+    """The word that ends the names of its headers."""
+    match take:
+        case BudgetTake():
+            return take.window
+        case BucketTake():
+            return _TOKENS
+        case _:
+            return _REQUESTS
+
+
+def _headers(
+    families: Iterable[_Family], rows: Sequence[Row], now: float, given_back: int | None, spared: int
+) -> Headers:
+    headers: Headers = []
+    to_budgets = given_back or 0
+    # What buckets were spared was not taken, so it is not given back; what was needed of it is owed.
+    to_buckets = 0 if given_back is None else given_back - spared
+    for family in families:
+        back = to_budgets if not family.refills else to_buckets if family.counts_tokens else 0
+        limit, remaining, resets_at = _tightest(family, rows, now, back)
+        limit_name, remaining_name, reset_name = family.names
+        headers += (limit_name, b"%d" % limit), (remaining_name, b"%d" % remaining)
+        if family.refills:
+            headers.append((reset_name, duration(resets_at - now).encode()))
+        elif resets_at < inf:
+            headers.append((reset_name, iso(resets_at).encode()))
+    return headers
+
+
+def _tightest(family: _Family, rows: Sequence[Row], now: float, back: int) -> tuple[int, int, float]:
+    """Limit, what remains, and when it is whole again or turns: of where least remains.
+
+    Of equals what takes longer to come back. `remaining_of`, written out: it is told of each in each answer.
+    """
+    tightest: tuple[int, int, float] = 0, MAX_TOKENS + 1, now
+    for place, limit in family.takes:
+        used, reserved, resets_us = rows[place]
+        left = limit - used - reserved + back
+        remaining = 0 if left < 0 else left if left < limit else limit
+        whole_at = now if family.refills else inf
+        resets_at = whole_at if resets_us < 0 else resets_us / 1_000_000
+        if family.refills and limit:
             # What is given back need not fill up by and by.
-            sooner_s = 60 * back / limit if limit else 0
-            whole_at = (now if resets_at is None else resets_at) - sooner_s
-            return _TOKENS, limit, remaining_within(limit, standing, back), whole_at
-        case BudgetTake(window=window, limit=int(limit)):
-            left = remaining_within(limit, standing, given_back or 0)
-            return window, limit, left, inf if resets_at is None else resets_at
-    return None
+            resets_at -= 60 * back / limit
+        if (remaining, -resets_at) < (tightest[1], -tightest[2]):
+            tightest = limit, remaining, resets_at
+    return tightest
 
 
 def duration(seconds: float) -> str:

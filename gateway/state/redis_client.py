@@ -175,7 +175,7 @@ class RedisClient:
         return _Command(task, client)
 
     def begin_script(
-        self, script: Script, keys: list[str], arguments: Sequence[str | bytes | int]
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Call[Any]:
         """As `begin`. One round trip; a second one where the script is not known yet, or no longer."""
         link = self._link
@@ -295,7 +295,7 @@ class RedisClient:
 
 
 async def _run_script(
-    client: Client, script: Script, keys: list[str], arguments: Sequence[str | bytes | int]
+    client: Client, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
 ) -> object:
     try:
         return await client.evalsha(script.sha, keys, arguments)

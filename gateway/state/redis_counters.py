@@ -103,7 +103,7 @@ class RedisCounters:
     async def take(self, plan: Plan) -> Verdict:
         if doubt := self._doubtful.pop(plan.reservation_id, None):
             doubt.cancel()
-        was_indexed = await self._index(plan.tenant_id)
+        was_indexed = self._is_indexed(plan.tenant_id) or await self._index(plan.tenant_id)
         call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan))
         try:
             answer = await self._client.answer(call)
@@ -125,8 +125,7 @@ class RedisCounters:
         match answer:
             case [b"taken", now_us, tokens, standings, periods]:
                 self._seen[plan.tenant_id] = now_us
-                told = tuple([period.decode() for period in periods])
-                return Taken(plan, tokens, now_us / SECOND_US, standings, told)
+                return Taken(plan, tokens, now_us / SECOND_US, standings, _decoded(tuple(periods)))
             case [b"refused", now_us, *refused]:
                 self._seen[plan.tenant_id] = now_us
                 return _refused(plan, now_us, *refused)
@@ -232,7 +231,7 @@ class RedisCounters:
 
         Whether the store may have known the tenant before: it was in the index, or there was no index.
         """
-        if self._indexed.get(tenant_id, 0.0) > self._clock.elapsed() + _INDEXED_S / 2:
+        if self._is_indexed(tenant_id):
             return True
         until = self._clock.now() + _INDEXED_S
         indexed_until_s = self._clock.elapsed() + _INDEXED_S
@@ -244,6 +243,9 @@ class RedisCounters:
         was_known = await self._client.run(add)
         self._indexed[tenant_id] = indexed_until_s
         return was_known
+
+    def _is_indexed(self, tenant_id: str) -> bool:
+        return self._indexed.get(tenant_id, 0.0) > self._clock.elapsed() + _INDEXED_S / 2
 
     async def _indexed_tenants(self) -> list[str]:
         now = self._clock.now()
@@ -291,8 +293,15 @@ def _took_nothing(call: Call[Any]) -> bool:
 # ── to and from the scripts ──────────────────────────────────────────────────────────────
 
 
-def _keys(tenant_id: str) -> list[str]:
-    return [f"{{t:{tenant_id}}}:{name}" for name in ("sums", "open", "leases", "charged", "told")]
+@lru_cache(maxsize=4096)
+def _keys(tenant_id: str) -> tuple[str, ...]:
+    return tuple(f"{{t:{tenant_id}}}:{name}" for name in ("sums", "open", "leases", "charged", "told"))
+
+
+# Most requests are charged to the same periods as the one before.
+@lru_cache(maxsize=256)
+def _decoded(periods: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(period.decode() for period in periods)
 
 
 def _plan_as_json(plan: Plan, seen_us: int, *, look: bool) -> bytes:
