@@ -63,12 +63,13 @@ def sampled(
     """
     if prompt_tokens <= 0:
         return floor
+    sent, beside = bytes_of(size), beside_the_bytes(size, learned)
     # What the allowances do not explain came of the bytes: no floor may ever forget it.
-    of_bytes = prompt_tokens - beside_the_bytes(size, learned)
-    lowest = min(floor.lowest, bytes_of(size) / of_bytes) if of_bytes > 0 else floor.lowest
-    if prompt_tokens > likely_bound(size, None, learned, floor) or _is_sample(size, context):
-        return Floor(min(lowest, bytes_of(size) / prompt_tokens), floor.samples + 1)
-    return Floor(lowest, floor.samples)
+    of_bytes = prompt_tokens - beside
+    lowest = min(floor.lowest, sent / of_bytes) if of_bytes > 0 else floor.lowest
+    if of_bytes > ceil(sent / floor.bytes_per_token) or _is_sample(size, context):
+        return Floor(min(lowest, sent / prompt_tokens), floor.samples + 1)
+    return floor if lowest == floor.lowest else Floor(lowest, floor.samples)
 
 
 def _is_sample(size: PromptSize, context: int | None) -> bool:

@@ -4,7 +4,7 @@ A take looks at a copy of each account as of now (`at`), which becomes the accou
 until then nothing has changed. `tokens` and `spared` are a plan's; an account makes its own unit of them.
 """
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import define
 
@@ -24,6 +24,7 @@ from gateway.state.local_meters import Bucket, Meter
 
 @define
 class Slots:
+    period: ClassVar[str] = ""
     limit: int = 0
     leases: int = 0
 
@@ -59,7 +60,9 @@ class Budget:
 
     def at(self, take: Any, now_us: int) -> "Budget":
         limit = MAX_TOKENS if take.limit is None else take.limit
-        current = _current(take.periods, now_us)
+        current = take.periods[0]
+        if current.ends_us is not None and now_us >= current.ends_us:
+            current = _current(take.periods, now_us)
         if self.period < current.id:
             return Budget(current.id, current.ends_us, 0, 0, limit)
         ends_us = current.ends_us if self.period == current.id else self.ends_us
@@ -73,12 +76,13 @@ class Budget:
 
     def hold(self, tokens: int, spared: int) -> Row:  # noqa: ARG002
         self.reserved += tokens
-        return self.row()
+        return self.spent, self.reserved, -1 if self.ends_us is None else self.ends_us
 
     def charge(self, reserved: int, spent: int) -> None:
         """Move what a reservation holds from reserved to spent."""
-        self.spent = max(0, self.spent + spent)
-        self.reserved = max(0, self.reserved - reserved)
+        spent, reserved = self.spent + spent, self.reserved - reserved
+        self.spent = spent if spent > 0 else 0
+        self.reserved = reserved if reserved > 0 else 0
 
     def row(self) -> Row:
         return self.spent, self.reserved, -1 if self.ends_us is None else self.ends_us

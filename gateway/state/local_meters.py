@@ -12,7 +12,7 @@ without it (a reflected walk that starts n lower ends min(n, its least) lower).
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import define
 
@@ -31,6 +31,8 @@ _Lows = tuple[tuple[int, float], ...]
 class Meter:
     """What is missing from a full minute's worth of requests. Refills as time goes by."""
 
+    period: ClassVar[str] = ""
+    """Only budgets have periods."""
     limit: int = 0
     """A minute's worth."""
     missing: float = 0.0
@@ -48,7 +50,7 @@ class Meter:
 
     def row(self) -> Row:
         whole_us = self.at_us + self._refilled_us(self.missing) if self.limit else -1
-        return max(0, math.ceil(self.missing - _SLACK)), 0, whole_us
+        return math.ceil(self.missing - _SLACK) if self.missing > _SLACK else 0, 0, whole_us
 
     def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
         return self._fits_us(1)
@@ -112,6 +114,8 @@ class Bucket(Meter):
 
     def give_back(self, tokens: int, taken_us: int) -> None:
         """As if what was taken then had been less by so many tokens."""
+        if not self.lows:
+            return  # it has been full since
         least = max([low for since_us, low in self.lows if since_us <= taken_us], default=0.0)
         back = min(tokens, least)
         self.lows = _ascending(

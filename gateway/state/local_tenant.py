@@ -53,9 +53,14 @@ _TIDIED: Final = 2
 
 
 @frozen
-class _Puts:
-    """Where a settlement finds what was taken: the accounts of budgets and slots, and the buckets."""
+class _Places:
+    """Where what is taken is counted, in the order of the takes, and what is as if nothing had been yet.
 
+    And where a settlement finds it: the accounts of budgets and slots, and the buckets.
+    """
+
+    names: tuple[str, ...]
+    new: tuple[Account, ...]
     budgets: tuple[str, ...]
     slots: tuple[str, ...]
     buckets: tuple[BucketTake, ...]
@@ -63,8 +68,10 @@ class _Puts:
 
 # Of all requests of a key the same, until a day is over.
 @lru_cache(maxsize=4096)
-def _puts_of(takes: tuple[Take, ...]) -> _Puts:
-    return _Puts(
+def _places_of(takes: tuple[Take, ...]) -> _Places:
+    return _Places(
+        tuple(take.account for take in takes),
+        tuple(NEW[type(take)] for take in takes),
         tuple(take.account for take in takes if isinstance(take, BudgetTake)),
         tuple(take.account for take in takes if isinstance(take, SlotTake)),
         tuple(take for take in takes if isinstance(take, BucketTake)),
@@ -73,11 +80,11 @@ def _puts_of(takes: tuple[Take, ...]) -> _Puts:
 
 @define
 class _Held:
-    """A reservation, with what was put into which accounts."""
+    """A reservation, and what it was put into."""
 
     tokens: int
     at_us: int
-    puts: _Puts
+    places: _Places
     periods: tuple[str, ...]
     """Of each of the budgets."""
     spared: int = 0
@@ -89,7 +96,7 @@ class _Held:
     @property
     def budgets(self) -> Iterator[tuple[str, str]]:
         """The account and the period of each."""
-        return zip(self.puts.budgets, self.periods, strict=True)
+        return zip(self.places.budgets, self.periods, strict=True)
 
 
 def _examined(plan: Plan, accounts: Sequence[Account], now_us: int) -> int | Refused:
@@ -134,7 +141,8 @@ class Tenant:
     def take(self, plan: Plan, epoch: int, time_us: int) -> Taken | Refused | Stale:
         now_us = self._tick(time_us)
         self._expire(now_us, MAX_EXPIRED)
-        accounts = self._measured(plan.takes, now_us)
+        places = _places_of(plan.takes)
+        accounts = self._measured(plan.takes, places, now_us)
         held = self._held.get(plan.reservation_id)
         if held is not None and not held.is_charged:
             rows = [account.row() for account in accounts]
@@ -143,9 +151,9 @@ class Tenant:
             return Stale(epoch)
         granted = _examined(plan, accounts, now_us)
         if isinstance(granted, Refused):
-            self._mend(plan.takes, accounts, now_us)
+            self._mend(places.names, accounts, now_us)
             return granted
-        taken = self._hold(plan, granted, accounts, now_us)
+        taken = self._hold(plan, granted, places, accounts, now_us)
         self._tidy(now_us)
         return taken
 
@@ -161,7 +169,7 @@ class Tenant:
             return
         self._charge(held, held.tokens, used)
         self._free_slots(held)
-        for take in held.puts.buckets:
+        for take in held.places.buckets:
             self._give_back(take, held, used, now_us)
 
     def renew(self, reservation_ids: Iterable[str], lease_us: int, time_us: int) -> None:
@@ -200,7 +208,7 @@ class Tenant:
         self._expire(now_us, MAX_EXPIRED)
         if plan.epoch < epoch:
             return Stale(epoch)
-        accounts = self._measured(plan.takes, now_us)
+        accounts = self._measured(plan.takes, _places_of(plan.takes), now_us)
         answer = _examined(plan, accounts, now_us)
         rows = [account.row() for account in accounts]
         return Outlook(now_us / SECOND_US, standings_of(plan.takes, rows), answer)
@@ -213,25 +221,26 @@ class Tenant:
 
     # ── taking ───────────────────────────────────────────────────────────────────────────
 
-    def _measured(self, takes: Iterable[Take], now_us: int) -> list[Account]:
+    def _measured(self, takes: Iterable[Take], places: _Places, now_us: int) -> list[Account]:
         """What is taken of, as of now: copies."""
-        kept = self._accounts
-        return [(kept.get(take.account) or NEW[type(take)]).at(take, now_us) for take in takes]
+        kept = map(self._accounts.get, places.names)
+        found = zip(takes, kept, places.new, strict=True)
+        return [(account or new).at(take, now_us) for take, account, new in found]
 
-    def _mend(self, takes: Iterable[Take], accounts: Iterable[Account], now_us: int) -> None:
+    def _mend(self, names: Iterable[str], accounts: Iterable[Account], now_us: int) -> None:
         """A meter from before the clock was set back would not refill until it gets there again."""
-        for take, account in zip(takes, accounts, strict=True):
-            kept = self._accounts.get(take.account)
+        for name, account in zip(names, accounts, strict=True):
+            kept = self._accounts.get(name)
             if isinstance(kept, Meter) and kept.at_us > now_us:
-                self._accounts[take.account] = account
+                self._accounts[name] = account
 
-    def _hold(self, plan: Plan, tokens: int, accounts: Sequence[Account], now_us: int) -> Taken:
-        rows = []
-        for take, account in zip(plan.takes, accounts, strict=True):
-            rows.append(account.hold(tokens, plan.spared))
-            self._accounts[take.account] = account
-        periods = tuple([account.period for account in accounts if isinstance(account, Budget)])
-        held = _Held(tokens, now_us, _puts_of(plan.takes), periods, plan.spared)
+    def _hold(
+        self, plan: Plan, tokens: int, places: _Places, accounts: Sequence[Account], now_us: int
+    ) -> Taken:
+        rows = [account.hold(tokens, plan.spared) for account in accounts]
+        self._accounts.update(zip(places.names, accounts, strict=True))
+        periods = tuple([account.period for account in accounts if account.period])
+        held = _Held(tokens, now_us, places, periods, plan.spared)
         self._held[plan.reservation_id] = held
         self._told.pop(plan.reservation_id, None)
         self._lease(plan.reservation_id, held, now_us + to_us(plan.lease_s))
@@ -254,7 +263,7 @@ class Tenant:
                 budget.charge(reserved, spent)
 
     def _free_slots(self, held: _Held) -> None:
-        for name in held.puts.slots:
+        for name in held.places.slots:
             slots = self._accounts.get(name)
             if isinstance(slots, Slots) and slots.leases > 1:
                 slots.leases -= 1
@@ -320,14 +329,15 @@ class Tenant:
 
     def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
         names, periods = zip(*budgets_of(entry), strict=True)
-        puts = _Puts(names, tuple(slots_of(scope, owner) for scope, owner in owners_of(entry)), ())
-        held = _Held(entry.reserved, to_us(entry.admitted_at), puts, periods)
+        slots_names = tuple(slots_of(scope, owner) for scope, owner in owners_of(entry))
+        places = _Places((), (), names, slots_names, ())
+        held = _Held(entry.reserved, to_us(entry.admitted_at), places, periods)
         self._held[entry.reservation_id] = held
         for name, period in held.budgets:
             budget = self._budget_in(name, period, now_us)
             if budget is not None:
                 budget.reserved += entry.reserved
-        for name in puts.slots:
+        for name in slots_names:
             slots = self._accounts.setdefault(name, Slots())
             if isinstance(slots, Slots):
                 slots.leases += 1

@@ -188,10 +188,11 @@ class RedisClient:
 
     async def answer(self, call: Call[_T]) -> _T:
         """The answer to a command that began just now; one that is not in time goes on without its caller."""
-        began_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         has_ended = await call.ended_within(self._deadline_s)
         if self._observe is not None:
-            self._observe(asyncio.get_running_loop().time() - began_s)
+            self._observe(loop.time() - began_s)
         if not has_ended:
             self._failed(call, "no answer within the deadline")
             raise LimitsUnavailable

@@ -47,11 +47,14 @@ class RestoredCounters:
     async def take(self, plan: Plan) -> Taken | Refused:
         """As `ports.Allowances.take`."""
         self._recent[plan.tenant_id] = plan
-        return await self._answer(plan, self._counters.take)
+        verdict = await self._counters.take(plan)
+        if isinstance(verdict, Taken):
+            return verdict
+        return await self._known(verdict, plan, self._counters.take)
 
     async def look(self, plan: Plan) -> Outlook:
         """As `ports.Allowances.look`."""
-        return await self._answer(plan, self._counters.look)
+        return await self._known(await self._counters.look(plan), plan, self._counters.look)
 
     async def confirm(self, tenant_id: str, epoch: int) -> None:
         """As `ports.Allowances.confirm`."""
@@ -91,8 +94,10 @@ class RestoredCounters:
 
     # ── restoring ────────────────────────────────────────────────────────────────────────
 
-    async def _answer(self, plan: Plan, ask: Callable[[Plan], Awaitable[_T | Cold | Stale]]) -> _T:
-        answer = await ask(plan)
+    async def _known(
+        self, answer: _T | Cold | Stale, plan: Plan, ask: Callable[[Plan], Awaitable[_T | Cold | Stale]]
+    ) -> _T:
+        """The answer, or one of counters that were told of the tenant. Raises Outdated, LimitsUnavailable."""
         if isinstance(answer, Cold):
             await self._restore(plan, answer)
             answer = await ask(plan)
