@@ -1,5 +1,6 @@
 """The one catch-all route: what each operation does, once the layers above have let it through."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 import orjson
@@ -83,13 +84,15 @@ class Endpoint:
         self._tokenizers = tokenizers
         self._router = router
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange = exchange_of(scope)
         if exchange.operation in SURFACES:
-            await self._infer(exchange, SURFACES[exchange.operation], ClientWatch(scope, receive), send)
-        else:
-            known = await self._known(exchange)
-            await answer(send, known.status, known.body, known.content_type, list(known.headers))
+            return self._infer(exchange, SURFACES[exchange.operation], ClientWatch(scope, receive), send)
+        return self._tell(exchange, send)
+
+    async def _tell(self, exchange: Exchange, send: Send) -> None:
+        known = await self._known(exchange)
+        await answer(send, known.status, known.body, known.content_type, list(known.headers))
 
     async def _known(self, exchange: Exchange) -> Known:
         match exchange.operation:

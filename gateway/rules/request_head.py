@@ -99,9 +99,11 @@ def peer_of(connected: str, forwarded_for: str | None, trusted: tuple[Network, .
     X-Forwarded-For is read from the right, where our own proxies wrote; what stands further left
     is the caller's word. Anything that is no address ends the search.
     """
+    if forwarded_for is None or not trusted:
+        return connected
     peer = connected
-    hops = (forwarded_for or "").split(",")
-    while hops and _is_in(peer, trusted):
+    hops = forwarded_for.split(",")
+    while hops and is_among(peer, trusted):
         hop = hops.pop().strip()
         if not is_address(hop):
             break
@@ -111,7 +113,3 @@ def peer_of(connected: str, forwarded_for: str | None, trusted: tuple[Network, .
 
 def _name_of(host: bytes) -> str:
     return re.sub(r":[0-9]+\Z", "", host.decode("ascii")).lower()
-
-
-def _is_in(address: str, networks: tuple[Network, ...]) -> bool:
-    return bool(networks) and is_among(address, networks)
