@@ -22,7 +22,7 @@ _INSERT: Final = " ".join(
     (
         "INSERT INTO audit",
         f"({', '.join(_COLUMNS)}, recorded_at)",
-        "VALUES",
+        "VALUES EACH",
         f"({', '.join(f':{name}' for name in _COLUMNS)}, NOW_S())",
         "ON CONFLICT (request_id) DO NOTHING",
     )

@@ -1,8 +1,9 @@
 """What this room's adapters ask of a database, whichever it is.
 
 Statements are written once for both engines: in the SQL that both speak, with values by name (`:name`), and
-with two words that each engine replaces by its own: `IN EACH(:names)` for a list of texts, and `NOW_S()`,
-seconds since the epoch by the database's clock, which is one for all who share it.
+with three words that each engine replaces by its own: `IN EACH(:names)` for a list of texts; `NOW_S()`,
+seconds since the epoch by the database's clock, which is one for all who share it; and `VALUES EACH (…)`,
+before an ON CONFLICT, for all rows of one INSERT: texts, numbers and flags, no two of them with the same key.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ class Session(Protocol):
     async def execute(self, statement: str, values: Values = NOTHING) -> None: ...
 
     async def execute_many(self, statement: str, rows: Iterable[Values]) -> None:
-        """The statement once for each, in this order, and in one go."""
+        """The statement once for each, in this order, and in one go; with `VALUES EACH` once for all."""
 
 
 class Database(Protocol):

@@ -35,7 +35,7 @@ _KEEP: Final = " ".join(
     (
         "INSERT INTO ledger",
         f"({', '.join((*COLUMNS, *_ASIDE))})",
-        f"VALUES ({', '.join(f':{name}' for name in (*COLUMNS, *_ASIDE))})",
+        f"VALUES EACH ({', '.join(f':{name}' for name in (*COLUMNS, *_ASIDE))})",
         "ON CONFLICT (reservation_id) DO UPDATE SET",
         ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], *_ASIDE)),
         "WHERE excluded.rank > ledger.rank",

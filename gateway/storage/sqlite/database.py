@@ -96,6 +96,7 @@ class SqliteSession:
 def _own(statement: str) -> str:
     """In SQLite's words. Its clock is to the millisecond."""
     statement = re.sub(r"IN EACH\((:\w+)\)", r"IN (SELECT value FROM json_each(\1))", statement)
+    statement = statement.replace("VALUES EACH", "VALUES")
     return statement.replace("NOW_S()", "((julianday('now') - 2440587.5) * 86400.0)")
 
 
