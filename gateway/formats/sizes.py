@@ -100,9 +100,10 @@ def _size_of_chat(call: ChatCall) -> PromptSize:
     text_bytes = schema_bytes = images = 0
     for message in call.messages:
         text_bytes += _bytes_of_text(message.content)
-        beside = message.thinking, message.tool_name, message.tool_call_id, message.name
-        if any(beside):
-            text_bytes += _bytes_of_texts(beside)
+        if message.thinking or message.tool_name or message.tool_call_id or message.name:
+            text_bytes += _bytes_of_texts(
+                (message.thinking, message.tool_name, message.tool_call_id, message.name)
+            )
         images += len(message.images)
         if message.tool_calls:
             schema_bytes += _bytes_of_calls(message)
