@@ -7,6 +7,7 @@ and two kinds need four translators, not four pairs, and a new one meets all oth
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import count
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -221,6 +222,7 @@ Part = ChatCall | GenerateCall | EmbedCall
 Call = Part | CompletionCall
 
 
+@cache
 def _replacer(cls: type[Any], name: str) -> Callable[[Any, object], Any]:
     """What makes a copy of one of these with another value in one field.
 
@@ -237,9 +239,6 @@ def _replacer(cls: type[Any], name: str) -> Callable[[Any, object], Any]:
 
 
 _with_max_tokens: Final = _replacer(Sampling, "max_tokens")
-_WITH_SAMPLING: Final = {
-    cls: _replacer(cls, "sampling") for cls in (ChatCall, GenerateCall, CompletionCall, EmbedCall)
-}
 
 
 def bounded(call: Call, max_tokens: int | None) -> Call:
@@ -247,7 +246,9 @@ def bounded(call: Call, max_tokens: int | None) -> Call:
     sampling = call.sampling
     if sampling.max_tokens == max_tokens:
         return call
-    replaced: Call = _WITH_SAMPLING[type(call)](call, _with_max_tokens(sampling, max_tokens))
+    # By its own class: a surface may have a call of its own.
+    kind: Any = type(call)
+    replaced: Call = _replacer(kind, "sampling")(call, _with_max_tokens(sampling, max_tokens))
     return replaced
 
 

@@ -19,6 +19,7 @@ from gateway.formats.chat import (
     bounded,
     with_tool_ids,
 )
+from gateway.formats.responses.requests import ResponseCall
 
 PNG = Image("iVBORw0KGgo=", "image/png")
 GENERATE = GenerateCall(model="m", prompt="Once", stream=True)
@@ -31,6 +32,7 @@ GENERATE = GenerateCall(model="m", prompt="Once", stream=True)
         GENERATE,
         CompletionCall("m", ("Once", (1, 2)), stream=False, echo=True, dropped=("x",)),
         EmbedCall("m", ("Once",), dimensions=3, keep_alive=300),
+        ResponseCall("m", (Message("user", "Hi"),), stream=True, echo={"user": "u"}),
     ],
     ids=lambda call: type(call).__name__,
 )
