@@ -87,16 +87,16 @@ def room_of(standing: Standing, spared: int) -> int:
     return (remaining_of(standing) or 0) + (spared if isinstance(standing.take, BucketTake) else 0)
 
 
-def remaining_of(standing: Standing, given_back: int = 0) -> int | None:
-    """What could be taken once so many tokens are back; None where nothing bounds it.
-
-    Never below 0, whatever was overspent, nor above the limit.
-    """
+def remaining_of(standing: Standing) -> int | None:
+    """What could be taken now; None where nothing bounds it."""
     limit = limit_of(standing.take)
-    if limit is None:
-        return None
-    left = limit - standing.used - standing.reserved + given_back
-    return min(limit, left) if left > 0 else 0
+    return None if limit is None else remaining_within(limit, standing.used + standing.reserved)
+
+
+def remaining_within(limit: int, taken: int) -> int:
+    """Of a limit of which so much is taken: never below 0, whatever was overspent, nor above the limit."""
+    left = limit - taken
+    return 0 if left < 0 else left if left < limit else limit
 
 
 def requests_left(standing: Standing, tokens: int) -> int | None:

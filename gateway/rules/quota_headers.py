@@ -29,7 +29,7 @@ from gateway.accounting import (
     row_of,
 )
 from gateway.model import JsonObject
-from gateway.rules.limits import iso, limit_of, remaining_of
+from gateway.rules.limits import iso, limit_of, remaining_of, remaining_within
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -46,21 +46,21 @@ _CONCURRENT: Final = "concurrent"
 
 
 def headers_of_taken(taken: Taken, given_back: int | None) -> Headers:
-    """`headers_of` all that was taken."""
+    """`headers_of` all that was taken.
+
+    `given_back` are tokens of the reservation that the answer did not use, where that is known when the head
+    is sent (a whole answer): granted less settled. In a stream it is None.
+    """
     return _headers(_families_of(taken.plan.takes), taken.rows, taken.now, given_back, taken.plan.spared)
 
 
-def headers_of(
-    standings: Sequence[Standing], now: float, given_back: int | None = None, spared: int = 0
-) -> Headers:
+def headers_of(standings: Sequence[Standing], now: float) -> Headers:
     """`x-ratelimit-*` and `x-budget-*` for what has a limit; concurrency has no header.
 
-    `now` is the store's clock. `given_back` are tokens of the reservation that the answer did not use, where
-    that is known when the head is sent (a whole answer): granted less settled. In a stream it is None.
-    `spared` is as in the plan.
+    `now` is the store's clock.
     """
     families = _families_of(tuple(standing.take for standing in standings))
-    return _headers(families, [row_of(standing) for standing in standings], now, given_back, spared)
+    return _headers(families, [row_of(standing) for standing in standings], now, given_back=None, spared=0)
 
 
 _DURATIONS: Final = (_REQUESTS, _TOKENS)
@@ -132,13 +132,12 @@ def _headers(
 def _tightest(family: _Family, rows: Sequence[Row], now: float, back: int) -> tuple[int, int, float]:
     """Limit, what remains, and when it is whole again or turns: of where least remains.
 
-    Of equals what takes longer to come back. `remaining_of`, written out: it is told of each in each answer.
+    Of equals what takes longer to come back.
     """
     tightest: tuple[int, int, float] = 0, MAX_TOKENS + 1, now
     for place, limit in family.takes:
         used, reserved, resets_us = rows[place]
-        left = limit - used - reserved + back
-        remaining = 0 if left < 0 else left if left < limit else limit
+        remaining = remaining_within(limit, used + reserved - back)
         whole_at = now if family.refills else inf
         resets_at = whole_at if resets_us < 0 else resets_us / 1_000_000
         if family.refills and limit:

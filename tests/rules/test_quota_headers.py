@@ -6,13 +6,16 @@ from gateway.accounting import (
     BucketTake,
     BudgetTake,
     Period,
+    Plan,
     RateTake,
     Scope,
     SlotTake,
     Standing,
+    Taken,
     Window,
+    row_of,
 )
-from gateway.rules.quota_headers import PastRefusal, duration, headers_of, usage_document
+from gateway.rules.quota_headers import PastRefusal, duration, headers_of_taken, usage_document
 
 KEY, TENANT = Scope.KEY, Scope.TENANT
 NOW = 1_795_450_800.0  # 2026-11-23T16:20:00Z
@@ -31,7 +34,9 @@ OF_TOTAL = Standing(BudgetTake(TENANT, "t1", Window.TOTAL, TOTAL, 900_000), 20_0
 
 
 def told(*standings: Standing, given_back: int | None = 0, spared: int = 0) -> dict[str, str]:
-    headers = headers_of(standings, NOW, given_back, spared)
+    takes, rows = tuple(one.take for one in standings), [row_of(one) for one in standings]
+    plan = Plan("t1", "r1", takes, 0, 0, 15.0, 0, spared)
+    headers = headers_of_taken(Taken(plan, 0, NOW, rows, ()), given_back)
     assert len({name for name, _ in headers}) == len(headers)
     return {name.decode(): value.decode() for name, value in headers}
 
