@@ -13,6 +13,7 @@ from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCall, ToolCalls
 from gateway.formats.fields import MAX_INTEGER
 from gateway.formats.logprobs import chat_items
+from gateway.formats.openai.alike import Alike
 from gateway.formats.openai.errors import read_failure
 from gateway.formats.openai.tools import arguments_of
 from gateway.formats.sse import DONE_DATA, MIB, EventSplitter
@@ -36,6 +37,7 @@ _PLAIN: Final = frozenset({"role", "content"})
 # vLLM's words for an answer that it gave up.
 _GIVEN_UP: Final = frozenset({"abort", "error"})
 _NS_PER_MS: Final = 1_000_000
+_UNTIMED: Final = Timings()
 
 
 class _Reader:
@@ -44,10 +46,11 @@ class _Reader:
     def __init__(self) -> None:
         self.held = 0
         self._splitter = EventSplitter()
+        self._alike = Alike()
         self._reason: str | None = None
         self._stop_sequence = ""
         self._usage: Usage | None = None
-        self._timings = Timings()
+        self._timings = _UNTIMED
         self._is_over = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -72,10 +75,14 @@ class _Reader:
     def _read(self, payload: bytes, events: list[Event]) -> None:
         if self._is_over:
             return
-        if payload == DONE_DATA:
+        if text := self._alike.text_in(payload):
+            events.append(Delta(text))
+        elif payload == DONE_DATA:
             self._finish(events)
         else:
-            self._read_chunk(_object_of(payload), events)
+            chunk = _object_of(payload)
+            self._read_chunk(chunk, events)
+            self._alike.learn(payload, chunk, self._plain_text)
 
     def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         # Elder vLLM servers send the error as the whole object.
@@ -109,6 +116,22 @@ class _Reader:
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         raise NotImplementedError
 
+    def _plain_text(self, chunk: JsonObject) -> str:
+        """The text of a chunk that brings nothing else, as nearly all are; "" of any other one."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or not _MORE.isdisjoint(chunk):
+            return ""
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("index", 0) != 0 or chunk.get("object") == "error":
+            return ""
+        if choice.get("finish_reason") is not None or choice.get("logprobs"):
+            return ""
+        return self._text_alone(choice)
+
+    def _text_alone(self, choice: JsonObject) -> str:
+        """The text of a choice that has nothing but text to say; "" of any other one."""
+        raise NotImplementedError
+
     def _calls(self) -> tuple[ToolCall, ...]:
         """The calls that have been collected: complete now that the answer is."""
         return ()
@@ -134,31 +157,28 @@ class _Reader:
 class ChatReader(_Reader):
     """The answer of /v1/chat/completions, streamed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces = _CallPieces()
-
-    def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
-        if text := _plain_text(chunk):
-            events.append(Delta(text))
-        else:
-            super()._read_chunk(chunk, events)
+    _pieces: "_CallPieces | None" = None
 
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
-        delta = _dict_of(choice.get("delta"))
-        content = _text(delta.get("content"))
-        # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
-        thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
-        logprobs = choice.get("logprobs")
+        delta, logprobs = _dict_of(choice.get("delta")), choice.get("logprobs")
+        content, thinking = _text(delta.get("content")), ""
         items = chat_items(logprobs) if logprobs else ()
+        if not delta.keys() <= _PLAIN:
+            # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
+            thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         if content or thinking or items:
             events.append(Delta(content, thinking, items))
         if pieces := _list_of(delta.get("tool_calls")):
+            self._pieces = self._pieces or _CallPieces()
             self._pieces.add(pieces)
             self.held += len(pieces)
 
+    def _text_alone(self, choice: JsonObject) -> str:
+        delta = choice.get("delta")
+        return _text(delta.get("content")) if type(delta) is dict and delta.keys() <= _PLAIN else ""
+
     def _calls(self) -> tuple[ToolCall, ...]:
-        return self._pieces.joined()
+        return self._pieces.joined() if self._pieces else ()
 
 
 class CompletionReader(_Reader):
@@ -170,6 +190,9 @@ class CompletionReader(_Reader):
         items = chat_items(logprobs) if logprobs else ()
         if text or items:
             events.append(Delta(text, logprobs=items))
+
+    def _text_alone(self, choice: JsonObject) -> str:
+        return _text(choice.get("text"))
 
 
 # ── tool calls, which come in pieces ─────────────────────────────────────────────────────
@@ -232,20 +255,6 @@ class _CallPieces:
 
 
 # ── pieces of a chunk ────────────────────────────────────────────────────────────────────
-
-
-def _plain_text(chunk: JsonObject) -> str:
-    """The text of a chunk that brings nothing else, as nearly all are; "" of any other one."""
-    choices = chunk.get("choices")
-    if type(choices) is not list or len(choices) != 1 or not _MORE.isdisjoint(chunk):
-        return ""
-    choice = choices[0]
-    delta = choice.get("delta") if type(choice) is dict else None
-    if type(delta) is not dict or not delta.keys() <= _PLAIN or choice.get("index", 0) != 0:
-        return ""
-    if choice.get("finish_reason") is not None or choice.get("logprobs") or chunk.get("object") == "error":
-        return ""
-    return _text(delta.get("content"))
 
 
 def _object_of(payload: bytes) -> JsonObject:
