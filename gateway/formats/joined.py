@@ -41,6 +41,8 @@ def joined_answers(
     events: Iterable[Event], call: ChatCall | GenerateCall | CompletionCall, count: int
 ) -> list[Joined]:
     """The answers to a call of so many, in their order. Raise as `joined` does, also where one is missing."""
+    if count == 1:
+        return [joined(events, call)]
     answers: list[Joined] = []
     events_of_one: list[Event] = []
     for event in events:
@@ -58,13 +60,19 @@ def joined(events: Iterable[Event], call: ChatCall | GenerateCall | CompletionCa
 
     Raise the error of a Failure, and BackendFailed without a Finish.
     """
-    deltas: list[Delta] = []
+    contents: list[str] = []
+    thinking: list[str] = []
+    logprobs: list[JsonObject] = []
     calls: list[ToolCall] = []
     finish: Finish | None = None
     for event in events:
         match event:
             case Delta():
-                deltas.append(event)
+                contents.append(event.content)
+                if event.thinking:
+                    thinking.append(event.thinking)
+                if event.logprobs and call.top_logprobs is not None:
+                    logprobs += event.logprobs
             case ToolCalls():
                 calls += event.calls
             case Finish():
@@ -73,14 +81,7 @@ def joined(events: Iterable[Event], call: ChatCall | GenerateCall | CompletionCa
                 raise event.error
     if finish is None:
         raise _broken_off()
-    wanted = call.top_logprobs is not None
-    return Joined(
-        finish=finish,
-        content="".join(delta.content for delta in deltas),
-        thinking="".join(delta.thinking for delta in deltas),
-        calls=tuple(calls),
-        logprobs=tuple(item for delta in deltas if wanted for item in delta.logprobs),
-    )
+    return Joined(finish, "".join(contents), "".join(thinking), tuple(calls), tuple(logprobs))
 
 
 def _broken_off() -> BackendFailed:

@@ -76,10 +76,11 @@ class ChatWriter:
     def write(self, events: Iterable[Event]) -> bytes:
         frames = []
         for event in events:
-            if type(event) is Delta and _is_text(event) and not self._role:
-                frames.append(self._text_head + orjson.dumps(event.content) + self._tail)
-            else:
+            if type(event) is not Delta or self._role or event.thinking or event.logprobs:
                 frames.append(self._frames(event))
+            elif event.content:
+                # Nothing but text, as nearly all bring.
+                frames.append(self._text_head + orjson.dumps(event.content) + self._tail)
         return b"".join(frames)
 
     def fail(self, error: GatewayError) -> bytes:
@@ -156,15 +157,10 @@ def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCal
         "system_fingerprint": FINGERPRINT,
         "choices": [_choice(index, answer, stamp, call) for index, answer in enumerate(answers)],
     }
-    usage = reduce(plus, (answer.finish.usage for answer in answers))
+    usage = reduce(plus, [answer.finish.usage for answer in answers])
     if usage is not None:
         written["usage"] = usage_fields(usage)
     return orjson.dumps(written)
-
-
-def _is_text(delta: Delta) -> bool:
-    """Nothing but text, as nearly all are."""
-    return bool(delta.content) and not delta.thinking and not delta.logprobs
 
 
 def answer_id(stamp: AnswerStamp) -> str:
@@ -208,14 +204,19 @@ def usage_fields(usage: Usage) -> JsonObject:
 
 
 def _choice(index: int, answer: Joined, stamp: AnswerStamp, call: ChatCall) -> JsonObject:
-    calls = _told_calls(stamp, call, index)
-    told = calls.told(answer.calls)
+    told, reason = _told(answer, stamp, call, index) if answer.calls else ((), answer.finish.reason)
     return {
         "index": index,
         "message": _message(answer, told, call),
         "logprobs": _logprobs(answer.logprobs, call.top_logprobs) if answer.logprobs else None,
-        "finish_reason": _reason(calls.reason(answer.finish.reason), call),
+        "finish_reason": _reason(reason, call),
     }
+
+
+def _told(answer: Joined, stamp: AnswerStamp, call: ChatCall, index: int) -> tuple[tuple[ToolCall, ...], str]:
+    """The calls of an answer that its caller is told, and then the reason of its end."""
+    calls = _told_calls(stamp, call, index)
+    return calls.told(answer.calls), calls.reason(answer.finish.reason)
 
 
 def _message(answer: Joined, told: tuple[ToolCall, ...], call: ChatCall) -> JsonObject:
