@@ -39,16 +39,19 @@ def read_messages(body: Fields) -> tuple[Message, ...]:
 
     A refusal is taken as text. Unknown fields are left out.
     """
-    path = body.path("messages")
-    messages = tuple(
-        _plain_message(value) or _read_message(Fields(value, f"{path}[{number}]"))
-        for number, value in enumerate(body.array("messages", MAX_MESSAGES))
-    )
+    messages: list[Message] = []
+    images = 0
+    for number, value in enumerate(body.array("messages", MAX_MESSAGES)):
+        message = _plain_message(value)
+        if message is None:
+            message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
+            images += len(message.images)
+        messages.append(message)
     if not messages:
         raise body.refuse("messages", "given: an array of at least one message")
-    if sum(len(message.images) for message in messages) > MAX_IMAGES:
+    if images > MAX_IMAGES:
         raise InvalidRequest(f"'messages' holds more than {MAX_IMAGES} images.", param="messages")
-    return messages
+    return tuple(messages)
 
 
 def _plain_message(value: Any) -> Message | None:

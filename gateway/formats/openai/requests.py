@@ -103,9 +103,9 @@ def read_chat(body: JsonObject) -> ChatCall:
     fields num_ctx, keep_alive, truncate, think and the sampling of local servers are read.
     """
     fields = Fields(body)
-    fields.refuse_look_alikes(KNOWN)
     has_others = fields.has_others(_USUAL)
     if has_others:
+        fields.refuse_look_alikes(KNOWN)
         refuse_unsupported(fields, UNSUPPORTED)
     stream = fields.boolean("stream") or False
     call = ChatCall(
@@ -113,7 +113,7 @@ def read_chat(body: JsonObject) -> ChatCall:
         messages=read_messages(fields),
         stream=stream,
         sampling=read_sampling(fields),
-        include_usage=read_include_usage(fields, stream),
+        include_usage=fields.has("stream_options") and read_include_usage(fields, stream),
     )
     return _with_others(call, fields) if has_others else call
 
