@@ -79,7 +79,7 @@ _ECHOED: Final = (
 )
 
 
-@frozen
+@frozen(slots=False)
 class ResponseCall(ChatCall):
     """A chat that is answered by a response. `echo` is what the response says of its request again."""
 
