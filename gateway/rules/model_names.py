@@ -30,16 +30,16 @@ def canonical(name: str) -> str | None:
     None are: names with a scheme, and what Ollama calls invalid. A path of a file, as llama.cpp names its
     model, is known by its last segment: the directories are nobody's business.
     """
+    # Each request asks several times, for one of a few names; of longer texts none is kept.
+    return _remembered(name) if len(name) <= _MAX_CHARACTERS else _canonical(name)
+
+
+def _canonical(name: str) -> str | None:
     name = name.strip(_WHITE_SPACE)
     # Lower case folds some letters beyond ASCII onto ASCII ones: U+212A is no `k`.
     if len(name) > _MAX_CHARACTERS or not name.isascii() or "://" in name:
         return None
-    return _canonical(name.lower())
-
-
-# Each request asks several times, for one of a few names.
-@lru_cache(maxsize=1024)
-def _canonical(name: str) -> str | None:
+    name = name.lower()
     segments, tag = _parts(_without_directory(name))
     if tag in (LOCAL, CLOUD) and _has_tag(segments[-1]):
         # `m:7b:local` and `m:7b:cloud` name the source after the tag; there is one source at most.
@@ -50,6 +50,9 @@ def _canonical(name: str) -> str | None:
     tag = LATEST if tag == LOCAL else tag
     segments = _without_defaults(segments)
     return f"{'/'.join(segments)}:{tag}" if _valid(segments, tag) else None
+
+
+_remembered: Final = lru_cache(maxsize=1024)(_canonical)
 
 
 def leaves_the_machine(name: str) -> bool:
