@@ -320,9 +320,12 @@ class Evidence(StrEnum):
         return list(Evidence).index(self)
 
 
-@frozen
+@frozen(slots=False)
 class LedgerEntry:
-    """What one request has cost, by the best evidence so far. One a reservation; replaced by higher rank."""
+    """What one request has cost, by the best evidence so far. One a reservation; replaced by higher rank.
+
+    Whoever writes it down takes `vars` of it.
+    """
 
     reservation_id: str
     tenant_id: str

@@ -444,12 +444,12 @@ class Exchange:
     is_recorded: bool = False
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class AuditRow:
     """What is kept of one request: metadata only, every text cleaned and bounded by `rules.audit`.
 
     `received_at` is microseconds since the epoch, durations are milliseconds, sizes bytes.
-    What has a default is not known of every request.
+    What has a default is not known of every request. Whoever writes it down takes `vars` of it.
     """
 
     request_id: str

@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import orjson
-from attrs import define, fields
+from attrs import define
 from loguru import logger
 
 from gateway.model import AuditRow
@@ -36,8 +35,6 @@ _EXTRA: Final = frozenset(
 
 
 _STANDARD_ERROR: Final = 2
-_ROW: Final = tuple(field.name for field in fields(AuditRow))
-_row_values: Final = attrgetter(*_ROW)
 
 
 @define
@@ -113,7 +110,7 @@ class RequestLog:
     def record(self, row: AuditRow) -> None:
         if _of_requests.put is None:
             return
-        known = {name: value for name, value in zip(_ROW, _row_values(row), strict=True) if value is not None}
+        known = {name: value for name, value in vars(row).items() if value is not None}
         line = {"time": _now(), "level": "INFO", "message": "request", "request": known}
         _of_requests.put(_encoded(line))
 

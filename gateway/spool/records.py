@@ -4,7 +4,6 @@ Fields go by name, so that a gateway reads what an older one left behind.
 """
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -15,8 +14,6 @@ from gateway.model import AuditRow
 
 _ENTRY: Final = tuple(field.name for field in fields(LedgerEntry))
 _ROW: Final = tuple(field.name for field in fields(AuditRow))
-_entry_values = attrgetter(*_ENTRY)
-_row_values = attrgetter(*_ROW)
 _MAX_INTEGER: Final = 2**63 - 1
 
 
@@ -53,11 +50,11 @@ def encode(record: Record) -> bytes:
     """Never fails on what the types allow: what JSON or 64 bits can't hold is brought into range."""
     match record:
         case Intent(entry, row):
-            return _json(["intent", _entry(entry), None if row is None else _row(row)])
+            return _json(["intent", vars(entry), None if row is None else vars(row)])
         case End(entry):
-            return _json(["end", _entry(entry)])
+            return _json(["end", vars(entry)])
         case Audited(row):
-            return _json(["audit", _row(row)])
+            return _json(["audit", vars(row)])
 
 
 def decode(payload: bytes) -> Record:
@@ -75,14 +72,6 @@ def decode(payload: bytes) -> Record:
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(repr(error)) from error
     raise Unreadable("not a record of this version")
-
-
-def _entry(entry: LedgerEntry) -> dict[str, Any]:
-    return dict(zip(_ENTRY, _entry_values(entry), strict=True))
-
-
-def _row(row: AuditRow) -> dict[str, Any]:
-    return dict(zip(_ROW, _row_values(row), strict=True))
 
 
 def _read_entry(values: Mapping[str, Any]) -> LedgerEntry:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, Final
 
 from attrs import fields
@@ -16,7 +15,6 @@ from gateway.storage.database import Database
 from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
-_values = attrgetter(*_COLUMNS)
 # The names come from our own class. A batch whose outcome was unknown is written again: its rows stay.
 _INSERT: Final = " ".join(
     (
@@ -47,7 +45,7 @@ class AuditLog:
         try:
             await self._insert(rows)
         except Unstorable:
-            storable = [{name: _storable(value) for name, value in _values_of(row).items()} for row in rows]
+            storable = [{name: _storable(value) for name, value in vars(row).items()} for row in rows]
             await self._insert([AuditRow(**values) for values in storable])
 
     async def _insert(self, rows: Sequence[AuditRow]) -> None:
@@ -57,7 +55,7 @@ class AuditLog:
             found = await connection.fetch_all(_THERE, {"ids": [row.request_id for row in rows]})
             there = {row["request_id"] for row in found}
             new = {row.request_id: row for row in reversed(rows) if row.request_id not in there}
-            await connection.execute_many(_INSERT, map(_values_of, reversed(new.values())))
+            await connection.execute_many(_INSERT, map(vars, reversed(new.values())))
             zones = await Zones.read(connection, tenants)
             added: Added = {}
             for row in new.values():
@@ -65,10 +63,6 @@ class AuditLog:
                 count(added, bucket, counts_of_row(row))
             await add(connection, added)
             await seal(connection, self._chain, new.values())
-
-
-def _values_of(row: AuditRow) -> dict[str, Any]:
-    return dict(zip(_COLUMNS, _values(row), strict=True))
 
 
 def _storable(value: Any) -> Any:

@@ -8,7 +8,6 @@ or batches in any order, end in the same numbers.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from attrs import fields, frozen
@@ -21,7 +20,6 @@ from gateway.storage.usage import Added, Zones, add, count, lock_of
 TOTAL: Final = "total"
 _RANK: Final = {evidence: evidence.rank for evidence in Evidence}
 COLUMNS: Final = tuple(field.name for field in fields(LedgerEntry))
-_values = attrgetter(*COLUMNS)
 # What is kept with an entry and is none of its own.
 _ASIDE: Final = ("rank", "usage_hour")
 NOT_COUNTED: Final = -1
@@ -237,7 +235,7 @@ async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
     hours = await _count_usage(connection, better, before, hours)
     kept = [
         {
-            **dict(zip(COLUMNS, _values(entry), strict=True)),
+            **vars(entry),
             "rank": _RANK[entry.evidence],
             "usage_hour": hours[entry.reservation_id],
         }
