@@ -94,12 +94,11 @@ class Chain:
         seq: int,
         tenant_id: str,
         sealed_at: float,
-        rows: Sequence[AuditRow],
+        ids: tuple[str, ...],
+        proofs: bytes,
         salt: bytes,
     ) -> Seal:
-        """The seal of these rows, behind the one whose mac is `previous`."""
-        ids = tuple(row.request_id for row in rows)
-        proofs = b"".join(self.proofs_of(row, salt) for row in rows)
+        """The seal of rows with these `proofs_of` them, behind the one whose mac is `previous`."""
         digest = digest_of(ids, proofs)
         made = Seal(day, seq, tenant_id, sealed_at, len(ids), ids, proofs, salt, digest, b"")
         return self._closed(previous, made)

@@ -14,8 +14,8 @@ from gateway.ports import AuditStore, LedgerStore, Quarantine
 from gateway.spool import frames
 from gateway.spool.records import Audited, Record, Unreadable, decode
 
-# Three a request. What a batch costs besides its rows is as much as the rows of a hundred requests; the event
-# loop waits some 5 ms for so many.
+# Three a request. What a batch costs besides its rows is as much as the rows of a hundred requests; the
+# stores work on them in turns, so that the event loop never waits for all.
 BATCH_RECORDS: Final = 1000
 
 _T = TypeVar("_T")

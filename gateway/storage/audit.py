@@ -1,6 +1,7 @@
 """The audit log in the database: the adapter behind `ports.AuditStore`."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from gateway.rules.audit_chain import Chain
 from gateway.rules.usage import bucket_of_row, counts_of_row
 from gateway.storage.audit_sealing import seal
 from gateway.storage.database import Database
+from gateway.storage.turns import in_turns
 from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 _COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
@@ -57,8 +59,8 @@ class AuditLog:
             new = {row.request_id: row for row in reversed(rows) if row.request_id not in there}
             await connection.execute_many(_INSERT, map(vars, reversed(new.values())))
             zones = await Zones.read(connection, tenants)
-            added: Added = {}
-            for row in new.values():
+            added: Added = defaultdict(Counter)
+            async for row in in_turns(new.values()):
                 bucket = bucket_of_row(row, zones.of(row.tenant_id or ""))
                 count(added, bucket, counts_of_row(row))
             await add(connection, added)

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from attrs import asdict
+from attrs import asdict, define, field
 
 from gateway.model import AuditRow
 from gateway.rules.audit_chain import NOTHING, REGISTER, SALT_BYTES, Chain, Seal, day_of
 from gateway.storage.database import Session
+from gateway.storage.turns import in_turns
 
 _THERE: Final = "SELECT day FROM audit_heads WHERE day >= :first AND day <= :last"
 _BEGIN: Final = """
@@ -34,18 +35,32 @@ _ADD: Final = """
 """
 
 
+@define
+class _Proven:
+    """Rows of one tenant, and the proofs of them."""
+
+    salt: bytes = field(factory=lambda: os.urandom(SALT_BYTES))
+    ids: list[str] = field(factory=list)
+    proofs: list[bytes] = field(factory=list)
+
+    def add(self, row: AuditRow, chain: Chain) -> None:
+        self.ids.append(row.request_id)
+        self.proofs.append(chain.proofs_of(row, self.salt))
+
+
 async def seal(connection: Session, chain: Chain, rows: Iterable[AuditRow]) -> None:
     """Seal rows that are added in this transaction, and in no other. After all else: others wait for it."""
-    days: dict[int, dict[str, list[AuditRow]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        days[day_of(row)][row.tenant_id or ""].append(row)
+    days: dict[int, dict[str, _Proven]] = defaultdict(lambda: defaultdict(_Proven))
+    # Most of the work, and nobody waits for it yet.
+    async for row in in_turns(rows):
+        days[day_of(row)][row.tenant_id or ""].add(row, chain)
     if days:
         await _begin(connection, chain, set(days))
     for day, tenants in sorted(days.items()):
         await _seal_day(connection, chain, day, tenants)
 
 
-async def _seal_day(connection: Session, chain: Chain, day: int, tenants: dict[str, list[AuditRow]]) -> None:
+async def _seal_day(connection: Session, chain: Chain, day: int, tenants: dict[str, _Proven]) -> None:
     advanced = await _advanced(connection, day, len(tenants))
     if advanced is None:  # retention took its head away since
         await _begin(connection, chain, {day})
@@ -53,9 +68,17 @@ async def _seal_day(connection: Session, chain: Chain, day: int, tenants: dict[s
     assert advanced is not None  # noqa: S101 - nobody else can have taken what this made
     seq, mac, at = advanced
     seals = []
-    for number, (tenant_id, rows) in enumerate(tenants.items(), seq + 1):
-        salt = os.urandom(SALT_BYTES)
-        made = chain.seal(mac, day=day, seq=number, tenant_id=tenant_id, sealed_at=at, rows=rows, salt=salt)
+    for number, (tenant_id, proven) in enumerate(tenants.items(), seq + 1):
+        made = chain.seal(
+            mac,
+            day=day,
+            seq=number,
+            tenant_id=tenant_id,
+            sealed_at=at,
+            ids=tuple(proven.ids),
+            proofs=b"".join(proven.proofs),
+            salt=proven.salt,
+        )
         mac = made.mac
         seals.append(made)
     await _keep(connection, chain, seals)

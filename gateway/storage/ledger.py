@@ -5,7 +5,7 @@ difference between the entry that was kept before and the one that is kept now; 
 or batches in any order, end in the same numbers.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final, NamedTuple
@@ -15,6 +15,7 @@ from attrs import fields, frozen
 from gateway.accounting import Evidence, LedgerEntry, Scope, Sum
 from gateway.rules.usage import TOKENS, bucket_of_entry, counts_of_entry, hour_of
 from gateway.storage.database import Database, Row, Session, Values
+from gateway.storage.turns import in_turns
 from gateway.storage.usage import Added, Zones, add, count, lock_of
 
 TOTAL: Final = "total"
@@ -151,7 +152,7 @@ class Ledger:
         In any order, and as often as you like: of each reservation the entry with the highest rank stays,
         of two with the same rank the first.
         """
-        best = _best(entries)
+        best = await _best(entries)
         # Other gateways' entries of the same tenants add to the same sums.
         tenants = {entry.tenant_id for entry in best.values()}
         async with self._database.transaction(*map(lock_of, tenants)) as connection:
@@ -213,10 +214,10 @@ def _periods_of(tenant_id: str, periods: Sequence[str]) -> dict[str, Any]:
     return {"tenant_id": tenant_id, "periods": list(periods)}
 
 
-def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
+async def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
     """Of each reservation the entry with the highest rank."""
     best: dict[str, LedgerEntry] = {}
-    for entry in entries:
+    async for entry in in_turns(entries):
         if _is_better(entry, best.get(entry.reservation_id)):
             best[entry.reservation_id] = entry
     return best
@@ -224,8 +225,12 @@ def _best(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
 
 async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
     rows = await connection.fetch_all(_THESE, {"ids": list(best)})
-    before = {entry.reservation_id: entry for entry in (entry_of(row[:-1]) for row in rows)}
-    better = [entry for entry in best.values() if _is_better(entry, before.get(entry.reservation_id))]
+    before = {row["reservation_id"]: entry_of(row[:-1]) async for row in in_turns(rows)}
+    better = [
+        entry
+        async for entry in in_turns(best.values())
+        if _is_better(entry, before.get(entry.reservation_id))
+    ]
     replaced = [before[entry.reservation_id] for entry in better if entry.reservation_id in before]
     differences = [
         {**account._asdict(), "spent": spent, "reserved": reserved}
@@ -239,7 +244,7 @@ async def _keep(connection: Session, best: dict[str, LedgerEntry]) -> None:
             "rank": _RANK[entry.evidence],
             "usage_hour": hours[entry.reservation_id],
         }
-        for entry in better
+        async for entry in in_turns(better)
     ]
     await connection.execute_many(_KEEP, kept)
     await connection.execute_many(_ADD, differences)
@@ -257,9 +262,9 @@ async def _count_usage(
     is not counted (it still ran, or a gateway that knows no usage wrote it) is replaced by the whole cost.
     """
     zones = await Zones.read(connection, {entry.tenant_id for entry in better})
-    added: Added = {}
+    added: Added = defaultdict(Counter)
     hours: dict[str, int] = {}
-    for entry in better:
+    async for entry in in_turns(better):
         known = known_hours.get(entry.reservation_id, NOT_COUNTED)
         if entry.evidence is Evidence.INTENT:
             hours[entry.reservation_id] = NOT_COUNTED

@@ -4,6 +4,7 @@ They know no usage, so their rows keep what the columns beside it are by default
 whoever comes first: it is marked in the transaction that counts it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,7 +67,7 @@ async def _count_entries(connection: Session, ids: Sequence[str]) -> None:
     """Read again behind the locks: what somebody else counted or corrected meanwhile is not in it."""
     entries = [entry_of(row) for row in await connection.fetch_all(_READ_ENTRIES, {"ids": ids})]
     zones = await Zones.read(connection, {entry.tenant_id for entry in entries})
-    added: Added = {}
+    added: Added = defaultdict(Counter)
     marks = []
     for entry in entries:
         hour = hour_of(entry.admitted_at, zones.of(entry.tenant_id))
@@ -80,7 +81,7 @@ async def _count_rows(connection: Session, chain: Chain, ids: Sequence[str]) -> 
     """Nobody sealed them either."""
     rows = [row_read(row) for row in await connection.fetch_all(_READ_ROWS, {"ids": ids})]
     zones = await Zones.read(connection, {row.tenant_id or "" for row in rows})
-    added: Added = {}
+    added: Added = defaultdict(Counter)
     for row in rows:
         count(added, bucket_of_row(row, zones.of(row.tenant_id or "")), counts_of_row(row))
     await connection.execute_many(_MARK_ROW, [{"id": row.request_id} for row in rows])

@@ -5,7 +5,7 @@ What is written twice is counted once, and where better evidence replaces an ent
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from operator import itemgetter
@@ -41,7 +41,7 @@ _COLUMNS: Final = {
 }
 DIMENSIONS: Final = tuple(_COLUMNS)
 
-Added = dict[Bucket, Counter[str]]
+Added = defaultdict[Bucket, Counter[str]]
 
 
 @frozen
@@ -147,7 +147,7 @@ class Zones:
 def count(added: Added, bucket: Bucket, counts: Mapping[str, int], sign: int = 1) -> None:
     """Add what is counted, or take it away again."""
     if counts:
-        counter = added.setdefault(bucket, Counter())
+        counter = added[bucket]
         for name, value in counts.items():
             counter[name] += sign * value
 
