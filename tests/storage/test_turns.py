@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from gateway.rules.audit_chain import Chain
+from gateway.rules.usage import counts_of_row
 from gateway.storage import audit, ledger
 from gateway.storage.audit import AuditLog
 from gateway.storage.ledger import Ledger
@@ -39,7 +40,7 @@ async def test_all_come_in_their_order_and_others_between_them(turns):
 
 async def test_a_batch_of_rows_is_counted_and_proven_in_turns(database, turns, monkeypatch):
     worked: Counter[tuple[str, int]] = Counter()
-    count, proofs_of = audit.counts_of_row, Chain.proofs_of
+    count, proofs_of = counts_of_row, Chain.proofs_of
 
     def counted(row):
         worked["counted", len(turns)] += 1
