@@ -1,7 +1,8 @@
 """What one account holds in this process, as of a moment: how much is free, and when more will be.
 
-A take looks at a copy of each account as of now (`at`), which becomes the account once all of them allow it:
-until then nothing has changed. `tokens` and `spared` are a plan's; an account makes its own unit of them.
+A take looks at each account as of now (`at`): a copy where time has changed it, which becomes the account
+once all of them allow it. Until then nothing has changed. `tokens` and `spared` are a plan's; an account
+makes its own unit of them.
 """
 
 from typing import Any, ClassVar, Final
@@ -29,7 +30,7 @@ class Slots:
     leases: int = 0
 
     def at(self, take: Any, now_us: int) -> "Slots":  # noqa: ARG002
-        return Slots(take.limit, self.leases)
+        return self if self.leases and self.limit == take.limit else Slots(take.limit, self.leases)
 
     def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - requests are counted here
         return MAX_TOKENS if self.leases < self.limit else None
@@ -66,6 +67,8 @@ class Budget:
         if self.period < current.id:
             return Budget(current.id, current.ends_us, 0, 0, limit)
         ends_us = current.ends_us if self.period == current.id else self.ends_us
+        if limit == self.limit and ends_us == self.ends_us:
+            return self
         return Budget(self.period, ends_us, self.spent, self.reserved, limit)
 
     def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - no budget is spared any

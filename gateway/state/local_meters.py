@@ -86,11 +86,15 @@ class Bucket(Meter):
     lows: _Lows = ()
 
     def at(self, take: Any, now_us: int) -> "Bucket":
-        return self.filled(take.per_minute, now_us)
+        filled = Bucket(self.limit, self.missing, self.at_us, self.lows)
+        filled.fill(take.per_minute, now_us)
+        return filled
 
-    def filled(self, per_minute: int, now_us: int) -> "Bucket":
-        missing = self.missing_at(per_minute, now_us)
-        return Bucket(per_minute, missing, now_us, _at_most(self.lows, missing))
+    def fill(self, per_minute: int, now_us: int) -> None:
+        """As of now, from here on at this rate."""
+        self.missing = self.missing_at(per_minute, now_us)
+        self.limit, self.at_us = per_minute, now_us
+        self.lows = _at_most(self.lows, self.missing)
 
     def allows(self, tokens: int, spared: int) -> int | None:
         free, amount = self.free, tokens - spared

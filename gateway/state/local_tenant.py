@@ -59,8 +59,7 @@ class _Places:
     And where a settlement finds it: the accounts of budgets and slots, and the buckets.
     """
 
-    names: tuple[str, ...]
-    new: tuple[Account, ...]
+    all: tuple[tuple[str, Take, Account], ...]
     budgets: tuple[str, ...]
     slots: tuple[str, ...]
     buckets: tuple[BucketTake, ...]
@@ -70,8 +69,7 @@ class _Places:
 @lru_cache(maxsize=4096)
 def _places_of(takes: tuple[Take, ...]) -> _Places:
     return _Places(
-        tuple(take.account for take in takes),
-        tuple(NEW[type(take)] for take in takes),
+        tuple((take.account, take, NEW[type(take)]) for take in takes),
         tuple(take.account for take in takes if isinstance(take, BudgetTake)),
         tuple(take.account for take in takes if isinstance(take, SlotTake)),
         tuple(take for take in takes if isinstance(take, BucketTake)),
@@ -142,7 +140,7 @@ class Tenant:
         now_us = self._tick(time_us)
         self._expire(now_us, MAX_EXPIRED)
         places = _places_of(plan.takes)
-        accounts = self._measured(plan.takes, places, now_us)
+        accounts = self._measured(places, now_us)
         held = self._held.get(plan.reservation_id)
         if held is not None and not held.is_charged:
             rows = [account.row() for account in accounts]
@@ -151,7 +149,7 @@ class Tenant:
             return Stale(epoch)
         granted = _examined(plan, accounts, now_us)
         if isinstance(granted, Refused):
-            self._mend(places.names, accounts, now_us)
+            self._mend(places, accounts, now_us)
             return granted
         taken = self._hold(plan, granted, places, accounts, now_us)
         self._tidy(now_us)
@@ -208,7 +206,7 @@ class Tenant:
         self._expire(now_us, MAX_EXPIRED)
         if plan.epoch < epoch:
             return Stale(epoch)
-        accounts = self._measured(plan.takes, _places_of(plan.takes), now_us)
+        accounts = self._measured(_places_of(plan.takes), now_us)
         answer = _examined(plan, accounts, now_us)
         rows = [account.row() for account in accounts]
         return Outlook(now_us / SECOND_US, standings_of(plan.takes, rows), answer)
@@ -221,15 +219,14 @@ class Tenant:
 
     # ── taking ───────────────────────────────────────────────────────────────────────────
 
-    def _measured(self, takes: Iterable[Take], places: _Places, now_us: int) -> list[Account]:
-        """What is taken of, as of now: copies."""
-        kept = map(self._accounts.get, places.names)
-        found = zip(takes, kept, places.new, strict=True)
-        return [(account or new).at(take, now_us) for take, account, new in found]
+    def _measured(self, places: _Places, now_us: int) -> list[Account]:
+        """What is taken of, as of now."""
+        kept = self._accounts.get
+        return [kept(name, new).at(take, now_us) for name, take, new in places.all]
 
-    def _mend(self, names: Iterable[str], accounts: Iterable[Account], now_us: int) -> None:
+    def _mend(self, places: _Places, accounts: Iterable[Account], now_us: int) -> None:
         """A meter from before the clock was set back would not refill until it gets there again."""
-        for name, account in zip(names, accounts, strict=True):
+        for (name, _, _), account in zip(places.all, accounts, strict=True):
             kept = self._accounts.get(name)
             if isinstance(kept, Meter) and kept.at_us > now_us:
                 self._accounts[name] = account
@@ -238,7 +235,8 @@ class Tenant:
         self, plan: Plan, tokens: int, places: _Places, accounts: Sequence[Account], now_us: int
     ) -> Taken:
         rows = [account.hold(tokens, plan.spared) for account in accounts]
-        self._accounts.update(zip(places.names, accounts, strict=True))
+        for (name, _, _), account in zip(places.all, accounts, strict=True):
+            self._accounts[name] = account
         periods = tuple([account.period for account in accounts if account.period])
         held = _Held(tokens, now_us, places, periods, plan.spared)
         self._held[plan.reservation_id] = held
@@ -257,8 +255,9 @@ class Tenant:
     # ── giving back ──────────────────────────────────────────────────────────────────────
 
     def _charge(self, held: _Held, reserved: int, spent: int) -> None:
+        kept = self._accounts.get
         for name, period in held.budgets:
-            budget = self._accounts.get(name)
+            budget = kept(name)
             if isinstance(budget, Budget) and budget.period == period:
                 budget.charge(reserved, spent)
 
@@ -274,7 +273,8 @@ class Tenant:
         kept = self._accounts.get(take.account)
         # Without one it was full again, and dropped: what was used beyond what was taken is owed still.
         bucket = kept if isinstance(kept, Bucket) else Bucket(take.per_minute)
-        bucket = self._accounts[take.account] = bucket.filled(bucket.limit, now_us)
+        self._accounts[take.account] = bucket
+        bucket.fill(bucket.limit, now_us)
         unused = max(0, held.tokens - held.spared) - used
         if unused > 0:
             bucket.give_back(unused, held.at_us)
@@ -289,8 +289,9 @@ class Tenant:
 
     def _expire(self, now_us: int, at_most: int) -> None:
         """Charge what ran out, and forget what can no longer be corrected; a bounded number of each."""
-        for reservation_id, held in islice(self._ended(now_us), at_most):
-            self._end_lease(reservation_id, held, now_us)
+        if self._leases and self._leases[0][0] <= now_us:
+            for reservation_id, held in islice(self._ended(now_us), at_most):
+                self._end_lease(reservation_id, held, now_us)
         for _ in range(min(at_most, len(self._charged))):
             forgotten_us, reservation_id = self._charged[0]
             if forgotten_us > now_us:
@@ -330,7 +331,7 @@ class Tenant:
     def _hold_again(self, entry: LedgerEntry, ends_us: int, now_us: int) -> None:
         names, periods = zip(*budgets_of(entry), strict=True)
         slots_names = tuple(slots_of(scope, owner) for scope, owner in owners_of(entry))
-        places = _Places((), (), names, slots_names, ())
+        places = _Places((), names, slots_names, ())
         held = _Held(entry.reserved, to_us(entry.admitted_at), places, periods)
         self._held[entry.reservation_id] = held
         for name, period in held.budgets:

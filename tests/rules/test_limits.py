@@ -148,7 +148,8 @@ def test_a_bucket_that_a_key_inherits_would_never_refuse_by_itself(limit, moves)
     held: list[tuple[str, int, int]] = []
     for pause_s, key, which, tokens in moves:
         now += round(pause_s * 1_000_000)
-        of_tenant, of_keys[key] = of_tenant.filled(limit, now), of_keys[key].filled(limit, now)
+        of_tenant.fill(limit, now)
+        of_keys[key].fill(limit, now)
         if which < len(held) and held[which][0] == key:
             _, taken_us, reserved = held.pop(which)
             unused = max(0, reserved - tokens)
