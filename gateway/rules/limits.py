@@ -219,10 +219,4 @@ def _seconds_until(moment: float | None, now: float, *, otherwise_s: int) -> int
 
 def iso(epoch_s: float) -> str:
     """`2026-11-24T00:00:00Z`: to the second, up, for what is not over before."""
-    return _iso(ceil(round(epoch_s, 3)))
-
-
-# Most are ends of days and months, which stand in the headers of every answer.
-@lru_cache(maxsize=1024)
-def _iso(epoch_s: int) -> str:
-    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(ceil(round(epoch_s, 3)), UTC):%Y-%m-%dT%H:%M:%SZ}"

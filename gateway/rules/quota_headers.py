@@ -31,7 +31,8 @@ from gateway.accounting import (
 from gateway.model import JsonObject
 from gateway.rules.limits import iso, limit_of, remaining_of, remaining_within
 
-Headers = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = list[Header]
 
 _RATE_LIMIT: Final = "ratelimit"
 _BUDGET: Final = "budget"
@@ -75,11 +76,13 @@ _NAMES: Final = {
 class _Family:
     """Takes whose headers have the same names: they are of the tightest one.
 
-    `takes` are their places among all, and their limits. `refills`: by and by, not when a window turns.
+    `takes` are their places among all, their limits, and what is told of these. `refills`: by and by, not
+    when a window turns.
     """
 
-    names: tuple[bytes, ...]
-    takes: tuple[tuple[int, int], ...]
+    takes: tuple[tuple[int, int, Header], ...]
+    remaining_name: bytes
+    reset_name: bytes
     refills: bool
     counts_tokens: bool
 
@@ -93,10 +96,13 @@ def _families_of(takes: tuple[Take, ...]) -> tuple[_Family, ...]:
         limit = limit_of(take)
         if limit is not None and not isinstance(take, SlotTake):
             families.setdefault(_family_of(take), []).append((place, limit))
-    return tuple(
-        _Family(_NAMES[name], tuple(places), name in _DURATIONS, name != _REQUESTS)
-        for name, places in families.items()
-    )
+    return tuple(_family(name, places) for name, places in families.items())
+
+
+def _family(name: str, places: Iterable[tuple[int, int]]) -> _Family:
+    limit_name, remaining_name, reset_name = _NAMES[name]
+    takes = tuple((place, limit, (limit_name, b"%d" % limit)) for place, limit in places)
+    return _Family(takes, remaining_name, reset_name, name in _DURATIONS, name != _REQUESTS)
 
 
 def _family_of(take: Take) -> str:
@@ -119,44 +125,58 @@ def _headers(
     to_buckets = 0 if given_back is None else given_back - spared
     for family in families:
         back = to_budgets if not family.refills else to_buckets if family.counts_tokens else 0
-        limit, remaining, resets_at = _tightest(family, rows, now, back)
-        limit_name, remaining_name, reset_name = family.names
-        headers += (limit_name, b"%d" % limit), (remaining_name, b"%d" % remaining)
+        told_limit, remaining, resets_at = _tightest(family, rows, now, back)
+        headers += told_limit, (family.remaining_name, b"%d" % remaining)
         if family.refills:
-            headers.append((reset_name, duration(resets_at - now).encode()))
+            headers.append((family.reset_name, _duration(_whole(resets_at - now))))
         elif resets_at < inf:
-            headers.append((reset_name, iso(resets_at).encode()))
+            headers.append((family.reset_name, _moment(resets_at)))
     return headers
 
 
-def _tightest(family: _Family, rows: Sequence[Row], now: float, back: int) -> tuple[int, int, float]:
-    """Limit, what remains, and when it is whole again or turns: of where least remains.
+def _tightest(family: _Family, rows: Sequence[Row], now: float, back: int) -> tuple[Header, int, float]:
+    """The header of the limit, what remains, and when it is whole again or turns: of where least remains.
 
     Of equals what takes longer to come back.
     """
-    tightest: tuple[int, int, float] = 0, MAX_TOKENS + 1, now
-    for place, limit in family.takes:
+    refills = family.refills
+    whole_at = now if refills else inf
+    tightest, least, latest = family.takes[0][2], MAX_TOKENS + 1, now
+    for place, limit, told in family.takes:
         used, reserved, resets_us = rows[place]
         remaining = remaining_within(limit, used + reserved - back)
-        whole_at = now if family.refills else inf
         resets_at = whole_at if resets_us < 0 else resets_us / 1_000_000
-        if family.refills and limit:
+        if refills and limit:
             # What is given back need not fill up by and by.
             resets_at -= 60 * back / limit
-        if (remaining, -resets_at) < (tightest[1], -tightest[2]):
-            tightest = limit, remaining, resets_at
-    return tightest
+        if remaining < least or (remaining == least and resets_at > latest):
+            tightest, least, latest = told, remaining, resets_at
+    return tightest, least, latest
 
 
 def duration(seconds: float) -> str:
     """`1h2m3s`, `6m0s`, `1s`, `0s`, as Go writes it: whole seconds, up, and none for what is past."""
+    return _duration(_whole(seconds)).decode()
+
+
+def _whole(seconds: float) -> int:
     # Rounded to the millisecond first: doubles of today's times are off by less than a microsecond.
-    whole = ceil(round(seconds, 3))
+    return ceil(round(seconds, 3))
+
+
+@lru_cache(maxsize=1024)
+def _duration(whole: int) -> bytes:
     if whole < 60:
-        return f"{whole}s" if whole > 0 else "0s"
+        return b"%ds" % max(0, whole)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
+    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)
+
+
+# Most are ends of days and months, which stand in the headers of every answer.
+@lru_cache(maxsize=1024)
+def _moment(epoch_s: float) -> bytes:
+    return iso(epoch_s).encode()
 
 
 # ── GET /v1/usage ────────────────────────────────────────────────────────────────────────
