@@ -69,7 +69,7 @@ class Offering:
             found = await self._targets.find(name if profile is None else profile.model)
             if found is None:
                 return None
-            if may_use(principal, known_as, leaves=found[1].leaves):
+            if found[1].leaves == leaves or may_use(principal, known_as, leaves=found[1].leaves):
                 return Found(*found, profile)
         await self._targets.find(_NOBODYS)
         return None

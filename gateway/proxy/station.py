@@ -37,7 +37,7 @@ class _Trust:
 class Pass:
     """What lets one request for a model through both breakers, and tells when that was."""
 
-    model: str
+    trust: _Trust
     link: int
     of_model: int
 
@@ -60,11 +60,11 @@ class Station:
 
     def try_pass(self, model: str, now: float) -> Pass | None:
         """Let a request through; whoever was must be judged in the end, by one of those below."""
-        breaker = self._trust(model).breaker
-        if not self.link.may_pass(now) or not breaker.may_pass(now):
+        if not self.may_pass(model, now):
             return None
-        link, of_model = self.link.try_pass(now), breaker.try_pass(now)
-        return None if link is None or of_model is None else Pass(model, link, of_model)
+        trust = self._trust(model)
+        link, of_model = self.link.try_pass(now), trust.breaker.try_pass(now)
+        return None if link is None or of_model is None else Pass(trust, link, of_model)
 
     def is_suspect(self, model: str, now: float) -> bool:
         """It answered with errors only, lately: others are preferred."""
@@ -99,34 +99,35 @@ class Station:
 
     def began(self, given: Pass) -> None:
         """It has begun to answer, so it neither hangs nor is away, whatever becomes of the answer."""
-        self._began(given)
+        self.link.succeeded(given.link)
+        given.trust.breaker.succeeded(given.of_model)
+        given.trust.is_busy = False
 
     def worked(self, given: Pass) -> None:
-        self._began(given).complaints = 0
+        self.began(given)
+        given.trust.complaints = 0
 
     def was_not_reached(self, given: Pass, now: float) -> None:
         self.link.failed(given.link, now)
-        self._trust(given.model).breaker.abandoned(given.of_model)
+        given.trust.breaker.abandoned(given.of_model)
 
     def broke(self, given: Pass, now: float, *, is_busy: bool) -> None:
         """It was reached, and began no answer: it hung, broke off, made no sense, or was too busy."""
         self.link.succeeded(given.link)
-        trust = self._trust(given.model)
-        trust.breaker.failed(given.of_model, now)
-        trust.is_busy = is_busy
+        given.trust.breaker.failed(given.of_model, now)
+        given.trust.is_busy = is_busy
 
     def complained(self, given: Pass, now: float) -> None:
         """It answered with an error of its own, or broke off an answer that it had begun."""
         self.link.succeeded(given.link)
-        trust = self._trust(given.model)
-        trust.breaker.abandoned(given.of_model)
-        trust.complaints += 1
-        trust.complained_at = now
+        given.trust.breaker.abandoned(given.of_model)
+        given.trust.complaints += 1
+        given.trust.complained_at = now
 
     def abandoned(self, given: Pass) -> None:
         """Its caller left, or nothing was sent: nobody knows."""
         self.link.abandoned(given.link)
-        self._trust(given.model).breaker.abandoned(given.of_model)
+        given.trust.breaker.abandoned(given.of_model)
 
     def loaded_in(self, model: str, seconds: float) -> None:
         """How long a load took, by its backend's word; less than that of any is none."""
@@ -149,13 +150,6 @@ class Station:
             breaker=self.link.state(now),
             broken_models=tuple(sorted(broken)),
         )
-
-    def _began(self, given: Pass) -> _Trust:
-        self.link.succeeded(given.link)
-        trust = self._trust(given.model)
-        trust.breaker.succeeded(given.of_model)
-        trust.is_busy = False
-        return trust
 
     def _trust(self, model: str) -> _Trust:
         trust = self.models.get(model)

@@ -76,11 +76,12 @@ class Visit:
 
     async def __aenter__(self) -> Self:
         station = self._router.station_of(self.backend)
-        if station is not None:
-            with suppress(BackendBusy):
-                # Where too many run others are asked; there its caller is told, if there are none.
-                self._is_let_in_at_once(Choice(station, self.card))
-        if self._stay is None:
+        try:
+            is_in = station is not None and self._is_let_in_at_once(station, self.card)
+        except BackendBusy:
+            # Where too many run others are asked; there its caller is told, if there are none.
+            is_in = False
+        if not is_in:
             await self._enter()
         return self
 
@@ -154,7 +155,7 @@ class Visit:
         """Get a slot at the best backend; wait for one where none is free."""
         while self._stay is None:
             choices = await self._choices()
-            if not self._is_let_in_at_once(choices[0]):
+            if not self._is_let_in_at_once(choices[0].station, choices[0].card):
                 with suppress(Closed):
                     await self._stand_in_line(choices)
 
@@ -175,26 +176,25 @@ class Visit:
             raise refusal or BackendFailed("The backend that had this model is gone; try again.")
         return choices
 
-    def _is_let_in_at_once(self, choice: Choice) -> bool:
-        station, model, now = choice.station, self._ticket.model, self._router.now()
-        if station.config.is_draining or not station.may_pass(model, now):
+    def _is_let_in_at_once(self, station: Station, card: ModelCard) -> bool:
+        now = self._router.now()
+        if station.config.is_draining or not station.may_pass(self._ticket.model, now):
             return False
         try:
-            return station.queue.enter_at_once(self._ticket) and self._is_let_through(choice)
+            return station.queue.enter_at_once(self._ticket) and self._is_let_through(station, card, now)
         except Closed:
             return False
 
-    def _is_let_through(self, choice: Choice) -> bool:
+    def _is_let_through(self, station: Station, card: ModelCard, now: float) -> bool:
         """It has a slot, and keeps it if the breakers let it through: of those that waited one may be the
         probe, and the others wait on.
         """
-        station = choice.station
-        given = station.try_pass(self._ticket.model, self._router.now())
+        given = station.try_pass(self._ticket.model, now)
         if given is None:
             station.queue.leave(self._ticket, is_served=False)
             return False
         self._stay = _Stay(station, station.queue, given)
-        self.backend, self.card = station.backend, choice.card
+        self.backend, self.card = station.backend, card
         # Between the parts of a call a backend that is no longer listed must not be closed.
         self.backend.hold()
         return True
@@ -216,7 +216,8 @@ class Visit:
             self._wait = None
             exchange.queued_s = (exchange.queued_s or 0.0) + self._router.now() - since
         if queue is not None:
-            self._is_let_through(lines[queue])
+            choice = lines[queue]
+            self._is_let_through(choice.station, choice.card, self._router.now())
 
     def _take_place(self, wait: Wait, choice: Choice) -> None:
         queue = choice.station.queue
@@ -262,14 +263,16 @@ class Visit:
                 if station.queue.slots is not None and station.is_sound(self._ticket.model, now):
                     wait.join(station.queue, is_guest=True)
                     lines[station.queue] = choice
-                elif self._is_let_in_at_once(choice):
+                elif self._is_let_in_at_once(station, choice.card):
                     return
 
     def _judge(self, stay: "_Stay", error: BaseException | None) -> None:
-        station, given, now = stay.station, stay.given, self._router.now()
+        station, given = stay.station, stay.given
         if error is None:
             station.worked(given)
-        elif self._sent_at is None or not isinstance(error, GatewayError):
+            return
+        now = self._router.now()
+        if self._sent_at is None or not isinstance(error, GatewayError):
             station.abandoned(given)
         elif isinstance(error, UNSENT):
             station.was_not_reached(given, now)

@@ -55,6 +55,7 @@ def _canonical(name: str) -> str | None:
 _remembered: Final = lru_cache(maxsize=1024)(_canonical)
 
 
+@lru_cache(maxsize=1024)
 def leaves_the_machine(name: str) -> bool:
     """Whether Ollama has another machine answer for the model of this canonical name (`m:7b-cloud`)."""
     return _is_cloud(name.rpartition(":")[2])
