@@ -5,7 +5,17 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.accounting import BucketTake, BudgetTake, Evidence, LedgerEntry, Plan, Refused, Standing, Taken
+from gateway.accounting import (
+    BucketTake,
+    BudgetTake,
+    Evidence,
+    LedgerEntry,
+    Plan,
+    Refused,
+    Standing,
+    Taken,
+    settled,
+)
 from gateway.errors import GatewayError
 from gateway.formats.chat import bounded
 from gateway.middleware.context import exchange_of
@@ -51,7 +61,7 @@ class Admission:
         exchange = exchange_of(scope)
         taken = await self._take(exchange, plan, principal)
         intent = _intent_of(exchange, principal, plan, taken)
-        await self.settler.begin(intent, row_of(exchange, exchange.started))
+        self.settler.begin(intent, row_of(exchange, exchange.started))
         exchange.is_admitted = True
         told = _Told(send, self, exchange, taken, intent)
         try:
@@ -113,7 +123,7 @@ class _Told:
     back and its slot free, at every replica.
     """
 
-    __slots__ = ("admission", "exchange", "intent", "is_settled", "send", "taken")
+    __slots__ = ("admission", "exchange", "intent", "is_settled", "send", "settlement", "taken")
 
     def __init__(
         self, send: Send, admission: Admission, exchange: Exchange, taken: Taken, intent: LedgerEntry
@@ -124,45 +134,49 @@ class _Told:
         self.taken = taken
         self.intent = intent
         self.is_settled = False
+        # Of a whole answer it is known, and told, when its head goes out.
+        self.settlement: budgets.Settlement | None = None
 
     def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message["headers"].extend(headers_of_taken(self.taken, self._given_back()))
         elif not self.is_settled and (self.exchange.is_all_counted or not message.get("more_body", False)):
             # Nothing can come any more that costs; of a stream also before the frame that says so.
-            return self._once_settled(message)
+            settling = self.admission.settler.end_within(
+                self.admission.settling_s, self._ended(), self.exchange.busy_s
+            )
+            if settling is not None:
+                return self._send_after(settling, message)
         return self.send(message)
 
-    async def _once_settled(self, message: Message) -> None:
-        await self.admission.settler.end_within(
-            self.admission.settling_s,
-            self.intent,
-            self._ended(),
-            backend=self.exchange.backend or "",
-            busy_s=self.exchange.busy_s,
-        )
+    async def _send_after(self, settling: Awaitable[None], message: Message) -> None:
+        await settling
         await self.send(message)
 
     def settle(self) -> None:
         """Settle by what the exchange knows, unless that is done; wait for nothing."""
         if not self.is_settled:
-            self.admission.settler.end(
-                self.intent,
-                self._ended(),
-                backend=self.exchange.backend or "",
-                busy_s=self.exchange.busy_s,
-            )
+            self.admission.settler.end(self._ended(), self.exchange.busy_s)
 
-    def _ended(self) -> budgets.Settlement:
+    def _ended(self) -> LedgerEntry:
+        """What it has cost."""
         self.is_settled = True
         self.admission.counting.compare(self.exchange)
-        return _settlement(self.exchange, self.taken.tokens)
+        settlement = self.settlement or _settlement(self.exchange, self.taken.tokens)
+        return settled(
+            self.intent,
+            prompt_tokens=settlement.prompt_tokens,
+            completion_tokens=settlement.completion_tokens,
+            estimated=settlement.estimated,
+            backend=self.exchange.backend or "",
+        )
 
     def _given_back(self) -> int | None:
-        """What a whole answer did not use is known when its head goes out; of a stream nothing is."""
+        """What a whole answer did not use; of a stream nothing is known yet."""
         if self.exchange.stream:
             return None
-        return max(0, self.taken.tokens - _settlement(self.exchange, self.taken.tokens).tokens)
+        self.settlement = _settlement(self.exchange, self.taken.tokens)
+        return max(0, self.taken.tokens - self.settlement.tokens)
 
 
 def _tightest(standings: Iterable[Standing]) -> Standing:

@@ -5,17 +5,16 @@ normal end, an error, a cancellation and a drain alike: where it can't wait for 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from loguru import logger
 
-from gateway.accounting import LedgerEntry, settled
+from gateway.accounting import LedgerEntry
 from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import AuditRow
 from gateway.ports import Counters, Spool
-from gateway.rules.budgets import Settlement
 
 # Slots of a process that died are free again after the lease (SPEC 6: 15 s); three renewals may be lost.
 LEASE_S: Final = 15.0
@@ -50,7 +49,7 @@ class Settler:
         for task in self._settling:
             task.cancel()
 
-    async def begin(self, intent: LedgerEntry, row: AuditRow) -> None:
+    def begin(self, intent: LedgerEntry, row: AuditRow) -> None:
         """Write down what is reserved, before anything is sent. Raises AuditUnavailable when it can't.
 
         `row` is the audit row as far as it is known: what is left if this process dies.
@@ -59,7 +58,8 @@ class Settler:
             self._spool.intent(intent, row)
         except AuditUnavailable:
             # Nothing will be sent, so nothing is owed.
-            await self._counters.settle(intent.tenant_id, intent.reservation_id, 0)
+            if not self._settle_at_once(intent, 0):
+                self._settle_beside(intent, 0, 0.0)
             raise
         self._running[intent.reservation_id] = intent
 
@@ -72,66 +72,54 @@ class Settler:
         """How many ended requests the counters do not know of yet."""
         return len(self._settling) + self._waited_for
 
-    def end(
-        self, intent: LedgerEntry, settlement: Settlement, *, backend: str = "", busy_s: float = 0.0
-    ) -> asyncio.Task[None] | None:
+    def end(self, entry: LedgerEntry, busy_s: float = 0.0) -> asyncio.Task[None] | None:
         """Write down what it cost, and tell the counters: at once, or in a task of our own. Never raises.
 
         The task that is returned ends when they know, however long that takes; None: they do. They are told
         after `busy_s`, less than a lease: for so long its backend is still at work, and its place among the
         requests at the same time is taken.
         """
-        self._write_down(intent, settlement, backend)
-        if not busy_s and self._settle_at_once(intent, settlement.tokens):
+        if self._is_ended_at_once(entry, busy_s):
             return None
-        return self._settle_beside(intent, settlement.tokens, busy_s)
+        return self._settle_beside(entry, entry.tokens, busy_s)
 
-    async def end_within(
-        self,
-        seconds: float,
-        intent: LedgerEntry,
-        settlement: Settlement,
-        *,
-        backend: str = "",
-        busy_s: float = 0.0,
-    ) -> None:
-        """As `end`, and wait until the counters know, for as long as they have for an answer.
+    def end_within(
+        self, seconds: float, entry: LedgerEntry, busy_s: float = 0.0
+    ) -> Coroutine[Any, Any, None] | None:
+        """As `end`; what is returned waits until the counters know, for as long as they have for an answer.
 
         What they do not know by then, or when the waiting is cancelled, they are told by a task of our own.
         That is waited for, too, as long as the `seconds` are not over.
         """
-        self._write_down(intent, settlement, backend)
-        if not busy_s and self._settle_at_once(intent, settlement.tokens):
+        if self._is_ended_at_once(entry, busy_s):
+            return None
+        return self._settle_within(seconds, entry, busy_s)
+
+    def _is_ended_at_once(self, entry: LedgerEntry, busy_s: float) -> bool:
+        """Write it down, and tell the counters where nobody has to wait for that."""
+        self._running.pop(entry.reservation_id, None)
+        self._spool.settled(entry)
+        return not busy_s and self._settle_at_once(entry, entry.tokens)
+
+    def _settle_at_once(self, entry: LedgerEntry, tokens: int) -> bool:
+        return self._counters.settle_at_once(entry.tenant_id, entry.reservation_id, tokens)
+
+    async def _settle_within(self, seconds: float, entry: LedgerEntry, busy_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + seconds
+        if not busy_s and await self._is_settled_now(entry):
             return
-        until_s = asyncio.get_running_loop().time() + seconds
-        if not busy_s and await self._is_settled_now(intent, settlement.tokens):
-            return
-        beside = self._settle_beside(intent, settlement.tokens, busy_s or RETRY_S)
-        await asyncio.wait([beside], timeout=max(0.0, until_s - asyncio.get_running_loop().time()))
+        beside = self._settle_beside(entry, entry.tokens, busy_s or RETRY_S)
+        await asyncio.wait([beside], timeout=max(0.0, until_s - loop.time()))
 
-    def _write_down(self, intent: LedgerEntry, settlement: Settlement, backend: str) -> None:
-        self._running.pop(intent.reservation_id, None)
-        self._spool.settled(
-            settled(
-                intent,
-                prompt_tokens=settlement.prompt_tokens,
-                completion_tokens=settlement.completion_tokens,
-                estimated=settlement.estimated,
-                backend=backend,
-            )
-        )
-
-    def _settle_at_once(self, intent: LedgerEntry, tokens: int) -> bool:
-        return self._counters.settle_at_once(intent.tenant_id, intent.reservation_id, tokens)
-
-    async def _is_settled_now(self, intent: LedgerEntry, tokens: int) -> bool:
+    async def _is_settled_now(self, entry: LedgerEntry) -> bool:
         """Tell the counters from the request's task: one of our own costs more than all else of it."""
         self._waited_for += 1
         try:
-            await self._counters.settle(intent.tenant_id, intent.reservation_id, tokens)
+            await self._counters.settle(entry.tenant_id, entry.reservation_id, entry.tokens)
         except asyncio.CancelledError:
             # Perhaps they were told: to say it again changes nothing.
-            self._settle_beside(intent, tokens, 0.0)
+            self._settle_beside(entry, entry.tokens, 0.0)
             raise
         except StoreUnavailable:
             return False
@@ -139,19 +127,19 @@ class Settler:
             self._waited_for -= 1
         return True
 
-    def _settle_beside(self, intent: LedgerEntry, tokens: int, after_s: float) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._settle(intent, tokens, after_s))
+    def _settle_beside(self, entry: LedgerEntry, tokens: int, after_s: float) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._settle(entry, tokens, after_s))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
 
-    async def _settle(self, intent: LedgerEntry, tokens: int, after_s: float) -> None:
+    async def _settle(self, entry: LedgerEntry, tokens: int, after_s: float) -> None:
         if after_s:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_stopping.wait(), after_s)
         while True:
             try:
-                await self._counters.settle(intent.tenant_id, intent.reservation_id, tokens)
+                await self._counters.settle(entry.tenant_id, entry.reservation_id, tokens)
             except StoreUnavailable:
                 # Until then its lease runs out and the whole reservation is charged; this corrects it.
                 await asyncio.sleep(RETRY_S)

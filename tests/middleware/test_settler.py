@@ -3,15 +3,14 @@
 import asyncio
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from gateway.accounting import Evidence, LedgerEntry
 from gateway.errors import StoreUnavailable
 from gateway.middleware import settler as module
 from gateway.middleware.settler import Settler
-from gateway.rules.budgets import FREE, Settlement
 
-INTENT = LedgerEntry(
+ENTRY = LedgerEntry(
     reservation_id="r1",
     tenant_id="t1",
     key_id="k1",
@@ -20,11 +19,12 @@ INTENT = LedgerEntry(
     day="2026-11-23",
     month="2026-11",
     reserved=10,
-    tokens=10,
-    prompt_tokens=0,
-    completion_tokens=0,
-    estimated=True,
-    evidence=Evidence.INTENT,
+    tokens=7,
+    prompt_tokens=3,
+    completion_tokens=4,
+    estimated=False,
+    evidence=Evidence.SETTLED,
+    backend="b",
 )
 
 
@@ -58,6 +58,12 @@ class Told:
         self.spool.append(entry)
 
 
+async def ended_within(settler: Settler, seconds: float, busy_s: float = 0.0) -> None:
+    settling = settler.end_within(seconds, ENTRY, busy_s)
+    assert settling is not None
+    await settling
+
+
 async def test_a_place_is_kept_while_the_backend_is_at_work():
     """Its caller left while the prompt was read: leaving is no way around the limit. What it cost is written
     down at once, and a stop waits for nobody.
@@ -66,11 +72,11 @@ async def test_a_place_is_kept_while_the_backend_is_at_work():
     settler = Settler(told, told)  # type: ignore[arg-type]
     await settler.start()
 
-    ended = settler.end(INTENT, FREE, busy_s=3600)
+    ended = settler.end(ENTRY, busy_s=3600)
     assert ended is not None
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (told.counters, [entry.tokens for entry in told.spool]) == ([], [0])
+    assert (told.counters, told.spool) == ([], [ENTRY])
 
     await settler.stop()
     await asyncio.wait_for(ended, 30)
@@ -82,7 +88,7 @@ async def test_a_place_is_free_when_the_backend_is():
     settler = Settler(told, told)  # type: ignore[arg-type]
 
     for busy_s in (0.01, 0.0):
-        ended = settler.end(INTENT, FREE, busy_s=busy_s)
+        ended = settler.end(ENTRY, busy_s=busy_s)
         assert ended is not None
         await asyncio.wait_for(ended, 30)
 
@@ -93,9 +99,9 @@ async def test_counters_in_this_process_are_told_without_a_task_unless_the_backe
     told = Told(is_here=True)
     settler = Settler(told, told)  # type: ignore[arg-type]
 
-    assert settler.end(INTENT, FREE, backend="b") is None
-    assert (told.counters, [entry.backend for entry in told.spool]) == (["r1"], ["b"])
-    ended = settler.end(INTENT, FREE, busy_s=0.01)
+    assert settler.end(ENTRY) is None
+    assert (told.counters, told.spool) == (["r1"], [ENTRY])
+    ended = settler.end(ENTRY, busy_s=0.01)
 
     assert ended is not None
     await asyncio.wait_for(ended, 30)
@@ -107,20 +113,13 @@ async def test_who_waits_for_the_counters_needs_no_task(is_here: bool):
     told = Told(is_here=is_here)
     settler = Settler(told, told)  # type: ignore[arg-type]
 
-    await settler.end_within(0.0, INTENT, Settlement(3, 4), backend="b")
+    settling = settler.end_within(0.0, ENTRY)
+    assert (settling is None) == is_here
+    if settling is not None:
+        await settling
 
     assert told.counters == ["r1"]
-    assert told.spool == [
-        evolve(
-            INTENT,
-            tokens=7,
-            prompt_tokens=3,
-            completion_tokens=4,
-            estimated=False,
-            evidence=Evidence.SETTLED,
-            backend="b",
-        )
-    ]
+    assert told.spool == [ENTRY]
     assert not settler.settling
 
 
@@ -130,7 +129,7 @@ async def test_counters_that_do_not_answer_are_told_later(monkeypatch: pytest.Mo
     told = Told(failures=2)
     settler = Settler(told, told)  # type: ignore[arg-type]
 
-    await settler.end_within(0.0, INTENT, FREE)
+    await ended_within(settler, 0.0)
     assert (told.counters, settler.settling) == ([], 1)
 
     await asyncio.wait_for(asyncio.wait(settler._settling), 30)
@@ -142,7 +141,7 @@ async def test_counters_that_answer_again_in_time_are_waited_for(monkeypatch: py
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     told = Told(failures=1)
 
-    await Settler(told, told).end_within(30, INTENT, FREE)  # type: ignore[arg-type]
+    await ended_within(Settler(told, told), 30)  # type: ignore[arg-type]
 
     assert told.counters == ["r1"]
 
@@ -150,7 +149,7 @@ async def test_counters_that_answer_again_in_time_are_waited_for(monkeypatch: py
 async def test_the_counters_are_told_of_a_request_that_is_cancelled_while_it_waits_for_them():
     told = Told(answer=asyncio.Event())
     settler = Settler(told, told)  # type: ignore[arg-type]
-    ending = asyncio.create_task(settler.end_within(30, INTENT, FREE))
+    ending = asyncio.create_task(ended_within(settler, 30))
     await asyncio.sleep(0)
     assert settler.settling == 1
 
@@ -170,7 +169,7 @@ async def test_a_place_is_kept_while_the_backend_is_at_work_also_where_the_end_w
     settler = Settler(told, told)  # type: ignore[arg-type]
     await settler.start()
 
-    await settler.end_within(0.0, INTENT, FREE, busy_s=3600)
+    await ended_within(settler, 0.0, busy_s=3600)
     assert (told.counters, settler.settling) == ([], 1)
 
     await settler.stop()
