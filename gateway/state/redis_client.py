@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 import anyio
 from attrs import frozen
@@ -55,7 +55,10 @@ logging.getLogger("coredis").setLevel(logging.CRITICAL + 1)
 
 
 class Call(Protocol[_T_co]):
-    """A command that was sent. When it `ended`, it has an `error`, or it has a `value`."""
+    """A command that was sent. When it `is_over`, it has an `error`, or it has a `value`."""
+
+    @property
+    def is_over(self) -> bool: ...
 
     @property
     def error(self) -> BaseException | None: ...
@@ -67,8 +70,8 @@ class Call(Protocol[_T_co]):
     def origin(self) -> object:
         """What it was sent by."""
 
-    async def ended_within(self, seconds: float) -> bool:
-        """Wait for it, no longer; whether it ended."""
+    def ended_within(self, seconds: float) -> Awaitable[None]:
+        """Wait for it, no longer."""
 
     async def ended(self) -> None:
         """Wait for it, however long its connection lasts."""
@@ -82,6 +85,10 @@ class _Command(Generic[_T]):
     origin: Client
 
     @property
+    def is_over(self) -> bool:
+        return self.task.done()
+
+    @property
     def error(self) -> BaseException | None:
         return asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
 
@@ -89,12 +96,11 @@ class _Command(Generic[_T]):
     def value(self) -> _T:
         return self.task.result()
 
-    async def ended_within(self, seconds: float) -> bool:
+    async def ended_within(self, seconds: float) -> None:
         due_s = asyncio.get_running_loop().time() + seconds
-        if await _is_done(self.task, _PARTS, seconds / _PARTS):
-            return True
-        is_late = asyncio.get_running_loop().time() > due_s + LATE_S
-        return is_late and await _is_done(self.task, TURNS, TURN_S)
+        await _wait_for(self.task, _PARTS, seconds / _PARTS)
+        if not self.is_over and asyncio.get_running_loop().time() > due_s + LATE_S:
+            await _wait_for(self.task, TURNS, TURN_S)
 
     async def ended(self) -> None:
         await asyncio.wait([self.task])
@@ -190,22 +196,24 @@ class RedisClient:
         """The answer to a command that began just now; one that is not in time goes on without its caller."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        has_ended = await call.ended_within(self._deadline_s)
+        await call.ended_within(self._deadline_s)
         if self._observe is not None:
             self._observe(loop.time() - began_s)
-        if not has_ended:
+        if not call.is_over:
             self._failed(call, "no answer within the deadline")
             raise LimitsUnavailable
-        error = call.error
+        if (error := call.error) is not None:
+            self._raise(call, error)
+        self._failures = 0
+        return call.value
+
+    def _raise(self, call: Call[Any], error: BaseException) -> NoReturn:
         if isinstance(error, asyncio.CancelledError):
             raise LimitsUnavailable
         if isinstance(error, _DRIVER_ERRORS):
             self._failed(call, _told(error), error)
             raise LimitsUnavailable from error
-        if error is not None:
-            raise error
-        self._failures = 0
-        return call.value
+        raise error
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -304,13 +312,12 @@ async def _run_script(
         return await client.eval(script.text, keys, arguments)
 
 
-async def _is_done(task: "asyncio.Task[Any]", times: int, each_s: float) -> bool:
-    """Wait for it so many times, each at least a turn of the event loop."""
+async def _wait_for(task: "asyncio.Task[Any]", times: int, each_s: float) -> None:
+    """So many times at most, each at least a turn of the event loop."""
     for _ in range(times):
         await asyncio.wait([task], timeout=each_s)
         if task.done():
-            return True
-    return False
+            return
 
 
 async def _run(client: Client, command: Callable[[Client], Awaitable[_T]]) -> _T:

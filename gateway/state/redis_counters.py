@@ -6,7 +6,7 @@ one hash tag, in five keys, so that a cluster scales by tenant.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -104,24 +104,12 @@ class RedisCounters:
         if doubt := self._doubtful.pop(plan.reservation_id, None):
             doubt.cancel()
         was_indexed = self._is_indexed(plan.tenant_id) or await self._index(plan.tenant_id)
-        call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan))
+        call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan, look=False))
         try:
             answer = await self._client.answer(call)
         except (StoreUnavailable, asyncio.CancelledError):
             self._void(plan, call)
             raise
-        match answer:
-            case [b"cold"]:
-                self._indexed.pop(plan.tenant_id, None)
-                return Cold(lost=was_indexed)
-            case [b"behind"]:
-                return await self._forget_behind(plan.tenant_id)
-        return self._verdict(plan, answer)
-
-    def _as_json(self, plan: Plan, *, look: bool = False) -> bytes:
-        return _plan_as_json(plan, self._seen.get(plan.tenant_id, 0), look=look)
-
-    def _verdict(self, plan: Plan, answer: list[Any]) -> Taken | Refused | Stale:
         match answer:
             case [b"taken", now_us, tokens, standings, periods]:
                 self._seen[plan.tenant_id] = now_us
@@ -129,9 +117,27 @@ class RedisCounters:
             case [b"refused", now_us, *refused]:
                 self._seen[plan.tenant_id] = now_us
                 return _refused(plan, now_us, *refused)
+            case [b"cold"]:
+                self._indexed.pop(plan.tenant_id, None)
+                return Cold(lost=was_indexed)
+            case [b"behind"]:
+                return await self._forget_behind(plan.tenant_id)
             case [_, epoch]:
                 return Stale(epoch)
         raise AssertionError(answer)
+
+    def _as_json(self, plan: Plan, *, look: bool) -> bytes:
+        of_request = {
+            "id": plan.reservation_id,
+            "needed": plan.tokens_needed,
+            "wanted": plan.tokens_wanted,
+            "spared": plan.spared,
+            "lease": to_us(plan.lease_s),
+            "epoch": plan.epoch,
+            "look": look,
+            "seen": self._seen.get(plan.tenant_id, 0),
+        }
+        return b'%b,"takes":%b}' % (orjson.dumps(of_request)[:-1], _takes_as_json(plan.takes))
 
     async def _forget_behind(self, tenant_id: str) -> Cold:
         """What is left of an earlier state is worth nothing: the ledger knows better."""
@@ -218,8 +224,8 @@ class RedisCounters:
 
     # ── calls ────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Any:
-        return await self._client.answer(self._begin(script, tenant_id, *arguments))
+    def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Awaitable[Any]:
+        return self._client.answer(self._begin(script, tenant_id, *arguments))
 
     def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Call[Any]:
         return self._client.begin_script(script, _keys(tenant_id), arguments)
@@ -302,20 +308,6 @@ def _keys(tenant_id: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _decoded(periods: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(period.decode() for period in periods)
-
-
-def _plan_as_json(plan: Plan, seen_us: int, *, look: bool) -> bytes:
-    of_request = {
-        "id": plan.reservation_id,
-        "needed": plan.tokens_needed,
-        "wanted": plan.tokens_wanted,
-        "spared": plan.spared,
-        "lease": to_us(plan.lease_s),
-        "epoch": plan.epoch,
-        "look": look,
-        "seen": seen_us,
-    }
-    return b'%b,"takes":%b}' % (orjson.dumps(of_request)[:-1], _takes_as_json(plan.takes))
 
 
 # Of all requests of a key the same, until a day is over.

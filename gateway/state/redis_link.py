@@ -56,16 +56,14 @@ class Reply:
     def origin(self) -> object:
         return self.link
 
-    async def ended_within(self, seconds: float) -> bool:
-        """Wait for it, no longer; whether it came. For one caller."""
-        if not self.is_over:
-            self._waiter = self.link.loop.create_future()
+    def ended_within(self, seconds: float) -> "asyncio.Future[None]":
+        """Wait for it, no longer. For one caller."""
+        waiter = self._waiter = self.link.loop.create_future()
+        if self.is_over:
+            waiter.set_result(None)
+        else:
             self.link.deadlines.add(self, seconds)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self.is_over
+        return waiter
 
     async def ended(self) -> None:
         """Wait for it, however long its connection lasts."""
