@@ -6,12 +6,14 @@ from gateway.errors import BackendFailed, InvalidRequest
 from gateway.formats.chat import Message, ToolCall
 from gateway.formats.fields import Fields
 from gateway.formats.images import MAX_IMAGES, read_images
+from gateway.formats.plain_messages import plain_message
 from gateway.formats.strict_json import is_too_deep
 from gateway.model import JsonObject
 
 MAX_MESSAGES: Final = 10_000
 MAX_TOOL_CALLS: Final = 256
 ROLES: Final = ("system", "user", "assistant", "tool")
+_ROLES: Final = {role: role for role in ROLES}
 
 _MESSAGE: Final = frozenset(
     {"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"}
@@ -25,10 +27,17 @@ _FUNCTION: Final = frozenset({"index", "name", "arguments"})
 
 def read_messages(body: Fields) -> tuple[Message, ...]:
     """The field `messages`. Raise InvalidRequest naming the field that is wrong."""
-    messages = tuple(_read_message(fields) for fields in body.objects("messages", MAX_MESSAGES))
-    if sum(len(message.images) for message in messages) > MAX_IMAGES:
+    messages: list[Message] = []
+    images = 0
+    for number, value in enumerate(body.array("messages", MAX_MESSAGES)):
+        message = plain_message(value, _ROLES)
+        if message is None:
+            message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
+            images += len(message.images)
+        messages.append(message)
+    if images > MAX_IMAGES:
         raise InvalidRequest(f"'messages' may hold {MAX_IMAGES} images at most.", param="messages")
-    return messages
+    return tuple(messages)
 
 
 def _read_message(fields: Fields) -> Message:
@@ -66,15 +75,18 @@ def _read_call(fields: Fields) -> ToolCall:
 
 
 def write_message(message: Message) -> JsonObject:
-    optional = {
-        "thinking": message.thinking,
-        "images": [image.base64 for image in message.images],
-        "tool_calls": write_calls(message.tool_calls),
-        "tool_name": message.tool_name,
-        "tool_call_id": message.tool_call_id,
-    }
-    written = {"role": message.role, "content": message.content}
-    return written | {name: value for name, value in optional.items() if value}
+    written: JsonObject = {"role": message.role, "content": message.content}
+    if message.thinking:
+        written["thinking"] = message.thinking
+    if message.images:
+        written["images"] = [image.base64 for image in message.images]
+    if message.tool_calls:
+        written["tool_calls"] = write_calls(message.tool_calls)
+    if message.tool_name:
+        written["tool_name"] = message.tool_name
+    if message.tool_call_id:
+        written["tool_call_id"] = message.tool_call_id
+    return written
 
 
 def write_calls(calls: tuple[ToolCall, ...], first_index: int = 0) -> list[JsonObject]:

@@ -1,6 +1,6 @@
 """Messages: OpenAI's shapes ↔ the house's words."""
 
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import InvalidRequest, UnsupportedField
 from gateway.formats.chat import Image, Message, with_tool_ids
@@ -9,6 +9,7 @@ from gateway.formats.images import MAX_IMAGES
 from gateway.formats.openai.images import data_url, image_of
 from gateway.formats.openai.sounds import is_sound, sound_of, sound_part
 from gateway.formats.openai.tools import read_tool_calls, write_call
+from gateway.formats.plain_messages import plain_message
 from gateway.model import JsonObject
 
 # Twice what OpenAI takes.
@@ -23,9 +24,8 @@ _ROLES: Final = {
     "tool": "tool",
     "function": "tool",
 }
-# What a message without more has, and who may say it.
-_PLAIN: Final = frozenset({"role", "content"})
-_PLAIN_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
+# Whose messages may be a text and no more: an answer names its call.
+_PLAIN_ROLES: Final = {role: meant for role, meant in _ROLES.items() if meant != "tool"}
 _FIELDS: Final = frozenset(
     {"role", "content", "name", "refusal", "audio", "reasoning", "reasoning_content"}
     | {"tool_calls", "function_call", "tool_call_id"}
@@ -42,7 +42,7 @@ def read_messages(body: Fields) -> tuple[Message, ...]:
     messages: list[Message] = []
     images = 0
     for number, value in enumerate(body.array("messages", MAX_MESSAGES)):
-        message = _plain_message(value)
+        message = plain_message(value, _PLAIN_ROLES)
         if message is None:
             message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
             images += len(message.images)
@@ -52,16 +52,6 @@ def read_messages(body: Fields) -> tuple[Message, ...]:
     if images > MAX_IMAGES:
         raise InvalidRequest(f"'messages' holds more than {MAX_IMAGES} images.", param="messages")
     return tuple(messages)
-
-
-def _plain_message(value: Any) -> Message | None:
-    """A message that is a text and no more, as most are; None for any other one, and for what is none."""
-    if type(value) is not dict or value.keys() != _PLAIN:
-        return None
-    role, content = value["role"], value["content"]
-    if type(role) is not str or type(content) is not str or role not in _PLAIN_ROLES:
-        return None
-    return Message(_ROLES[role], content)
 
 
 def _read_message(message: Fields) -> Message:
