@@ -33,20 +33,19 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that these bytes complete, in order, without their ends."""
-        first, *others = data.split(b"\n")
-        self._keep(first)
-        if not others:
-            return []
-        rest = others.pop()
-        lines = [self._joined(), *others]
+        is_long = self._pieces_bytes + len(data) > self._max_line_bytes
+        *lines, rest = data.split(b"\n")
+        if lines and self._pieces:
+            self._keep(lines[0])
+            lines[0] = self._joined()
         self._keep(rest)
-        if max(map(len, lines)) > self._max_line_bytes:
+        if is_long and lines and max(map(len, lines)) > self._max_line_bytes:
             raise _too_long()
         return [text for line in lines if (text := line.strip())]
 
     def end(self) -> list[bytes]:
         """The bytes are over: the last line, if it lacks its end."""
-        line = self._joined().strip()
+        line = self._joined().strip() if self._pieces else b""
         return [line] if line else []
 
     def _keep(self, piece: bytes) -> None:

@@ -3,14 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The same without its zone, which is written by hand.
+_EPOCH_IN_UTC = _EPOCH.replace(tzinfo=None)
 _FIRST_S = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST_S = (datetime.max.replace(microsecond=0, tzinfo=UTC) - _EPOCH).total_seconds()
 
 
 def rfc3339(epoch_s: float) -> str:
     """`2026-11-23T08:16:03.565756Z`: to the microsecond, always with `Z`."""
-    moment = _EPOCH + timedelta(seconds=epoch_s)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return (_EPOCH_IN_UTC + timedelta(seconds=epoch_s)).isoformat(timespec="microseconds") + "Z"
 
 
 def is_moment(epoch_s: float) -> bool:

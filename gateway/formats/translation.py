@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from gateway.errors import GatewayError
 from gateway.formats import anthropic, ollama, openai, responses, sse
@@ -139,7 +139,7 @@ def _to_openai(call: Part, model: str) -> Upstream:
 
 
 def _or_cut(call: Part, request: UpstreamRequest, cut: JsonObject) -> UpstreamRequest | None:
-    return evolve(request, body=request.body | cut) if call.truncate else None
+    return UpstreamRequest(request.path, request.body | cut) if call.truncate else None
 
 
 _TO: Final = {"ollama": _to_ollama, "openai": _to_openai}

@@ -27,6 +27,8 @@ _FLOATS: Final = (
 )
 _INTEGERS: Final = ("top_k", "seed", "repeat_last_n", "num_keep")
 _WHOLE: Final = frozenset({*_INTEGERS, "num_predict", "num_ctx"})
+# By their names here and there.
+_WRITTEN: Final = {name: name for name in (*_FLOATS, *_INTEGERS, "num_ctx")} | {"max_tokens": "num_predict"}
 _SAMPLING: Final = frozenset({*_FLOATS, *_WHOLE, "stop"})
 
 # What a look-alike must not be mistaken for, besides: load-time options (Runner in Ollama's api/types.go),
@@ -39,13 +41,16 @@ _FORMER: Final = frozenset({"tfs_z", "mirostat", "mirostat_tau", "mirostat_eta",
 _KNOWN: Final = _SAMPLING | _LOAD_TIME | _FORMER
 
 
+_BY_DEFAULT: Final = Sampling()
+
+
 def read_options(body: Fields) -> tuple[Sampling, tuple[str, ...]]:
     """The sampling options of a body, and the names of those that were given and are dropped.
 
     A negative `num_predict` is Ollama's word for no bound of the caller's own: None.
     """
     if not body.has("options"):
-        return Sampling(), ()
+        return _BY_DEFAULT, ()
     body.object("options")
     options = Fields(_whole(body.raw("options")), body.path("options"))
     options.refuse_look_alikes(_KNOWN)
@@ -63,11 +68,11 @@ def read_options(body: Fields) -> tuple[Sampling, tuple[str, ...]]:
 
 def write_options(sampling: Sampling) -> JsonObject:
     """The options to send to a backend: only those that were given."""
-    options = {name: getattr(sampling, name) for name in (*_FLOATS, *_INTEGERS, "num_ctx")}
-    options["num_predict"] = sampling.max_tokens
+    values = vars(sampling)
+    options = {word: values[name] for name, word in _WRITTEN.items() if values[name] is not None}
     if sampling.stop:
         options["stop"] = list(sampling.stop)
-    return {name: value for name, value in options.items() if value is not None}
+    return options
 
 
 def _whole(options: JsonObject) -> JsonObject:

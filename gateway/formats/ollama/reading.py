@@ -62,7 +62,8 @@ class _Reader:
             events.append(Failure(read_failure(frame["error"])))
             return
         content, thinking, calls = self._piece_of(frame)
-        logprobs = native_items(frame.get("logprobs"))
+        items = frame.get("logprobs")
+        logprobs = native_items(items) if items else ()
         if content or thinking or logprobs:
             self._has_text = True
             events.append(Delta(content, thinking, logprobs))

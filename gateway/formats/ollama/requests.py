@@ -41,6 +41,8 @@ _COMMON: Final = frozenset(
     | {"logprobs", "top_logprobs", "_debug_render_only"}
 )
 _CHAT: Final = _COMMON | {"messages", "tools"}
+# What most chats have, and no more.
+_USUAL: Final = frozenset({"model", "messages", "stream", "options"})
 _GENERATE: Final = _COMMON | {"prompt", "suffix", "system", "template", "context", "raw", "images"}
 _TOOL: Final = frozenset({"type", "function"})
 _FUNCTION: Final = frozenset({"name", "description", "parameters"})
@@ -55,12 +57,14 @@ def read_chat(body: JsonObject) -> ChatCall:
     No messages is a command to load or unload the model: read like any other, answered elsewhere.
     """
     fields = Fields(body)
-    fields.refuse_look_alikes(_CHAT)
-    return ChatCall(
-        messages=read_messages(fields),
-        tools=tuple(_read_tool(tool) for tool in fields.objects("tools", MAX_TOOLS)),
-        **_read_common(fields),
-    )
+    has_others = fields.has_others(_USUAL)
+    if has_others:
+        fields.refuse_look_alikes(_CHAT)
+    messages = read_messages(fields)
+    if not has_others:
+        return ChatCall(messages=messages, **_read_usual(fields))
+    tools = tuple(_read_tool(tool) for tool in fields.objects("tools", MAX_TOOLS))
+    return ChatCall(messages=messages, tools=tools, **_read_common(fields))
 
 
 def read_generate(body: JsonObject) -> GenerateCall:
@@ -93,20 +97,28 @@ def read_generate(body: JsonObject) -> GenerateCall:
 
 def _read_common(fields: Fields) -> dict[str, Any]:
     """What both calls have, by the names of their attributes."""
-    sampling, dropped = read_options(fields)
+    usual = _read_usual(fields)
     # Another value than the last caller's makes Ollama reload the model: a load-time option in disguise.
-    if fields.boolean("shift") is not None:
-        dropped = (*dropped, "shift")
-    stream = fields.boolean("stream")
-    return {
-        "model": fields.required_string("model"),
-        "stream": True if stream is None else stream,
-        "sampling": sampling,
+    is_shifted = fields.boolean("shift") is not None
+    return usual | {
         "format": _read_format(fields),
         "think": read_think(fields),
         "top_logprobs": _read_top_logprobs(fields),
         "keep_alive": read_keep_alive(fields),
         "truncate": fields.boolean("truncate") is not False,
+        "dropped": (*usual["dropped"], "shift") if is_shifted else usual["dropped"],
+    }
+
+
+def _read_usual(fields: Fields) -> dict[str, Any]:
+    """What nearly all calls have."""
+    sampling, dropped = read_options(fields)
+    stream = fields.boolean("stream")
+    return {
+        "model": fields.required_string("model"),
+        "stream": True if stream is None else stream,
+        "sampling": sampling,
+        "truncate": True,
         "dropped": dropped,
     }
 
@@ -194,23 +206,24 @@ def _write_common(call: ChatCall | GenerateCall) -> JsonObject:
         raise UnsupportedField(
             "'logit_bias' can't be honoured for this model; leave it out.", param="logit_bias"
         )
-    fields = {
-        "format": _write_format(call.format),
-        "options": write_options(call.sampling) or None,
-        "think": call.think,
-        "logprobs": None if call.top_logprobs is None else True,
-        "top_logprobs": call.top_logprobs or None,
-        "keep_alive": call.keep_alive,
-    }
     # Always said: Ollama streams, and cuts what is too long, unless told otherwise.
-    return {"stream": call.stream, "truncate": False} | {
-        name: value for name, value in fields.items() if value is not None
-    }
+    written: JsonObject = {"stream": call.stream, "truncate": False}
+    if call.format is not None:
+        written["format"] = _write_format(call.format)
+    if options := write_options(call.sampling):
+        written["options"] = options
+    if call.think is not None:
+        written["think"] = call.think
+    if call.top_logprobs is not None:
+        written["logprobs"] = True
+    if call.top_logprobs:
+        written["top_logprobs"] = call.top_logprobs
+    if call.keep_alive is not None:
+        written["keep_alive"] = call.keep_alive
+    return written
 
 
-def _write_format(format: Format | None) -> JsonObject | str | None:
-    if format is None:
-        return None
+def _write_format(format: Format) -> JsonObject | str:
     return "json" if format.schema is None else format.schema
 
 

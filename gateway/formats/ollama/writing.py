@@ -36,9 +36,13 @@ _NS: Final = 1_000_000_000
 
 
 class _Writer:
-    """Events in, frames out. `_piece` says how text, thinking and calls stand in a frame."""
+    """Events in, frames out. In each the text stands between `_before` and `_behind`; what more there is, as
+    thinking or calls, stands behind the text.
+    """
 
     content_type = ndjson.CONTENT_TYPE
+    _before: str
+    _behind: str
 
     def __init__(self, stamp: AnswerStamp, call: ChatCall | GenerateCall) -> None:
         self._stamp = stamp
@@ -50,31 +54,37 @@ class _Writer:
     def write(self, events: Iterable[Event]) -> bytes:
         """The frames for these events. All that come at once carry one time."""
         now = self._stamp.now()
-        head = f'{self._head}{rfc3339(now)}",'
-        lines = [line for event in events for line in self._lines(event, head, now)]
+        head, tail = f'{self._head}{rfc3339(now)}",{self._before}', f'{self._behind},"done":false}}\n'
+        lines = []
+        for event in events:
+            if self._first_event is None:
+                self._first_event = now
+            if type(event) is Delta and not event.thinking and not event.logprobs:
+                # Nothing but text, as nearly all bring.
+                lines.append(f"{head}{quoted(event.content)}{tail}")
+            else:
+                lines.append(self._line(event, head, now))
         return "".join(lines).encode("ascii")
 
     def fail(self, error: GatewayError) -> bytes:
         """The last frame of a stream that broke; never followed by one that says done."""
         return ascii_json(ollama_error(error)) + b"\n"
 
-    def _lines(self, event: Event, head: str, now: float) -> list[str]:
-        if self._first_event is None:
-            self._first_event = now
+    def _line(self, event: Event, head: str, now: float) -> str:
         match event:
             case Delta():
-                return [self._delta(event, head)]
+                return head + self._delta(event)
             case ToolCalls():
-                return [f'{head}{self._piece("", "", self._written(event.calls))},"done":false}}\n']
+                return f'{head}"","tool_calls":{self._written(event.calls)}{self._behind},"done":false}}\n'
             case Finish():
-                return [f'{head}{self._piece("", "", "")},"done":true,{self._end(event, now)}}}\n']
+                return f'{head}""{self._behind},"done":true,{self._end(event, now)}}}\n'
             case Failure():
-                return [self.fail(event.error).decode("ascii")]
+                return self.fail(event.error).decode("ascii")
 
-    def _delta(self, delta: Delta, head: str) -> str:
-        piece = self._piece(delta.content, delta.thinking, "")
+    def _delta(self, delta: Delta) -> str:
+        thinking = f',"thinking":{quoted(delta.thinking)}' if delta.thinking else ""
         logprobs = self._logprobs(delta.logprobs) if delta.logprobs and self._top_logprobs is not None else ""
-        return f'{head}{piece},"done":false{logprobs}}}\n'
+        return f'{quoted(delta.content)}{thinking}{self._behind},"done":false{logprobs}}}\n'
 
     def _end(self, finish: Finish, now: float) -> str:
         first = now if self._first_event is None else self._first_event
@@ -90,22 +100,17 @@ class _Writer:
         written = [native_logprob(item, self._top_logprobs) for item in items]
         return f',"logprobs":{ascii_json(written).decode("ascii")}'
 
-    def _piece(self, content: str, thinking: str, calls: str) -> str:
-        raise NotImplementedError
-
 
 class ChatWriter(_Writer):
     """The answer of /api/chat, streamed."""
 
-    def _piece(self, content: str, thinking: str, calls: str) -> str:
-        return f'"message":{{"role":"assistant","content":{quoted(content)}{_extras(thinking, calls)}}}'
+    _before, _behind = '"message":{"role":"assistant","content":', "}"
 
 
 class GenerateWriter(_Writer):
     """The answer of /api/generate, streamed."""
 
-    def _piece(self, content: str, thinking: str, calls: str) -> str:
-        return f'"response":{quoted(content)}{_extras(thinking, calls)}'
+    _before, _behind = '"response":', ""
 
 
 def write_chat_answer(events: Iterable[Event], stamp: AnswerStamp, call: ChatCall) -> bytes:
@@ -150,15 +155,15 @@ def measured(timings: Timings, started: float, first: float, ended: float) -> Ti
 
     The time to the first event counts for the prompt, the rest for the answer, and loading for 0.
     """
-    total = _first_of(timings.total_ns, _span_ns(started, ended))
-    load = _first_of(timings.load_ns, 0)
-    prompt = _first_of(timings.prompt_ns, _span_ns(started, first))
-    return Timings(
-        total_ns=total,
-        load_ns=load,
-        prompt_ns=prompt,
-        generation_ns=_first_of(timings.generation_ns, max(0, total - load - prompt)),
-    )
+    total, load, prompt = timings.total_ns, timings.load_ns or 0, timings.prompt_ns
+    if total is None:
+        total = _span_ns(started, ended)
+    if prompt is None:
+        prompt = _span_ns(started, first)
+    generation = timings.generation_ns
+    if generation is None:
+        generation = max(0, total - load - prompt)
+    return Timings(total_ns=total, load_ns=load, prompt_ns=prompt, generation_ns=generation)
 
 
 def final_fields(finish: Finish, timings: Timings) -> JsonObject:
@@ -179,18 +184,9 @@ def final_fields(finish: Finish, timings: Timings) -> JsonObject:
     return fields
 
 
-def _extras(thinking: str, calls: str) -> str:
-    said = f',"thinking":{quoted(thinking)}' if thinking else ""
-    return f'{said},"tool_calls":{calls}' if calls else said
-
-
 def _inner(fields: JsonObject) -> str:
     """An object's text without its braces."""
     return ascii_json(fields).decode("ascii")[1:-1]
-
-
-def _first_of(given: int | None, otherwise: int) -> int:
-    return otherwise if given is None else given
 
 
 def _span_ns(start: float, stop: float) -> int:
@@ -203,9 +199,12 @@ def _span_ns(start: float, stop: float) -> int:
 
 def _extra_fields(answer: Joined, stamp: AnswerStamp) -> JsonObject:
     """Thinking and calls, where there are any."""
-    calls = write_calls(with_ids(answer.calls, stamp, 0))
-    fields: JsonObject = {"thinking": answer.thinking, "tool_calls": calls}
-    return {name: value for name, value in fields.items() if value}
+    fields: JsonObject = {}
+    if answer.thinking:
+        fields["thinking"] = answer.thinking
+    if answer.calls:
+        fields["tool_calls"] = write_calls(with_ids(answer.calls, stamp, 0))
+    return fields
 
 
 def _whole(answer: Joined, stamp: AnswerStamp, call: ChatCall | GenerateCall, piece: JsonObject) -> bytes:
