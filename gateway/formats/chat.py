@@ -276,10 +276,10 @@ def with_tool_ids(messages: Sequence[Message]) -> tuple[Message, ...]:
     belongs to the call with its id; without an id to the oldest unanswered call of its name, else to
     the oldest unanswered one. Ids that were given stay; the same messages always get the same ids.
     """
-    if not any(message.tool_calls or message.role == "tool" for message in messages):
-        return tuple(messages)
-    matching = _Matching(messages)
-    return tuple(matching.completed(message) for message in messages)
+    for message in messages:
+        if message.tool_calls or message.role == "tool":
+            return tuple(map(_Matching(messages).completed, messages))
+    return tuple(messages)
 
 
 # A history that leaves more calls than this unanswered is no conversation; the oldest are forgotten,

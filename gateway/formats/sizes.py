@@ -72,14 +72,16 @@ def runs_of(call: Call, kind: str, capabilities: frozenset[str] | None) -> int:
     model that thinks, or of one of which that is not known (`ModelCard.capabilities`): the first run's
     thinking goes into the second one's prompt and is counted there.
     """
-    if isinstance(call, EmbedCall):
-        return 0
-    if isinstance(call, CompletionCall):
-        return len(call.prompts) * call.n
-    if isinstance(call, GenerateCall):
-        return 1
-    thinks = call.think is not False and (capabilities is None or "thinking" in capabilities)
-    return call.n * (2 if kind == "ollama" and call.format is not None and thinks else 1)
+    match call:
+        case ChatCall():
+            thinks = call.think is not False and (capabilities is None or "thinking" in capabilities)
+            return call.n * (2 if kind == "ollama" and call.format is not None and thinks else 1)
+        case GenerateCall():
+            return 1
+        case CompletionCall():
+            return len(call.prompts) * call.n
+        case EmbedCall():
+            return 0
 
 
 def _times(n: int, size: PromptSize) -> PromptSize:
@@ -107,7 +109,8 @@ def _size_of_chat(call: ChatCall) -> PromptSize:
         images += len(message.images)
         if message.tool_calls:
             schema_bytes += _bytes_of_calls(message)
-    schema_bytes += sum(map(_bytes_of_tool, call.tools)) + _bytes_of_format(call.format)
+    if call.tools or call.format is not None:
+        schema_bytes += sum(map(_bytes_of_tool, call.tools)) + _bytes_of_format(call.format)
     return PromptSize(text_bytes, schema_bytes, len(call.messages), images)
 
 

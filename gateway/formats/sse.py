@@ -17,6 +17,8 @@ CONTENT_TYPE: Final = b"text/event-stream"
 # What nearly all events begin with, and all end with.
 _PREFIX: Final = b"data: "
 _END: Final = b"\n\n"
+_BETWEEN: Final = _END + _PREFIX
+_INNER: Final = slice(len(_PREFIX), -len(_END))
 # Clients skip comments; sent while the backend is silent, so that proxies and clients do not give up.
 COMMENT: Final = b": waiting for the model\n\n"
 
@@ -95,7 +97,7 @@ class EventSplitter:
         """
         if not data.startswith(_PREFIX) or not data.endswith(_END) or b"\r" in data:
             return None
-        payloads = data[len(_PREFIX) : -len(_END)].split(_END + _PREFIX)
+        payloads = data[_INNER].split(_BETWEEN)
         # Two line feeds for each: so there are no others.
         is_plain = data.count(b"\n") == 2 * len(payloads) and b"" not in payloads
         return payloads if is_plain and len(data) <= self._max_event_bytes else None

@@ -15,7 +15,6 @@ from gateway.formats.chat import (
     ChatCall,
     EmbedCall,
     Event,
-    GenerateCall,
     Part,
     UpstreamRequest,
     as_chat,
@@ -124,16 +123,17 @@ def _to_ollama(call: Part, model: str) -> Upstream:
 
 def _to_openai(call: Part, model: str) -> Upstream:
     """A stream where there is one: llama.cpp notices only when it writes that its client left (measured)."""
-    if isinstance(call, EmbedCall):
+    reader: Callable[[], AnswerReader]
+    if isinstance(call, ChatCall):
+        request, reader = openai.write_chat(call, model), openai.ChatReader
+    elif isinstance(call, EmbedCall):
         request = openai.write_embeddings(call, model)
         or_cut = _or_cut(call, request, openai.CUT)
         return Upstream(request, None, openai.read_error, openai.read_embeddings_answer, or_cut)
-    reader: Callable[[], AnswerReader]
-    if isinstance(call, GenerateCall) and openai.is_completion(call):
+    elif openai.is_completion(call):
         request, reader = openai.write_completion(call, model), openai.CompletionReader
     else:
-        chat = call if isinstance(call, ChatCall) else as_chat(call)
-        request, reader = openai.write_chat(chat, model), openai.ChatReader
+        request, reader = openai.write_chat(as_chat(call), model), openai.ChatReader
     request.body.update(openai.STREAMED)
     return Upstream(request, reader, openai.read_error)
 

@@ -89,7 +89,8 @@ class _Reader:
         if error := chunk.get("error") or (chunk.get("object") == "error" and chunk):
             self._fail(error, events)
             return
-        for choice in map(_dict_of, _list_of(chunk.get("choices"))):
+        for value in _list_of(chunk.get("choices")):
+            choice = _dict_of(value)
             # One answer is asked for; some servers number none.
             if choice.get("index", 0) == 0:
                 self._read_choice(choice, events)
@@ -275,7 +276,7 @@ def _object_text(value: JsonObject) -> str:
 def _dict_of(value: Any) -> JsonObject:
     if value is None:
         return {}
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise _unreadable()
     return value
 
@@ -283,13 +284,13 @@ def _dict_of(value: Any) -> JsonObject:
 def _list_of(value: Any) -> list[Any]:
     if value is None:
         return []
-    if not isinstance(value, list):
+    if type(value) is not list:
         raise _unreadable()
     return value
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return value if type(value) is str else ""
 
 
 def _reason(reason: str, has_calls: bool) -> str:
