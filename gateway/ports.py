@@ -3,7 +3,7 @@
 An adapter turns its driver's errors into the few that are named here, in one place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -339,6 +339,13 @@ class Answer(Protocol):
     async def read(self) -> bytes:
         """What has come of the body, b"" at its end; waits for it. Raises BackendFailed when it breaks,
         BackendTimeout when it stalls.
+        """
+
+    async def push(self, take: Callable[[bytes], bool]) -> bool:
+        """Give each piece to `take` as it comes, until it answers that the next one is to wait.
+
+        False at the end of the body. Raises as `read` does, and what `take` raises. `take` may be called
+        from outside of the task that waits here, which a piece need not wake.
         """
 
     async def body(self) -> bytes:

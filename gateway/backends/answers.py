@@ -99,6 +99,13 @@ class HttpAnswer(ABC):
         within a chunk gap.
         """
 
+    async def push(self, take: Callable[[bytes], bool]) -> bool:
+        """Give each piece to `take`, until it answers that the next one is to wait; False at the end."""
+        while piece := await self.read():
+            if not take(piece):
+                return True
+        return False
+
     async def body(self, max_bytes: int = _MAX_BODY_BYTES) -> bytes:
         pieces: list[bytes] = []
         size = 0

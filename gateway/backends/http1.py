@@ -7,6 +7,7 @@ be somebody else's answer.
 
 import asyncio
 import select
+from collections.abc import Callable
 from typing import Final, cast
 
 import httptools
@@ -38,6 +39,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
         self._waiter: asyncio.Future[None] | None = None
+        self.listener: Callable[[bytes], bool] | None = None
+        """While somebody waits for `more`, given what comes of the body; False: who waits is to look."""
         self.error: Exception | None = None
         self.idle_since_s = 0.0
         self._begin()
@@ -80,6 +83,10 @@ class Connection(asyncio.Protocol):
             and self._transport is not None
             and not self._transport.get_write_buffer_size()
         )
+
+    @property
+    def has_piece(self) -> bool:
+        return bool(self._pieces)
 
     def ask(self, head: bytes, body: bytes) -> None:
         if self._transport is None:
@@ -142,10 +149,19 @@ class Connection(asyncio.Protocol):
         elif error is not None or self._idle_bytes > _MAX_HEAD_BYTES:
             self.abort(error or Broken("a line without an end"))
             return
+        if self._is_heard():
+            return
         if self._held_bytes > _MAX_HELD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _is_heard(self) -> bool:
+        """The listener has all that came, and wants the next piece too: nobody need wake."""
+        if self.listener is None or self._waiter is None or self._waiter.done() or not self._pieces:
+            return False
+        self._held_bytes = 0
+        return self.listener(self._pieces.pop()) and not self.is_complete
 
     def _fed(self, data: bytes) -> Exception | None:
         try:

@@ -70,22 +70,59 @@ class ThinAnswer(HttpAnswer):
             self._connections.give_back(self._connection)
 
     async def read(self) -> bytes:
-        connection, patience = self._connection, self._patience
-        if connection is None or patience is None:
-            raise BackendFailed("The answer was not opened.")
-        data = connection.take()
-        if not data and not connection.is_complete:
-            data = await self._awaited(connection, patience)
+        connection, _ = self._opened()
+        if not connection.has_piece:
+            await self._wait(lambda: connection.has_piece)
         self._piece_s = self._timeouts.chunk_gap_s
-        return data
+        return connection.take()
 
-    async def _awaited(self, connection: Connection, patience: Patience) -> bytes:
+    async def push(self, take: Callable[[bytes], bool]) -> bool:
+        """As long as `take` wants more, from where the pieces come in: the task that waits here sleeps on.
+
+        To wake it for each piece of a stream, through all that it is in the middle of, costs more than the
+        piece.
+        """
+        connection, patience = self._opened()
+        goes_on, failure = True, None
+
+        def listen(piece: bytes) -> bool:
+            nonlocal goes_on, failure
+            self._piece_s = self._timeouts.chunk_gap_s
+            patience.renew(self._piece_s)
+            try:
+                goes_on = take(piece)
+            except Exception as error:  # noqa: BLE001 - raised below, in the task that waits
+                goes_on, failure = False, error
+            return goes_on
+
+        connection.listener = listen
+        try:
+            while goes_on:
+                if connection.has_piece:
+                    listen(connection.take())
+                elif connection.is_complete:
+                    return False
+                else:
+                    await self._wait(lambda: connection.has_piece or not goes_on)
+        finally:
+            connection.listener = None
+            patience.hold()
+        if failure is not None:
+            raise failure
+        return True
+
+    def _opened(self) -> tuple[Connection, Patience]:
+        if self._connection is None or self._patience is None:
+            raise BackendFailed("The answer was not opened.")
+        return self._connection, self._patience
+
+    async def _wait(self, until: Callable[[], bool]) -> None:
+        """Until this holds or the answer has ended. Within the time that the next piece may take."""
+        connection, patience = self._opened()
         patience.renew(self._piece_s)
         try:
-            while True:
+            while not (until() or connection.is_complete):
                 await connection.more()
-                if (data := connection.take()) or connection.is_complete:
-                    return data
         except Broken:
             if patience.is_over:
                 raise BackendTimeout(STOPPED) from None

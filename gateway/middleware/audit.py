@@ -1,14 +1,13 @@
 """Audit: opens the Exchange, and records every request whose headers were read, however it ends."""
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ClientLeft, MalformedRequest
-from gateway.middleware.context import open_exchange
+from gateway.middleware.context import is_done, open_exchange
 from gateway.model import Exchange, Network, Outcome, Route, Surface
 from gateway.ports import Clock, NewId, Sink
 from gateway.rules.audit import row_of
@@ -133,8 +132,7 @@ class _Watched:
         except OSError:
             # ASGI 2.4: send raises OSError once the client is gone.
             raise ClientLeft from None
-        # Our server has mostly nothing to wait for: then a piece of a stream makes no coroutine here.
-        return sent if isinstance(sent, asyncio.Future) and sent.done() else _unless_left(sent)
+        return sent if is_done(sent) else _UnlessLeft(sent)
 
     def _begin(self, message: Message) -> None:
         self.exchange.status = message["status"]
@@ -146,8 +144,16 @@ class _Watched:
             headers.append((b"request-id", request_id))
 
 
-async def _unless_left(sent: Awaitable[None]) -> None:
-    try:
-        await sent
-    except OSError:
-        raise ClientLeft from None
+class _UnlessLeft:
+    """Awaits what a server's `send` gave back; of one that nobody awaits no coroutine is left."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, sent: Awaitable[None]) -> None:
+        self.sent = sent
+
+    def __await__(self) -> Generator[Any]:
+        try:
+            yield from self.sent.__await__()
+        except OSError:
+            raise ClientLeft from None

@@ -1,5 +1,7 @@
 """How the layers hand the Exchange down: one entry of the ASGI scope, and nothing else."""
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from gateway.model import Exchange, Principal
@@ -25,6 +27,14 @@ def caller_of(exchange: Exchange) -> Principal:
     if exchange.principal is None:
         raise RuntimeError(f"{exchange.operation} was reached past Auth")
     return exchange.principal
+
+
+def is_done(sent: Awaitable[None]) -> bool:
+    """Nothing is left to wait for of what `send` returned: our server gives back a future that is done.
+
+    Then a piece of a stream needs no coroutine.
+    """
+    return isinstance(sent, asyncio.Future) and sent.done()
 
 
 async def answer(

@@ -37,7 +37,7 @@ from gateway.formats.chat import (
 )
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.translation import SurfaceFormat, Upstream, upstream_of
-from gateway.middleware.context import Header, answer
+from gateway.middleware.context import Header, answer, is_done
 from gateway.middleware.intake import worked_on
 from gateway.model import Exchange, Outcome, Usage, plus
 from gateway.patience import Patience
@@ -61,8 +61,8 @@ MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024
 _BYTES_PER_TOKEN: Final = 4
 
 
-# Takes the events of one read to the caller, or keeps them.
-Take = Callable[[list[Event]], Awaitable[None]]
+# Takes the events of one read to the caller, or keeps them. Gives back what is to be waited for, if anything.
+Take = Callable[[list[Event]], Awaitable[None] | None]
 
 
 @frozen
@@ -131,7 +131,7 @@ class Relay:
         job = self._job
         events: list[Event] = []
 
-        async def keep(batch: list[Event]) -> None:
+        def keep(batch: list[Event]) -> None:
             events.extend(batch)
             refuse_what_is_too_large(events, job.call)
 
@@ -152,9 +152,9 @@ class Relay:
         out = self._out = _Out(send, lambda: [*self._headers, *job.visit.headers()])
         heartbeat = _Heartbeat(out, self._sign_of_life, self._heartbeat_s)
 
-        async def write(batch: list[Event]) -> None:
-            await out.write(writer.write(batch))
+        def write(batch: list[Event]) -> Awaitable[None] | None:
             heartbeat.renew()
+            return out.write(writer.write(batch))
 
         try:
             await self._relay(write)
@@ -162,7 +162,7 @@ class Relay:
             if not out.started:
                 raise
             self._note_broken(error)
-            await out.write(writer.fail(error))
+            await _waited(out.write(writer.fail(error)))
         finally:
             heartbeat.stop()
             self._note_unfinished()
@@ -214,7 +214,7 @@ class Relay:
                 self._tell_cut()
                 request = upstream.or_cut
             except _LongEnough:
-                await take(self._noted([Finish("length")]))
+                await _waited(take(self._noted([Finish("length")])))
                 return
 
     async def _upstream(self, part: Part) -> Upstream:
@@ -258,25 +258,46 @@ class Relay:
         await self._hand_on(await worked_on(len(body), upstream.read_whole, body), take)
 
     async def _read(self, reader: AnswerReader, answering: Answer, take: Take) -> None:
+        """Hand on each piece from where it comes in, save the first and the last: these wait for others.
+
+        This task is woken only for them, and when the caller does not read.
+        """
         visit, is_kept = self._job.visit, not self._job.call.stream
-        while data := await answering.read():
+        left: list[Event] = []
+        waiting: Awaitable[None] | None = None
+
+        def hear(data: bytes) -> bool:
+            nonlocal left, waiting
             visit.heard()
             self._received_bytes += len(data)
             if is_kept and self._received_bytes > MAX_WHOLE_BYTES:
                 raise BackendFailed("The model backend sent an answer that is too large.")
             events = reader.feed(data)
-            await self._hand_on(events, take)
-            if events and isinstance(events[-1], Finish):
+            if _is_end(events) or not self._is_under_way():
+                left = events
+                return False
+            waiting = take(self._noted(events))
+            return waiting is None and not self._is_too_long()
+
+        while await answering.push(hear):
+            await _waited(waiting)
+            await self._hand_on(left, take)
+            if left and isinstance(left[-1], Finish):
                 # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
                 return
+            left, waiting = [], None
         await self._hand_on(reader.end(), take)
 
     async def _hand_on(self, events: list[Event], take: Take) -> None:
-        await take(self._noted(events))
+        await _waited(take(self._noted(events)))
         if events and isinstance(events[-1], Failure):
             raise self._own(events[-1].error)
         if self._is_too_long():
             raise _LongEnough
+
+    def _is_under_way(self) -> bool:
+        """What is kept needs nobody; a stream must have begun."""
+        return self._out is None or self._out.started
 
     def _is_too_long(self) -> bool:
         """The backend does not heed the bound that it was sent: a piece is a token at least."""
@@ -384,6 +405,15 @@ def _tokens_of(call: ToolCall) -> int:
     return max(1, (len(call.name) + len(orjson.dumps(call.arguments))) // _BYTES_PER_TOKEN)
 
 
+async def _waited(sent: Awaitable[None] | None) -> None:
+    if sent is not None:
+        await sent
+
+
+def _is_end(events: list[Event]) -> bool:
+    return bool(events) and isinstance(events[-1], Finish | Failure)
+
+
 class _Out:
     """The caller's end of a stream: the head goes out with the first bytes."""
 
@@ -394,13 +424,19 @@ class _Out:
         self._headers = headers
         self.started = False
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """What is returned is to be waited for: the bytes may not be out before. None where they are."""
         if not data:
-            return
+            return None
         if not self.started:
-            self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            return self._begin(data)
+        sent = self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return None if is_done(sent) else sent
+
+    async def _begin(self, data: bytes) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        await _waited(self.write(data))
 
     async def finish(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -433,4 +469,4 @@ class _Heartbeat:
     async def _write(self) -> None:
         # The watch sees a client that left; a comment for it is nobody's loss.
         with suppress(ClientLeft):
-            await self._out.write(self._comment() or b"")
+            await _waited(self._out.write(self._comment() or b""))

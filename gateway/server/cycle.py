@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, Protocol
 
 from gateway.server.asgi import Message, Scope
 from gateway.server.response import (
@@ -166,7 +166,7 @@ class RequestCycle:
         if kind == "http.response.body":
             self._send_body(message.get("body", b""), message.get("more_body", False))
             if self.wire.write_blocked:
-                return self._read_by_client()
+                return _ReadByClient(self)
             self._note_out()
         elif kind == "http.response.start":
             self._hold_head(message)
@@ -292,7 +292,8 @@ class RequestCycle:
                 raise BadAnswer("the body is not as long as its content-length")
         return piece
 
-    async def _read_by_client(self) -> None:
+    async def read_by_client(self) -> None:
+        """Return once the client has read enough of what was written. Raises ClientLeft."""
         while self.wire.write_blocked:
             await self.wire.change()
             if self.left or self.wire.lost:
@@ -327,3 +328,15 @@ class RequestCycle:
             )
         )
         self.wire.answered(close=True, body_ended=self.body_ended)
+
+
+class _ReadByClient:
+    """What `send` gives back where something is to be waited for; nothing waits before it is awaited."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestCycle) -> None:
+        self._cycle = cycle
+
+    def __await__(self) -> Generator[Any]:
+        return self._cycle.read_by_client().__await__()

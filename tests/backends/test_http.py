@@ -1,13 +1,14 @@
 """One backend over HTTP: what it is sent, and what becomes of each way in which it can fail."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
 import pytest
 from attrs import evolve
 
-from gateway.backends.answers import BackendTimeouts
+from gateway.backends.answers import BackendTimeouts, HttpAnswer
 from gateway.backends.http import HttpBackend
 from gateway.config import BackendConfig
 from gateway.demo.engine import Engine
@@ -46,12 +47,36 @@ def double():
         yield one
 
 
-async def received_from(double: Double, timeouts: BackendTimeouts = PATIENT, url: str = "") -> bytes:
+async def whole(got: HttpAnswer) -> bytes:
+    return await got.body()
+
+
+async def pushed(got: HttpAnswer, each_s: float = 0) -> bytes:
+    """All of the body, with a break of so long behind every second piece."""
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        pieces.append(piece)
+        return len(pieces) % 2 == 0
+
+    goes_on = True
+    while goes_on:
+        goes_on = await got.push(take)
+        await asyncio.sleep(each_s)
+    return b"".join(pieces)
+
+
+Read = Callable[[HttpAnswer], Awaitable[bytes]]
+
+
+async def received_from(
+    double: Double, timeouts: BackendTimeouts = PATIENT, url: str = "", read: Read = whole
+) -> bytes:
     backend = HttpBackend(BackendConfig("b", url or double.url, credential="s3cret"), timeouts)
     await backend.open()
     try:
         async with backend.send(CHAT, request_id="r1") as got:
-            return await got.body()
+            return await read(got)
     finally:
         await backend.close()
 
@@ -70,10 +95,11 @@ async def test_a_request_has_our_headers_only(double: Double):
     assert received.headers["authorization"] == "Bearer s3cret"
 
 
-async def test_a_stream_comes_as_it_is(double: Double):
+@pytest.mark.parametrize("read", [whole, pushed])
+async def test_a_stream_comes_as_it_is(double: Double, read: Read):
     double.scripts["/api/chat"] = chat_stream(["a", "b"])
 
-    assert (await received_from(double)).count(b"\n") == 3
+    assert (await received_from(double, read=read)).count(b"\n") == 3
 
 
 async def test_streams_of_llama_cpp_can_follow_each_other_at_once(engine_greeting: Engine):
@@ -119,15 +145,16 @@ FAILURES: dict[str, tuple[Script, BackendTimeouts, type[GatewayError]]] = {
 }
 
 
+@pytest.mark.parametrize("read", [whole, pushed])
 @pytest.mark.parametrize(("script", "timeouts", "error"), FAILURES.values(), ids=FAILURES)
 async def test_a_backend_that(
-    double: Double, script: Script, timeouts: BackendTimeouts, error: type[GatewayError]
+    double: Double, script: Script, timeouts: BackendTimeouts, error: type[GatewayError], read: Read
 ):
     """Every failure is one of two outcomes, told without a host, a port or a driver's words."""
     double.scripts["/api/chat"] = script
 
     with pytest.raises(error) as caught:
-        await received_from(double, timeouts)
+        await received_from(double, timeouts, read=read)
 
     assert "127.0.0.1" not in caught.value.sentence
     assert len(double.received) == 1, "nothing is sent twice"
@@ -188,9 +215,11 @@ async def test_a_reader_that_takes_its_time_is_no_silence_of_the_backend(double:
         while piece := await got.read():
             lines += piece.count(b"\n")
             await asyncio.sleep(0.2)
+    async with backend.send(CHAT, request_id="r2") as got:
+        body = await pushed(got, each_s=0.2)
     await backend.close()
 
-    assert lines == 8
+    assert (lines, body.count(b"\n")) == (8, 8)
 
 
 async def test_an_answer_left_behind_its_last_frame_keeps_its_connection(double: Double):

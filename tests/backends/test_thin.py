@@ -384,7 +384,38 @@ async def test_a_caller_that_is_cancelled_before_the_head_closes_the_connection(
             await backend.idle()
 
 
-async def test_a_slow_reader_stops_the_server():
+async def test_pieces_are_pushed_without_waking_who_waits():
+    """To wake a request for each token would cost more than the token; what fails is told to who waits."""
+    taken = asyncio.Event()
+
+    async def session(ends: Ends) -> None:
+        await ends.request()
+        for piece in (CHUNKED, b"1\r\na\r\n", b"1\r\nb\r\n", b"1\r\nc\r\n"):
+            await ends.say(piece)
+            await taken.wait()
+            taken.clear()
+
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        assert asyncio.current_task() is None
+        pieces.append(piece)
+        taken.set()
+        if piece == b"c":
+            raise ZeroDivisionError
+        return piece != b"b"
+
+    async with backend_of(session) as (backend, _), backend.send(CHAT, request_id="r1") as answered:
+        taken.set()
+        async with asyncio.timeout(LONG_S):
+            assert await answered.push(take), "the next piece is to wait"
+            assert pieces == [b"a", b"b"]
+            with pytest.raises(ZeroDivisionError):
+                await answered.push(take)
+
+
+@pytest.mark.parametrize("is_pushed", [False, True])
+async def test_a_slow_reader_stops_the_server(is_pushed: bool):
     """Nothing piles up here: what the caller does not take stays with the backend."""
     said = 0
 
@@ -402,16 +433,27 @@ async def test_a_slow_reader_stops_the_server():
         backend_of(session) as (backend, _),
         backend.send(CHAT, request_id="r1") as answered,
     ):
-        size = len(await answered.read())
+        size = 0
+
+        def take(piece: bytes) -> bool:
+            nonlocal size
+            size += len(piece)
+            return False
+
+        async def more() -> bool:
+            return await answered.push(take) if is_pushed else take(await answered.read()) or size < whole
+
+        whole = 2_000 * 0x8000
+        await more()
         before = -1
         while before != said:  # until it can say no more
             before = said
             await asyncio.sleep(0.1)
         assert said < 1_900
-        while piece := await answered.read():
-            size += len(piece)
+        while await more():
+            pass
 
-    assert size == 2_000 * 0x8000
+    assert size == whole
 
 
 async def test_a_backend_that_is_closed_answers_nobody():

@@ -1,6 +1,6 @@
 """What stands around a relay: backends in a catalogue, and visits at them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -16,6 +16,19 @@ from gateway.rules.fair_queue import Ticket
 from tests.asgi import FakeClock, exchange
 
 BOUNDS = QueueBounds(max_waiting=100, max_wait_s=1000, turn_s=10)
+
+
+class Pulled:
+    """An answer that has `read` alone: it pushes what is read."""
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    async def push(self, take: Callable[[bytes], bool]) -> bool:
+        while piece := await self.read():
+            if not take(piece):
+                return True
+        return False
 
 
 @define

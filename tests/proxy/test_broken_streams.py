@@ -17,7 +17,7 @@ from gateway.formats.translation import READERS, SURFACES
 from gateway.model import Operation, Outcome
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
-from tests.proxy.doubles import visit_at
+from tests.proxy.doubles import Pulled, visit_at
 
 HELLO: Any = [{"role": "user", "content": "Hi"}]
 ASKED: dict[Operation, dict[str, Any]] = {
@@ -68,7 +68,7 @@ BREAKS: dict[str, Any] = {
 
 
 @define
-class Breaking:
+class Breaking(Pulled):
     """A backend that begins an answer, and breaks."""
 
     pieces: list[bytes | GatewayError]

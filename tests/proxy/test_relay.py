@@ -38,7 +38,7 @@ from gateway.formats.translation import SURFACES, SurfaceFormat, Upstream
 from gateway.model import Demand, Exchange, LoadedModel, ModelCard, Operation, Outcome, Usage
 from gateway.proxy.relay import Job, Relay
 from tests.asgi import FakeClock, exchange
-from tests.proxy.doubles import router_of, ticket, visit_at
+from tests.proxy.doubles import Pulled, router_of, ticket, visit_at
 
 CALL = ChatCall("m", (Message("user", "Hi"),), stream=True)
 
@@ -51,7 +51,7 @@ DONE = frame(done=True, done_reason="stop", prompt_eval_count=5, eval_count=2)
 
 
 @define
-class FakeAnswer:
+class FakeAnswer(Pulled):
     pieces: Sequence[bytes | GatewayError | asyncio.Event]
     status: int = 200
     _read: int = field(default=0, init=False)
