@@ -59,7 +59,9 @@ class Admission:
         self, plan: Plan, principal: Principal, scope: Scope, receive: Receive, send: Send
     ) -> None:
         exchange = exchange_of(scope)
-        taken = await self._take(exchange, plan, principal)
+        taken = await self.allowances.take(plan)
+        if isinstance(taken, Refused):
+            taken = await self._taken_after_all(exchange, principal, taken)
         intent = _intent_of(exchange, principal, plan, taken)
         self.settler.begin(intent, row_of(exchange, exchange.started))
         exchange.is_admitted = True
@@ -71,16 +73,15 @@ class Admission:
             # No await in here: whatever ended the request, what it reserved is settled.
             told.settle()
 
-    async def _take(self, exchange: Exchange, plan: Plan, principal: Principal) -> Taken:
-        verdict = await self.allowances.take(plan)
-        if isinstance(verdict, Refused) and _counts_tokens(verdict.standing):
-            verdict = await self._take_counted(exchange, verdict)
+    async def _taken_after_all(self, exchange: Exchange, principal: Principal, refused: Refused) -> Taken:
+        """What was refused for its tokens may be less once it is counted. Raises what the caller is told."""
+        verdict = await self._take_counted(exchange, refused) if _counts_tokens(refused.standing) else refused
         if isinstance(verdict, Refused):
             raise self._refusal(exchange, principal, verdict)
         return verdict
 
     async def _take_counted(self, exchange: Exchange, refused: Refused) -> Taken | Refused:
-        """What was refused for its tokens may be less once it is counted; so far nothing was taken."""
+        """Count and ask again: so far nothing was taken."""
         spared = exchange.plan.spared if exchange.plan else 0
         took_s = await self.counting.recount(exchange, free=limits.room_of(refused.standing, spared))
         if took_s is None or exchange.plan is None:

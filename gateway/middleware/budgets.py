@@ -1,9 +1,11 @@
 """Budgets: bounds the prompt, asks for an output, and plans what is reserved; Admission takes it."""
 
 from collections.abc import Awaitable
+from math import floor
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.accounting import Take, Takes
 from gateway.formats.sizes import runs_of, size_of
 from gateway.middleware.context import exchange_of
 from gateway.middleware.zones import zone_for
@@ -25,6 +27,9 @@ class Budgets:
         self.lore = lore
         self.outputs = outputs
         self.lease_s = lease_s
+        # Within a second no window turns: all requests of a caller take the same. By its key's account.
+        self._second = 0
+        self._takes: dict[str, tuple[Principal, Takes[Take]]] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange = exchange_of(scope)
@@ -33,15 +38,7 @@ class Budgets:
         return self.app(scope, receive, send)
 
     def _plan(self, exchange: Exchange, principal: Principal) -> None:
-        of_budgets = budgets.takes(
-            principal.tenant_policy,
-            principal.key_policy,
-            principal.tenant_id,
-            principal.key_id,
-            now=self.clock.now(),
-            zone=zone_for(principal),
-        )
-        exchange.takes = joined(exchange.takes, of_budgets)
+        exchange.takes = self._takes_of(principal, exchange.takes)
         if exchange.operation is Operation.COUNT_TOKENS:
             exchange.takes, demand = without_places(exchange.takes), NO_TOKENS
         else:
@@ -56,6 +53,24 @@ class Budgets:
             lease_s=self.lease_s,
             epoch=principal.epoch,
         )
+
+    def _takes_of(self, principal: Principal, of_limits: tuple[Take, ...]) -> Takes[Take]:
+        """Of limits and budgets. Raises LimitsUnavailable, as `zone_for`."""
+        second = floor(self.clock.now())
+        if second != self._second:
+            self._second, self._takes = second, {}
+        known = self._takes.get(principal.key_id)
+        if known is None or known[0] is not principal:
+            of_budgets = budgets.takes(
+                principal.tenant_policy,
+                principal.key_policy,
+                principal.tenant_id,
+                principal.key_id,
+                now=second,
+                zone=zone_for(principal),
+            )
+            known = self._takes[principal.key_id] = principal, joined(of_limits, of_budgets)
+        return known[1]
 
     def _demand(self, exchange: Exchange, principal: Principal) -> Demand:
         call, (backend, card), model = exchange.call, exchange.target, exchange.model or ""

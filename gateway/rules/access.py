@@ -28,7 +28,8 @@ def may_use(principal: Principal, name: str, *, leaves: bool) -> bool:
 
 def least(*bounds: int | None) -> int | None:
     """The bound that holds where all of these apply; None where there is none."""
-    return min((bound for bound in bounds if bound is not None), default=None)
+    known = [bound for bound in bounds if bound is not None]
+    return min(known) if known else None
 
 
 def patterns_of(text: str) -> tuple[str, ...]:

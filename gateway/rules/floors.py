@@ -67,7 +67,8 @@ def sampled(
     # What the allowances do not explain came of the bytes: no floor may ever forget it.
     of_bytes = prompt_tokens - beside
     lowest = min(floor.lowest, sent / of_bytes) if of_bytes > 0 else floor.lowest
-    if of_bytes > ceil(sent / floor.bytes_per_token) or _is_sample(size, context):
+    is_uncovered = of_bytes > 0 and of_bytes > ceil(sent / floor.bytes_per_token)
+    if is_uncovered or _is_sample(size, context):
         return Floor(min(lowest, sent / prompt_tokens), floor.samples + 1)
     return floor if lowest == floor.lowest else Floor(lowest, floor.samples)
 

@@ -38,10 +38,11 @@ class PromptLore:
         *,
         context: int | None,
     ) -> Learned:
-        learned = learn(self.of(kind, model), size, prompt_tokens)
-        floor = sampled(self.floor_of(tenant_id, kind, model), size, prompt_tokens, context, learned)
-        _keep(self._models, (kind, model), learned, _MAX_MODELS)
-        _keep(self._floors, (tenant_id, kind, model), floor, _MAX_FLOORS)
+        of_model, of_tenant = (kind, model), (tenant_id, kind, model)
+        learned = learn(self._models.get(of_model, NOTHING_LEARNED), size, prompt_tokens)
+        floor = sampled(self._floors.get(of_tenant, NO_FLOOR), size, prompt_tokens, context, learned)
+        _keep(self._models, of_model, learned, _MAX_MODELS)
+        _keep(self._floors, of_tenant, floor, _MAX_FLOORS)
         return learned
 
 
