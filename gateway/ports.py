@@ -22,6 +22,7 @@ from gateway.accounting import (
     Taken,
     Verdict,
 )
+from gateway.errors import Unauthenticated
 from gateway.formats.chat import UpstreamRequest
 from gateway.formats.profiles import PhaseTimeouts
 from gateway.model import AuditRow, JsonObject, Key, LoadedModel, ModelCard, Principal
@@ -73,6 +74,9 @@ class Authenticator(Protocol):
         What is answered was read at the revision `epoch` of tenants and keys, or after. Raises
         StoreUnavailable when it can't be known, Overloaded when too many keys are being checked.
         """
+
+    def at_once(self, token: str) -> Principal | Unauthenticated | None:
+        """The same, where it is known without waiting; None: ask `principal_of`."""
 
     @property
     def is_cut_off(self) -> bool:

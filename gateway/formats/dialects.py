@@ -5,9 +5,10 @@ libraries know. Always one line of ASCII: Ollama's own client reads errors line 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
-from gateway.errors import GatewayError, InsufficientQuota, RateLimited
+from gateway.errors import GatewayError, InsufficientQuota, RateLimited, Unauthenticated
 from gateway.formats.ndjson import ascii_json
 from gateway.model import JsonObject, Surface
 
@@ -34,7 +35,15 @@ _ANTHROPIC_SERVER_ERROR: Final = "api_error"
 
 def render(error: GatewayError, surface: Surface, request_id: str) -> bytes:
     """The whole JSON body of an error in the caller's dialect."""
+    if isinstance(error, Unauthenticated) and surface is not Surface.ANTHROPIC:
+        return _unauthenticated(surface)
     return ascii_json(_SHAPES[surface](error, request_id))
+
+
+@cache
+def _unauthenticated(surface: Surface) -> bytes:
+    """What a flood of wrong keys is told, written once: all alike, and without the request's id."""
+    return ascii_json(_SHAPES[surface](Unauthenticated(), ""))
 
 
 def openai_error(error: GatewayError) -> JsonObject:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ClientLeft, MalformedRequest
-from gateway.middleware.context import is_done, open_exchange
+from gateway.middleware.context import is_done, open_exchange, raising
 from gateway.model import Exchange, Network, Outcome, Route, Surface
 from gateway.ports import Clock, NewId, Sink
 from gateway.rules.audit import row_of
@@ -39,7 +39,7 @@ class Audit:
         self.trusted_proxies = trusted_proxies
         self.allowed_hosts = allowed_hosts
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange = self._opened(scope)
         open_exchange(scope, exchange)
         # The server answers by this id when it has to speak for us, and calls before an answer's last bytes.
@@ -47,19 +47,33 @@ class Audit:
         extensions["gateway.request_id"] = exchange.request_id
         extensions["gateway.before_end"] = partial(self._before_end, exchange, extensions)
         try:
-            await self.app(scope, receive, _Watched(send, exchange))
+            below = self.app(scope, receive, _Watched(send, exchange))
+        except Exception as error:  # noqa: BLE001 - told below, as what is raised later
+            below = raising(error)
+        if not is_done(below):
+            return self._watched(below, exchange, extensions)
+        # Refused, and told so: nobody needs a task for that.
+        self._end(exchange, extensions)
+        _forget_frames(exchange.error)
+        return below
+
+    async def _watched(self, below: Awaitable[None], exchange: Exchange, extensions: dict[str, Any]) -> None:
+        try:
+            await below
         except ClientLeft:
             # Who leaves at the frame that tells of a failure has seen it fail.
             exchange.outcome = exchange.outcome or Outcome.CLIENT_LEFT
         finally:
-            # No await in here: a cancellation must not lose the row.
-            if not exchange.is_recorded:
-                self._record(exchange, extensions)
-            # What is told of the end knows the exchange, and so the body: both go with their request.
-            # They must not gather until the collector comes.
-            del extensions["gateway.before_end"]
-        if exchange.error is not None:
-            _forget_frames(exchange.error)
+            self._end(exchange, extensions)
+        _forget_frames(exchange.error)
+
+    def _end(self, exchange: Exchange, extensions: dict[str, Any]) -> None:
+        """Awaits nothing: a cancellation must not lose the row."""
+        if not exchange.is_recorded:
+            self._record(exchange, extensions)
+        # What is told of the end knows the exchange, and so the body: both go with their request.
+        # They must not gather until the collector comes.
+        del extensions["gateway.before_end"]
 
     def _before_end(self, exchange: Exchange, extensions: dict[str, Any], is_at_once: bool) -> None:
         if not exchange.is_recorded and (is_at_once or not exchange.is_admitted):

@@ -1,10 +1,12 @@
 """Auth: nothing that costs or reveals comes before knowing who asks."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import MalformedRequest, Unauthenticated
+from gateway.errors import Unauthenticated
 from gateway.middleware.context import exchange_of
-from gateway.model import Exchange
+from gateway.model import Exchange, Principal
 from gateway.ports import Authenticator
 from gateway.rules.entry import refusal_of
 from gateway.rules.request_head import token_of
@@ -20,21 +22,40 @@ class Auth:
         self.app = app
         self.authenticator = authenticator
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange = exchange_of(scope)
-        if exchange.operation is None or not exchange.operation.is_public:
-            await identify(exchange, self.authenticator)
+        if exchange.operation is not None and exchange.operation.is_public:
+            return self.app(scope, receive, send)
+        token = _token_of(exchange)
+        known = self.authenticator.at_once(token)
+        if known is None:
+            return self._asked(exchange, token, scope, receive, send)
+        _let_in(exchange, known)
+        return self.app(scope, receive, send)
+
+    async def _asked(
+        self, exchange: Exchange, token: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        _let_in(exchange, await self.authenticator.principal_of(token))
         await self.app(scope, receive, send)
 
 
-async def identify(exchange: Exchange, authenticator: Authenticator, epoch: int = 0) -> None:
+async def identify(exchange: Exchange, authenticator: Authenticator, epoch: int) -> None:
     """Say in the Exchange who asks, as it was at the revision `epoch` or is since."""
+    _let_in(exchange, await authenticator.principal_of(_token_of(exchange), epoch))
+
+
+def _token_of(exchange: Exchange) -> str:
     token = token_of(exchange.head, exchange.surface)
-    if isinstance(token, MalformedRequest):
-        raise token
-    exchange.principal = await authenticator.principal_of(token, epoch) if token else None
-    if exchange.principal is None:
-        raise Unauthenticated
-    refusal = refusal_of(exchange.principal, exchange.peer)
+    if isinstance(token, str):
+        return token
+    raise token or Unauthenticated()
+
+
+def _let_in(exchange: Exchange, found: Principal | Unauthenticated | None) -> None:
+    exchange.principal = found if isinstance(found, Principal) else None
+    if not isinstance(found, Principal):
+        raise found or Unauthenticated()
+    refusal = refusal_of(found, exchange.peer)
     if refusal is not None:
         raise refusal

@@ -37,10 +37,21 @@ def is_done(sent: Awaitable[None]) -> bool:
     return isinstance(sent, asyncio.Future) and sent.done()
 
 
-async def answer(
+def answer(
     send: Any, status: int, body: bytes, content_type: bytes = JSON, headers: list[Header] | None = None
-) -> None:
-    """Send a whole answer: head and body."""
+) -> Awaitable[None]:
+    """Send a whole answer: head and body. Await what is returned, unless it `is_done`."""
     fields = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *(headers or ())]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
+    begun = send({"type": "http.response.start", "status": status, "headers": fields})
+    message = {"type": "http.response.body", "body": body}
+    return send(message) if is_done(begun) else _ended(begun, send, message)
+
+
+async def _ended(begun: Awaitable[None], send: Any, message: Any) -> None:
+    await begun
+    await send(message)
+
+
+async def raising(error: Exception) -> None:
+    """What a layer raised when it was called, for whoever awaits it."""
+    raise error

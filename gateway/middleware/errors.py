@@ -1,13 +1,13 @@
 """Errors: the one place that turns an outcome into an answer, in the caller's dialect."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from loguru import logger
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ClientLeft, GatewayError, InternalError
 from gateway.formats.dialects import render
-from gateway.middleware.context import answer, exchange_of
+from gateway.middleware.context import answer, exchange_of, raising
 from gateway.model import Exchange
 
 
@@ -21,10 +21,21 @@ class Errors:
         self.app = app
         self.chance = chance
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange = exchange_of(scope)
         try:
-            await self.app(scope, receive, send)
+            below = self.app(scope, receive, send)
+        except GatewayError as error:
+            # Refused before there was anything to wait for: so there is nothing to wait for here either.
+            exchange.error = error
+            return self._tell(exchange, error, send)
+        except Exception as error:  # noqa: BLE001 - told below, as what is raised later
+            below = raising(error)
+        return self._watched(below, exchange, send)
+
+    async def _watched(self, below: Awaitable[None], exchange: Exchange, send: Send) -> None:
+        try:
+            await below
         except ClientLeft:
             raise
         except GatewayError as error:
@@ -37,7 +48,7 @@ class Errors:
         if exchange.error is not None and exchange.status is None:
             await self._tell(exchange, exchange.error, send)
 
-    async def _tell(self, exchange: Exchange, error: GatewayError, send: Send) -> None:
+    def _tell(self, exchange: Exchange, error: GatewayError, send: Send) -> Awaitable[None]:
         body = render(error, exchange.surface, exchange.request_id)
         headers = [*error.headers(self.chance()), *exchange.headers]
-        await answer(send, error.status, body, headers=headers)
+        return answer(send, error.status, body, headers=headers)

@@ -113,7 +113,16 @@ class RequestCycle:
             service.end(self)
 
     def run(self) -> None:
-        self.task = self.wire.service.loop.create_task(self._run())
+        """Call the app. What it did not do at once goes on in a task of its own."""
+        service = self.wire.service
+        try:
+            answering = service.app(self.scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - told in the task, as what is raised later
+            answering = _raising(error)
+        if answering is service.done and self._answered:
+            self._end()
+        else:
+            self.task = service.loop.create_task(self._run(answering))
 
     def took(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -194,10 +203,9 @@ class RequestCycle:
 
     # ── inside ──
 
-    async def _run(self) -> None:
-        service = self.wire.service
+    async def _run(self, answering: Awaitable[None]) -> None:
         try:
-            await service.app(self.scope, self.receive, self.send)
+            await answering
             if not self._answered and not self.left:
                 raise BadAnswer("the app returned before its answer was complete")
         except ClientLeft:
@@ -208,15 +216,18 @@ class RequestCycle:
             raise
         except Exception as error:  # noqa: BLE001 - the app is foreign: whatever it raises is its failure
             try:
-                service.on_error(error)
+                self.wire.service.on_error(error)
             finally:
                 self._fail(FAILED)
         finally:
-            # By it the request knows itself, and would wait for the garbage collector.
-            extensions = self.scope["extensions"]
-            extensions.pop("gateway.on_leave", None)
-            extensions.pop("gateway.rest_of_body", None)
-            service.end(self)
+            self._end()
+
+    def _end(self) -> None:
+        # By it the request knows itself, and would wait for the garbage collector.
+        extensions = self.scope["extensions"]
+        extensions.pop("gateway.on_leave", None)
+        extensions.pop("gateway.rest_of_body", None)
+        self.wire.service.end(self)
 
     def _request_id(self) -> str:
         """The id that the app has given the request, so that its row is found by our answer."""
@@ -328,6 +339,10 @@ class RequestCycle:
             )
         )
         self.wire.answered(close=True, body_ended=self.body_ended)
+
+
+async def _raising(error: Exception) -> None:
+    raise error
 
 
 class _ReadByClient:

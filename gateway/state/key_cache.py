@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from attrs import frozen
 from loguru import logger
 
-from gateway.errors import Overloaded, StoreUnavailable
+from gateway.errors import Overloaded, StoreUnavailable, Unauthenticated
 from gateway.model import Key, KeyStatus, Principal
 from gateway.ports import Clock, PulsingKeyStore
 from gateway.rules import keys
@@ -132,14 +132,17 @@ class VerifiedKeys:
             # All that is read from here on is as new, and nothing older is taken for current.
             await self.watch.reach(epoch)
         mac = keys.mac_of(self._mac, token)
-        verified = self._verified.get(mac)
-        if verified is not None and self.watch.age_s(verified.stamp) < FRESH_S:
-            self._verified.move_to_end(mac)
-            return self._admitted(verified)
-        if verified is None and self._is_known_wrong(keys.prefix_of(token), mac):
-            return None
+        known = self._known(token, mac)
+        if known is not None:
+            return known if isinstance(known, Principal) else None
         checked = await self._checked(mac, token)
         return None if checked is None else self._admitted(checked)
+
+    def at_once(self, token: str) -> Principal | Unauthenticated | None:
+        """As `ports.Authenticator.at_once`."""
+        if not keys.is_well_formed(token):
+            return Unauthenticated()
+        return self._known(token, keys.mac_of(self._mac, token))
 
     def tenant_of(self, prefix: str) -> str | None:
         """The name of the tenant that has the key of this prefix, as far as it is remembered."""
@@ -153,6 +156,16 @@ class VerifiedKeys:
         """
         keys_of_them = (one.key for one in self._verified.values() if one.key.account in accounts)
         return {key.account: (key.tenant.name, key.prefix) for key in keys_of_them}
+
+    def _known(self, token: str, mac: bytes) -> Principal | Unauthenticated | None:
+        """By what is remembered and still current; None where that says nothing."""
+        verified = self._verified.get(mac)
+        if verified is None:
+            return Unauthenticated() if self._is_known_wrong(keys.prefix_of(token), mac) else None
+        if self.watch.age_s(verified.stamp) >= FRESH_S:
+            return None
+        self._verified.move_to_end(mac)
+        return self._admitted(verified) or Unauthenticated()
 
     def _admitted(self, verified: _Verified) -> Principal | None:
         now = self.watch.now()

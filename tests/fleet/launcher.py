@@ -111,7 +111,7 @@ def _has_rows(_backlog: Backlog, piece: Piece) -> bool:
 POINTS: Final[dict[str, Callable[[], None]]] = {
     "accepted": lambda: after(Http1Connection, "connection_made"),
     "head read": lambda: after(Audit, "_opened"),
-    "caller known": lambda: after(VerifiedKeys, "principal_of"),
+    "caller known": lambda: after(VerifiedKeys, "at_once"),
     "planned": lambda: before(Admission, "__call__"),
     "taken": lambda: before(Spool, "intent"),
     "intent written": lambda: after(Spool, "intent"),

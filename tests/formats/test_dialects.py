@@ -6,7 +6,14 @@ import json
 import pytest
 
 from gateway import errors
-from gateway.errors import BackendTimeout, ContextLengthExceeded, GatewayError, InvalidRequest, ModelNotFound
+from gateway.errors import (
+    BackendTimeout,
+    ContextLengthExceeded,
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    Unauthenticated,
+)
 from gateway.formats.dialects import render
 from gateway.model import Surface
 
@@ -24,7 +31,7 @@ RENDERED = [
         id="400 context",
     ),
     pytest.param(
-        errors.Unauthenticated(),
+        Unauthenticated(),
         ("invalid_request_error", None, "invalid_api_key"),
         "authentication_error",
         id="401",
@@ -109,7 +116,11 @@ def test_an_error_is_one_bounded_line_of_ascii(surface):
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)],
+    [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, GatewayError) and kind is not Unauthenticated
+    ],
 )
 @pytest.mark.parametrize("surface", Surface)
 def test_every_error_has_a_shape_in_every_dialect(kind, surface):
@@ -118,6 +129,18 @@ def test_every_error_has_a_shape_in_every_dialect(kind, surface):
     GatewayError.__init__(error, "What happened.")
 
     assert "What happened." in render(error, surface, "req-1").decode()
+
+
+@pytest.mark.parametrize("surface", Surface)
+def test_a_wrong_key_is_told_the_one_sentence(surface):
+    """It is written once; where it names the request, once for each."""
+    told = [json.loads(render(Unauthenticated(), surface, request_id)) for request_id in ("req-1", "req-2")]
+
+    shaped = [one["error"] if surface is Surface.OLLAMA else one["error"]["message"] for one in told]
+    assert shaped == [Unauthenticated().sentence] * 2
+    assert [one.get("request_id") for one in told] == (
+        ["req-1", "req-2"] if surface is Surface.ANTHROPIC else [None, None]
+    )
 
 
 @pytest.mark.parametrize(

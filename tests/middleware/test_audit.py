@@ -7,9 +7,10 @@ import weakref
 
 import pytest
 
-from gateway.errors import ClientLeft, MutationBlocked
+from gateway.errors import ClientLeft, MutationBlocked, Unauthenticated
 from gateway.middleware.audit import Audit
-from gateway.middleware.context import answer, exchange_of
+from gateway.middleware.context import answer, exchange_of, is_done
+from gateway.middleware.errors import Errors
 from gateway.model import Outcome, Route
 from tests.asgi import HOST, FakeClock, Rows, call, nobody, scope_of
 
@@ -221,3 +222,42 @@ async def test_what_a_request_knows_is_freed_with_it(app, no_collector: None):
     await call(audited(noted, Rows()), "POST", "/api/chat", headers=[HOST])
 
     assert known[0]() is None
+
+
+async def test_what_is_refused_at_once_is_done_when_it_was_told():
+    """By a server whose `send` has nothing to wait for: no task, and the row is there."""
+    sink = Rows()
+    told: list[dict[str, object]] = []
+    done = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+
+    def refusing(*_):
+        raise Unauthenticated
+
+    def send(message):
+        told.append(message)
+        return done
+
+    app = audited(Errors(refusing, chance=float), sink)
+    answering = app(scope_of("POST", "/api/chat"), nobody, send)
+
+    assert is_done(answering)
+    assert [message.get("status") for message in told] == [401, None]
+    assert [(row.status, row.error_code) for row in sink.rows] == [(401, "invalid_api_key")]
+
+
+@pytest.mark.parametrize("error", [ClientLeft, ZeroDivisionError])
+async def test_what_a_layer_raises_when_it_is_called_is_recorded_like_what_it_raises_later(error):
+    sink = Rows()
+
+    def raising(*_):
+        raise error
+
+    answering = audited(raising, sink)(scope_of(), nobody, nobody)
+    if error is ClientLeft:
+        await answering
+    else:
+        with pytest.raises(error):
+            await answering
+
+    assert [row.outcome for row in sink.rows] == [Outcome.CLIENT_LEFT]

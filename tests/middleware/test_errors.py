@@ -126,3 +126,13 @@ async def test_every_error_is_one_line_of_ascii_json():
     assert answered.body.isascii()
     assert b"\n" not in answered.body.rstrip(b"\n")
     assert json.loads(answered.body)
+
+
+async def test_a_defect_in_a_layer_that_only_decides_is_told_alike():
+    def broken(*_):
+        raise ZeroDivisionError
+
+    scope = scope_of()
+    open_exchange(scope, exchange())
+
+    assert (await call(Errors(broken, chance=float), scope=scope)).status == 503

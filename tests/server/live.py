@@ -158,14 +158,14 @@ class Server:
 def with_lifespan(answer):
     """An ASGI app out of a function for http scopes."""
 
-    async def app(scope, receive, send):
-        if scope["type"] == "http":
-            return await answer(scope, receive, send)
-        while True:
+    async def lifespan(receive, send):
+        kind = ""
+        while kind != "lifespan.shutdown":
             kind = (await receive())["type"]
             await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return None
+
+    def app(scope, receive, send):
+        return answer(scope, receive, send) if scope["type"] == "http" else lifespan(receive, send)
 
     return app
 

@@ -33,6 +33,35 @@ def sends(*messages):
     return app
 
 
+# ── without a task ──
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_the_app_answers_when_it_is_called_needs_no_task(serving, is_whole):
+    """It returns what `send` did. Half an answer is the failure that it always is."""
+    tasks = []
+
+    def app(scope, receive, send):
+        tasks.append(asyncio.current_task())
+        send(start())
+        return send(piece(b"a", more=not is_whole))
+
+    client = serving(app).connect().send(GET)
+
+    assert client.until(b"1\r\na\r\n").startswith(b"HTTP/1.1 200")
+    assert client.rest() == b"" if not is_whole else client.until(b"0\r\n\r\n")
+    assert tasks == [None]
+
+
+def test_what_the_app_raises_when_it_is_called_is_a_failure_like_any_other(serving):
+    def app(scope, receive, send):
+        raise ZeroDivisionError
+
+    server = serving(app)
+
+    assert server.connect().send(GET).head()[0] == 500
+
+
 # ── framing ──
 
 

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 from loguru import logger
 
-from gateway.errors import Overloaded, StoreUnavailable
+from gateway.errors import Overloaded, StoreUnavailable, Unauthenticated
 from gateway.model import Principal
 from gateway.rules.keys import new_token
 from gateway.state import key_cache
@@ -72,6 +72,27 @@ async def test_a_good_key_is_read_and_proven_once(keys, store, hasher):
 
     assert principals == [PRINCIPAL] * 3
     assert (store.reads, hasher.verifications) == ([KEY.prefix], 1)
+
+
+async def test_what_is_known_of_a_key_is_told_without_waiting(keys, store):
+    """Of a good one and of a wrong one, once each was looked up; what is no key never has to be."""
+    unknown = [keys.at_once(text) for text in (TOKEN, WRONG)]
+    for text in (TOKEN, WRONG):
+        await keys.principal_of(text)
+
+    assert unknown == [None, None]
+    assert keys.at_once(TOKEN) == PRINCIPAL
+    assert isinstance(keys.at_once(WRONG), Unauthenticated)
+    assert isinstance(keys.at_once(MISTYPED), Unauthenticated)
+
+
+async def test_what_may_have_changed_is_not_told_at_once(keys, clock):
+    for text in (TOKEN, WRONG):
+        await keys.principal_of(text)
+
+    clock.passed += key_cache.FRESH_S
+
+    assert [keys.at_once(text) for text in (TOKEN, WRONG)] == [None, None]
 
 
 @pytest.mark.parametrize(
