@@ -389,6 +389,8 @@ class Exchange:
     # Intake
     body: JsonObject = field(factory=dict)
     bytes_in: int = 0
+    is_heavy: bool = False
+    """Work on what it asks takes so long that it is done in a thread."""
     # Target: a call of `formats.chat` as it was asked and as it is granted, and the backend and card that
     # serve it (`ports.Catalogue.find`)
     asked: Any = None

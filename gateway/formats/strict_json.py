@@ -9,6 +9,7 @@ looking. Anything else is read by the standard library with hooks, whose word is
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -18,6 +19,8 @@ from gateway.model import JsonObject
 
 MAX_DEPTH: Final = 64
 _COUNTED_BYTES: Final = 2048
+# To read a value and to write it takes up to some microseconds.
+FEW_VALUES: Final = 4096
 # Go reads integers as int64; what does not fit is an error or a rounded double, as the parser pleases.
 MAX_INTEGER: Final = 2**63 - 1
 MIN_INTEGER: Final = -(2**63)
@@ -36,13 +39,24 @@ def parse_object(data: bytes) -> JsonObject:
     that is no object, a key that stands twice in one object, NaN and infinities (`1e999`), integers
     beyond 64 bits, more than `MAX_DEPTH` levels, and escapes of half a surrogate pair.
     """
+    return proven(read_at_once(data), data)
+
+
+def read_at_once(data: bytes) -> Any:
+    """What `data` holds, where these are the bytes that orjson would write of it; else None.
+
+    Two calls of C, whatever there is of it.
+    """
     try:
         value = orjson.loads(data)
-        if orjson.dumps(value, option=_STRICT) != data:
-            value = _parse_exactly(data)
-    except orjson.JSONDecodeError:
-        _refuse_unreadable(data)
-    except orjson.JSONEncodeError:
+        return value if orjson.dumps(value, option=_STRICT) == data else None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+
+
+def proven(value: Any, data: bytes) -> JsonObject:
+    """The rest of `parse_object`, of what `read_at_once` gave. Takes the longer the more values there are."""
+    if value is None:
         value = _parse_exactly(data)
     if type(value) is not dict:
         raise InvalidRequest(f"The body must be a JSON object, not {_kind_of(value)}.")
@@ -54,22 +68,41 @@ def parse_object(data: bytes) -> JsonObject:
     return value
 
 
+def is_light(value: Any) -> bool:
+    """Whether `read_at_once` gave all that is to be proven: an object, of few values and not too deep."""
+    if type(value) is not dict:
+        return False
+    values = 0
+    for depth, level in enumerate(_levels(value), 1):
+        values += sum(map(len, level))
+        if values > FEW_VALUES or depth > MAX_DEPTH:
+            return False
+    return True
+
+
 def is_too_deep(value: Any) -> bool:
     """More than MAX_DEPTH levels of arrays and objects: what orjson reads and can't write begins at 254."""
-    level: list[Any] = [[value]]
-    for _ in range(MAX_DEPTH + 1):
+    return any(depth > MAX_DEPTH for depth, _ in enumerate(_levels(value), 1))
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """The arrays and objects of each level: the value, if it is one, those in it, those in them, and on."""
+    level = [value] if type(value) is dict or type(value) is list else []
+    while level:
+        yield level
         level = [
             below
             for node in level
             for below in (node.values() if type(node) is dict else node)
             if type(below) is dict or type(below) is list
         ]
-        if not level:
-            return False
-    return True
 
 
 def _parse_exactly(data: bytes) -> Any:
+    if not data or data.isspace():
+        raise InvalidRequest("The body is empty; send a JSON object.")
+    if data.startswith(_BOM):
+        raise InvalidRequest("The body starts with a byte order mark; send plain UTF-8.")
     try:
         value = _DECODER.decode(data.decode())
     except UnicodeDecodeError:
@@ -83,16 +116,6 @@ def _parse_exactly(data: bytes) -> Any:
         raise _too_large() from None
     _check_what_orjson_cannot_write(value)
     return value
-
-
-def _refuse_unreadable(data: bytes) -> NoReturn:
-    """Say why orjson could not read this: it is never wrong about that, but has no words for callers."""
-    if not data or data.isspace():
-        raise InvalidRequest("The body is empty; send a JSON object.") from None
-    if data.startswith(_BOM):
-        raise InvalidRequest("The body starts with a byte order mark; send plain UTF-8.") from None
-    _parse_exactly(data)
-    raise InvalidRequest("The body is not valid JSON.") from None
 
 
 def _check_what_orjson_cannot_write(value: Any) -> None:

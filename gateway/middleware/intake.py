@@ -17,13 +17,14 @@ from gateway.errors import (
     Overloaded,
     UnsupportedMediaType,
 )
-from gateway.formats.strict_json import parse_object
+from gateway.formats.strict_json import is_light, proven, read_at_once
 from gateway.middleware.context import exchange_of
 from gateway.model import Exchange, RequestHead
 from gateway.ports import Lifecycle, Sink
 
-# Parsing this much takes about a millisecond: beyond it, the event loop's other requests would notice.
-_OFF_LOOP_BYTES: Final = 256 * 1024
+# Beyond it, the event loop's other requests notice what is done value by value. Long texts are the work of a
+# few calls of C, which hold the interpreter in whatever thread they are made.
+_LARGE_BYTES: Final = 256 * 1024
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -78,7 +79,12 @@ class Intake:
             data = self._at_hand(exchange, scope)
             if data is None:
                 data = await self._read(exchange, receive)
-            exchange.body = await worked_on(len(data), parse_object, data)
+            value = read_at_once(data)
+            if is_large(len(data)) and is_light(value):
+                exchange.body = value
+            else:
+                exchange.is_heavy = is_large(len(data))
+                exchange.body = await worked_on(exchange.is_heavy, proven, value, data)
             await self.app(scope, receive, send)
         finally:
             self.held_bytes -= exchange.bytes_in
@@ -130,12 +136,17 @@ class Intake:
             raise _too_many_bodies()
 
 
-async def worked_on(body_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """The result of pure work on a body of this size: of a large one in a thread, so that others get turns.
+def is_large(size: int) -> bool:
+    """Whether a body of so many bytes may be heavy."""
+    return size > _LARGE_BYTES
+
+
+async def worked_on(is_heavy: bool, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """The result of pure work on a body: of a heavy one in a thread, so that others get turns.
 
     20 MB of tool calls take seconds to read and as long to write.
     """
-    if body_bytes > _OFF_LOOP_BYTES:
+    if is_heavy:
         return await asyncio.to_thread(work, *args, **kwargs)
     return work(*args, **kwargs)
 

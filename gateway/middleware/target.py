@@ -33,7 +33,7 @@ class Target:
         if exchange.operation in READERS:
             if exchange.asked is None:  # else Renewal asks again
                 read = READERS[exchange.operation]
-                exchange.asked = await worked_on(exchange.bytes_in, read, exchange.body)
+                exchange.asked = await worked_on(exchange.is_heavy, read, exchange.body)
                 # All that counts is in the call now; what was parsed may be twenty times the body's size.
                 exchange.body = {}
             await self._aim(exchange, exchange.asked)

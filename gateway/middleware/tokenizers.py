@@ -8,7 +8,7 @@ from gateway.formats.chat import Call
 from gateway.formats.openai.counting import Question, question_of
 from gateway.formats.parts import parts_of
 from gateway.formats.translation import upstream_of
-from gateway.middleware.intake import worked_on
+from gateway.middleware.intake import is_large, worked_on
 from gateway.model import Engine, Exchange
 from gateway.ports import Backend, Clock
 
@@ -35,7 +35,7 @@ class Tokenizers:
         call, (backend, card) = exchange.call, exchange.target
         if self._clock.elapsed() < self._rest_until.get(backend.name, 0.0):
             return None
-        question = await worked_on(exchange.bytes_in, _question_of, engine, backend.kind, call, card.name)
+        question = await worked_on(exchange.is_heavy, _question_of, engine, backend.kind, call, card.name)
         if question is None:
             return None
         place = self._places.setdefault(backend.name, asyncio.Semaphore(_ABREAST))
@@ -64,7 +64,7 @@ class Tokenizers:
                 continue
             if status != 200:
                 return None
-            meaning = await worked_on(len(body), question.read, body)
+            meaning = await worked_on(is_large(len(body)), question.read, body)
             if isinstance(meaning, int):
                 return meaning
             question = meaning

@@ -178,7 +178,7 @@ class Endpoint:
             counted = await self._tokenizers.count(exchange, card.engine)
             if counted is not None and counted > 0:
                 return Known(anthropic.write_count(counted))
-        estimate = await worked_on(exchange.bytes_in, likely_tokens, call)
+        estimate = await worked_on(exchange.is_heavy, likely_tokens, call)
         return Known(anthropic.write_count(estimate), headers=((_ESTIMATED, b"input_tokens"),))
 
     async def _infer(

@@ -38,7 +38,7 @@ from gateway.formats.chat import (
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.translation import SurfaceFormat, Upstream, upstream_of
 from gateway.middleware.context import Header, answer, is_done
-from gateway.middleware.intake import worked_on
+from gateway.middleware.intake import is_large, worked_on
 from gateway.model import Exchange, Outcome, Usage, plus
 from gateway.patience import Patience
 from gateway.ports import Answer, Clock
@@ -139,7 +139,9 @@ class Relay:
             await self._relay(keep)
         finally:
             self._note_unfinished()
-        data = await worked_on(self._received_bytes, job.surface.write_whole, events, job.stamp, job.call)
+        data = await worked_on(
+            is_large(self._received_bytes), job.surface.write_whole, events, job.stamp, job.call
+        )
         await answer(send, 200, data, headers=[*self._headers, *job.visit.headers()])
 
     async def stream(self, send: Send) -> None:
@@ -222,7 +224,7 @@ class Relay:
         exchange, visit = self._exchange, self._job.visit
         exchange.backend = visit.backend.name
         return await worked_on(
-            exchange.bytes_in, self._job.to_upstream, visit.backend.kind, part, visit.card.name
+            exchange.is_heavy, self._job.to_upstream, visit.backend.kind, part, visit.card.name
         )
 
     async def _sent(self, upstream: Upstream, request: UpstreamRequest, take: Take) -> None:
@@ -255,7 +257,7 @@ class Relay:
         self._received_bytes += len(body)
         if upstream.read_whole is None:
             raise RuntimeError("nobody reads this answer")
-        await self._hand_on(await worked_on(len(body), upstream.read_whole, body), take)
+        await self._hand_on(await worked_on(is_large(len(body)), upstream.read_whole, body), take)
 
     async def _read(self, reader: AnswerReader, answering: Answer, take: Take) -> None:
         """Hand on each piece from where it comes in, save the first and the last: these wait for others.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 
+import orjson
 import pytest
 from attrs import evolve
 
@@ -19,7 +20,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.middleware.context import answer, open_exchange
-from gateway.middleware.intake import BodyLimits, Intake, worked_on
+from gateway.middleware.intake import BodyLimits, Intake, is_large, worked_on
 from gateway.model import Exchange, RequestHead
 from tests.asgi import FakeLifecycle, Rows, call, exchange, nobody, scope_of
 
@@ -59,11 +60,41 @@ async def test_a_body_in_pieces_is_joined():
     assert (await taken(intake(), pieces(b'{"mod', b'el": "m"}'))).body == {"model": "m"}
 
 
-async def test_a_large_body_is_parsed_off_the_loop_all_the_same():
-    limits = evolve(LIMITS, one_bytes=10_000_000, all_bytes=10_000_000)
-    content = "x" * 300_000
+TEXT = "x" * 300_000
+LARGE = [
+    pytest.param(orjson.dumps({"a": TEXT}), False, id="one text"),
+    pytest.param(orjson.dumps({"a": [[TEXT], *[0] * 4_093]}), False, id="4,096 values"),
+    pytest.param(orjson.dumps({"a": [[TEXT], *[0] * 4_094]}), True, id="4,097 values"),
+    pytest.param(json.dumps({"a": TEXT}).encode(), True, id="spaced, so looked at value by value"),
+]
 
-    assert (await taken(intake(limits), json.dumps({"a": content}).encode())).body == {"a": content}
+
+@pytest.mark.parametrize(("data", "is_heavy"), LARGE)
+async def test_a_large_body_is_heavy_work_where_it_has_many_values(data: bytes, is_heavy: bool):
+    """Texts are read in one call, which holds the interpreter in a thread as it does here."""
+    limits = evolve(LIMITS, one_bytes=10_000_000, all_bytes=10_000_000)
+
+    given = await taken(intake(limits), data)
+
+    assert given.body == json.loads(data)
+    assert given.is_heavy is is_heavy
+
+
+@pytest.mark.parametrize("wrong", [b'{"a":%b}' % (b"[" * 64 + b"]" * 64), b"[1]", b'{"a":1,"a":2}', b"null"])
+async def test_a_large_body_is_proven_as_a_small_one_is(wrong: bytes):
+    limits = evolve(LIMITS, one_bytes=10_000_000, all_bytes=10_000_000)
+
+    with pytest.raises(InvalidRequest):
+        await taken(intake(limits), wrong.replace(b"1", b'"%b"' % TEXT.encode()).ljust(300_000))
+    with pytest.raises(InvalidRequest):
+        await taken(intake(limits), wrong.replace(b"]" * 64, b'"%b"' % TEXT.encode() + b"]" * 64))
+
+
+async def test_a_small_body_is_never_heavy():
+    """A thread costs more than what it would take over."""
+    limits = evolve(LIMITS, one_bytes=10_000_000, all_bytes=10_000_000)
+
+    assert not (await taken(intake(limits), orjson.dumps({"a": [0] * 100_000}))).is_heavy
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
@@ -250,9 +281,14 @@ async def test_operations_without_a_body_pass_unread():
     assert sent[0]["status"] == 200
 
 
-@pytest.mark.parametrize(("size", "is_here"), [(256 * 1024, True), (256 * 1024 + 1, False)])
-async def test_work_on_large_bodies_leaves_the_loop_to_others(size: int, is_here: bool):
+@pytest.mark.parametrize(("is_heavy", "is_here"), [(False, True), (True, False)])
+async def test_heavy_work_leaves_the_loop_to_others(is_heavy: bool, is_here: bool):
     """One caller's 20 MB of tool calls held all others up for six seconds."""
-    thread = await worked_on(size, threading.get_ident)
+    thread = await worked_on(is_heavy, threading.get_ident)
 
     assert (thread == threading.get_ident()) is is_here
+
+
+@pytest.mark.parametrize(("size", "expected"), [(256 * 1024, False), (256 * 1024 + 1, True)])
+def test_a_quarter_of_a_megabyte_is_not_large(size: int, expected: bool):
+    assert is_large(size) is expected
