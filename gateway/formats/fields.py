@@ -150,6 +150,8 @@ class Fields:
 
     def refuse_unknown(self, known: frozenset[str]) -> None:
         """Refuse every field that is not one of these, look-alikes with a better hint."""
+        if not self.has_others(known):
+            return
         self.refuse_look_alikes(known)
         for name in self._object:
             if name not in known and self.has(name):

@@ -41,7 +41,8 @@ SAMPLING_FIELDS: Final = frozenset(
         "num_ctx",
     }
 )
-
+# What few callers set, and so is looked for only where there is any of it.
+_RARE: Final = SAMPLING_FIELDS - {"max_completion_tokens", "max_tokens", "temperature", "top_p", "stop"}
 
 _BY_DEFAULT: Final = Sampling()
 
@@ -56,25 +57,49 @@ def read_sampling(body: Fields) -> Sampling:
         return _BY_DEFAULT
     limit = body.integer("max_completion_tokens", lowest=1)
     elder_limit = body.integer("max_tokens", lowest=1)
-    penalty = body.number("repeat_penalty", 0, 10)
-    same_penalty = body.number("repetition_penalty", 0, 10)
     return Sampling(
         max_tokens=elder_limit if limit is None else limit,
         temperature=body.number("temperature", 0, 2),
         top_p=body.number("top_p", 0, 1),
-        top_k=body.integer("top_k", lowest=-1),
-        min_p=body.number("min_p", 0, 1),
-        typical_p=body.number("typical_p", 0, 1),
-        seed=body.integer("seed", -_INT64, _INT64 - 1),
         stop=_read_stop(body),
-        presence_penalty=body.number("presence_penalty", -2, 2),
-        frequency_penalty=body.number("frequency_penalty", -2, 2),
-        repeat_penalty=same_penalty if penalty is None else penalty,
-        repeat_last_n=body.integer("repeat_last_n", lowest=-1),
-        num_keep=body.integer("num_keep", lowest=-1),
-        num_ctx=body.integer("num_ctx", lowest=1),
-        logit_bias=_read_logit_bias(body),
+        **(_read_rare(body) if body.has_any(_RARE) else {}),
     )
+
+
+def _read_rare(body: Fields) -> dict[str, Any]:
+    """What few callers set of their sampling, by the names of its attributes."""
+    penalty = body.number("repeat_penalty", 0, 10)
+    same_penalty = body.number("repetition_penalty", 0, 10)
+    return {
+        "top_k": body.integer("top_k", lowest=-1),
+        "min_p": body.number("min_p", 0, 1),
+        "typical_p": body.number("typical_p", 0, 1),
+        "seed": body.integer("seed", -_INT64, _INT64 - 1),
+        "presence_penalty": body.number("presence_penalty", -2, 2),
+        "frequency_penalty": body.number("frequency_penalty", -2, 2),
+        "repeat_penalty": same_penalty if penalty is None else penalty,
+        "repeat_last_n": body.integer("repeat_last_n", lowest=-1),
+        "num_keep": body.integer("num_keep", lowest=-1),
+        "num_ctx": body.integer("num_ctx", lowest=1),
+        "logit_bias": _read_logit_bias(body),
+    }
+
+
+# By their names here and there: one has a name at each of both.
+_WRITTEN: Final = (
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("seed", "seed"),
+    ("presence_penalty", "presence_penalty"),
+    ("frequency_penalty", "frequency_penalty"),
+    ("top_k", "top_k"),
+    ("min_p", "min_p"),
+    ("typical_p", "typical_p"),
+    ("repeat_penalty", "repeat_penalty"),
+    ("repeat_penalty", "repetition_penalty"),
+    ("repeat_last_n", "repeat_last_n"),
+    ("num_keep", "n_keep"),
+)
 
 
 def write_sampling(sampling: Sampling) -> JsonObject:
@@ -83,25 +108,16 @@ def write_sampling(sampling: Sampling) -> JsonObject:
     `num_ctx` is left out: the context of these servers is set when they start. A bound of 0 tokens
     means one, as with Ollama; a negative one none.
     """
+    values = vars(sampling)
+    written = {word: values[name] for name, word in _WRITTEN if values[name] is not None}
     limit = sampling.max_tokens
-    written = {
-        "max_tokens": None if limit is None or limit < 0 else max(1, limit),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "stop": list(sampling.stop) or None,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p,
-        "repeat_penalty": sampling.repeat_penalty,
-        "repetition_penalty": sampling.repeat_penalty,
-        "repeat_last_n": sampling.repeat_last_n,
-        "n_keep": sampling.num_keep,
-        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
-    }
-    return {name: value for name, value in written.items() if value is not None}
+    if limit is not None and limit >= 0:
+        written["max_tokens"] = max(1, limit)
+    if sampling.stop:
+        written["stop"] = list(sampling.stop)
+    if sampling.logit_bias:
+        written["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    return written
 
 
 def _read_stop(body: Fields) -> tuple[str, ...]:
