@@ -57,6 +57,9 @@ class Target:
 
     def _granted(self, call: Call, caller: Principal, profile: Profile | None) -> Call:
         """What is asked within the bounds of callers, then what the profile says of it."""
+        asks_nothing = call.keep_alive is None and call.sampling.num_ctx is None
+        if profile is None and asks_nothing and self.bounds.default_keep_alive_s is None:
+            return call
         bounds = self.bounds.for_caller(caller)
         if profile is None:
             return _bounded(call, bounds)
