@@ -162,11 +162,14 @@ class ChatReader(_Reader):
 
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         delta, logprobs = _dict_of(choice.get("delta")), choice.get("logprobs")
-        content, thinking = _text(delta.get("content")), ""
+        content = _text(delta.get("content"))
+        if not logprobs and delta.keys() <= _PLAIN:
+            if content:
+                events.append(Delta(content))
+            return
+        # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
+        thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         items = chat_items(logprobs) if logprobs else ()
-        if not delta.keys() <= _PLAIN:
-            # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
-            thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         if content or thinking or items:
             events.append(Delta(content, thinking, items))
         if pieces := _list_of(delta.get("tool_calls")):
