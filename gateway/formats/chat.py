@@ -128,7 +128,7 @@ class ChatCall:
     """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     stream: bool
     sampling: Sampling = Sampling()
     tools: tuple[Tool, ...] = ()

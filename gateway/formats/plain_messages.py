@@ -1,11 +1,58 @@
 """Messages that are a text and no more, as most are: read without looking for anything else."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, overload
 
 from gateway.formats.chat import Message
+from gateway.model import JsonObject
 
-_PLAIN: Final = frozenset({"role", "content"})
+_PLAIN_FIELDS: Final = 2
+# What every surface and every backend calls so, and the house too.
+_ROLES: Final = {role: role for role in ("system", "user", "assistant")}
+
+
+class Texts(Sequence[Message]):
+    """Messages that are all plain, as they came: each is made a `Message` when it is asked for.
+
+    To measure them and to hand them on, as most chats are, takes none. Equal to a tuple of the same messages.
+    """
+
+    __slots__ = ("written",)
+
+    def __init__(self, written: list[JsonObject]) -> None:
+        self.written = written
+        """As every backend reads them: `role` and `content`. Not to be changed."""
+
+    def contents(self) -> list[str]:
+        return [value["content"] for value in self.written]
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def __iter__(self) -> Iterator[Message]:
+        return (Message(value["role"], value["content"]) for value in self.written)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Message, ...]: ...
+    def __getitem__(self, index: int | slice) -> Message | tuple[Message, ...]:
+        if isinstance(index, slice):
+            return tuple(Texts(self.written[index]))
+        return Message(**self.written[index])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, Texts) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def texts_of(values: Sequence[Any]) -> Texts | None:
+    """All messages of a chat, where each is plain; None where one is not, or there is none."""
+    for value in values:
+        if not _is_plain(value, _ROLES):
+            return None
+    return Texts(list(values)) if values else None
 
 
 def plain_message(value: Any, roles: Mapping[str, str]) -> Message | None:
@@ -13,9 +60,14 @@ def plain_message(value: Any, roles: Mapping[str, str]) -> Message | None:
 
     `roles`: who may say so, by the surface's word, and what the house calls it.
     """
-    if type(value) is not dict or value.keys() != _PLAIN:
-        return None
-    role, content = value["role"], value["content"]
-    if type(role) is not str or type(content) is not str or role not in roles:
-        return None
-    return Message(roles[role], content)
+    return Message(roles[value["role"]], value["content"]) if _is_plain(value, roles) else None
+
+
+def _is_plain(value: Any, roles: Mapping[str, str]) -> bool:
+    return (
+        type(value) is dict
+        and len(value) == _PLAIN_FIELDS
+        and type(value.get("content")) is str
+        and type(role := value.get("role")) is str
+        and role in roles
+    )

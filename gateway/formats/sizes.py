@@ -25,6 +25,7 @@ from gateway.formats.chat import (
     Tool,
 )
 from gateway.formats.ollama.schemas import folded
+from gateway.formats.plain_messages import Texts
 from gateway.rules.prompts import IMAGE_TOKENS
 
 # As things are likely to be: English text has about four bytes to a token, and both ChatML and Llama 3 put
@@ -100,7 +101,10 @@ def _with_own(size: PromptSize, own: PromptSize | None) -> PromptSize:
 
 def _size_of_chat(call: ChatCall) -> PromptSize:
     text_bytes = schema_bytes = images = 0
-    for message in call.messages:
+    messages = call.messages
+    if type(messages) is Texts:
+        text_bytes, messages = _bytes_of_texts(messages.contents()), ()
+    for message in messages:
         text_bytes += _bytes_of_text(message.content)
         if message.thinking or message.tool_name or message.tool_call_id or message.name:
             text_bytes += _bytes_of_texts(

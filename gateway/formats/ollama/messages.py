@@ -1,12 +1,13 @@
 """Messages and tool calls on Ollama's wire, both ways."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.errors import BackendFailed, InvalidRequest
 from gateway.formats.chat import Message, ToolCall
 from gateway.formats.fields import Fields
 from gateway.formats.images import MAX_IMAGES, read_images
-from gateway.formats.plain_messages import plain_message
+from gateway.formats.plain_messages import plain_message, texts_of
 from gateway.formats.strict_json import is_too_deep
 from gateway.model import JsonObject
 
@@ -25,11 +26,14 @@ _FUNCTION: Final = frozenset({"index", "name", "arguments"})
 # ── from Ollama's clients ────────────────────────────────────────────────────────────────
 
 
-def read_messages(body: Fields) -> tuple[Message, ...]:
+def read_messages(body: Fields) -> Sequence[Message]:
     """The field `messages`. Raise InvalidRequest naming the field that is wrong."""
+    values = body.array("messages", MAX_MESSAGES)
+    if texts := texts_of(values):
+        return texts
     messages: list[Message] = []
     images = 0
-    for number, value in enumerate(body.array("messages", MAX_MESSAGES)):
+    for number, value in enumerate(values):
         message = plain_message(value, _ROLES)
         if message is None:
             message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))

@@ -4,6 +4,7 @@ Read by exact name; look-alikes are refused, since Ollama reads names without re
 not read here (`_debug_render_only`, which shows the operator's system prompt, among others) goes nowhere.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest, UnsupportedField
@@ -11,6 +12,7 @@ from gateway.formats.chat import (
     ChatCall,
     Format,
     GenerateCall,
+    Message,
     Tool,
     ToolChoice,
     UpstreamRequest,
@@ -22,6 +24,7 @@ from gateway.formats.images import read_images
 from gateway.formats.ollama.messages import read_messages, write_message
 from gateway.formats.ollama.options import read_options, write_options
 from gateway.formats.ollama.schemas import folded
+from gateway.formats.plain_messages import Texts
 from gateway.formats.thinking import read_think
 from gateway.model import JsonObject
 
@@ -170,18 +173,19 @@ def write_chat(call: ChatCall, model: str) -> UpstreamRequest:
 
     No bound of the output is added where the caller gave none: that is the budget's business.
     """
-    messages = call.messages
-    if any(message.role == "tool" and not message.tool_name for message in messages):
-        # OpenAI's clients name the answered call only; Ollama's templates want the function's name.
-        messages = with_tool_ids(messages)
-    body = {
-        "model": model,
-        "messages": [write_message(message) for message in messages],
-        **_write_common(call),
-    }
+    body = {"model": model, "messages": _write_messages(call.messages), **_write_common(call)}
     if tools := _chosen(call.tools, call.tool_choice):
         body["tools"] = [_write_tool(tool) for tool in tools]
     return UpstreamRequest(CHAT_PATH, body)
+
+
+def _write_messages(messages: Sequence[Message]) -> list[JsonObject]:
+    if type(messages) is Texts:
+        return messages.written
+    if any(message.role == "tool" and not message.tool_name for message in messages):
+        # OpenAI's clients name the answered call only; Ollama's templates want the function's name.
+        messages = with_tool_ids(messages)
+    return [write_message(message) for message in messages]
 
 
 def write_generate(call: GenerateCall, model: str) -> UpstreamRequest:

@@ -1,5 +1,6 @@
 """Messages: OpenAI's shapes ↔ the house's words."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.errors import InvalidRequest, UnsupportedField
@@ -9,7 +10,7 @@ from gateway.formats.images import MAX_IMAGES
 from gateway.formats.openai.images import data_url, image_of
 from gateway.formats.openai.sounds import is_sound, sound_of, sound_part
 from gateway.formats.openai.tools import read_tool_calls, write_call
-from gateway.formats.plain_messages import plain_message
+from gateway.formats.plain_messages import Texts, plain_message, texts_of
 from gateway.model import JsonObject
 
 # Twice what OpenAI takes.
@@ -34,14 +35,17 @@ _FIELDS: Final = frozenset(
 # ── reading a request ────────────────────────────────────────────────────────────────────
 
 
-def read_messages(body: Fields) -> tuple[Message, ...]:
+def read_messages(body: Fields) -> Sequence[Message]:
     """`messages`, at least one. Text parts are joined by newlines, images and sounds collected.
 
     A refusal is taken as text. Unknown fields are left out.
     """
+    values = body.array("messages", MAX_MESSAGES)
+    if texts := texts_of(values):
+        return texts
     messages: list[Message] = []
     images = 0
-    for number, value in enumerate(body.array("messages", MAX_MESSAGES)):
+    for number, value in enumerate(values):
         message = plain_message(value, _PLAIN_ROLES)
         if message is None:
             message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
@@ -142,11 +146,13 @@ def _unsupported(param: str, kind: str = "audio") -> UnsupportedField:
 # ── writing a request ────────────────────────────────────────────────────────────────────
 
 
-def write_messages(messages: tuple[Message, ...]) -> list[JsonObject]:
+def write_messages(messages: Sequence[Message]) -> list[JsonObject]:
     """Every call gets an id, and every answer the id of its call: vLLM and llama.cpp demand both.
 
     Thinking goes by the names of both, `reasoning` (vLLM) and `reasoning_content` (llama.cpp).
     """
+    if type(messages) is Texts:
+        return messages.written
     return [_write_message(message) for message in with_tool_ids(messages)]
 
 

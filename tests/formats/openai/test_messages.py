@@ -1,6 +1,7 @@
 """gateway.formats.openai.messages: the turns of a conversation, read and written."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ IMAGE_PART = {"type": "image_url", "image_url": {"url": URL}}
 ADD = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"x":1}'}}
 
 
-def read(*messages: Any) -> tuple[Message, ...]:
+def read(*messages: Any) -> Sequence[Message]:
     return read_messages(Fields({"messages": list(messages)}))
 
 
