@@ -17,7 +17,7 @@ from gateway.spool.journal import Journal, JournalFull, Room, Segment
 from gateway.spool.leftovers import InThread
 from gateway.spool.records import Record, encode
 
-# About 3 KB each.
+# About 2 KB each.
 MAX_FRESH: Final = 5000
 # About 1 KB each. Beyond it something is lost, and counted.
 MAX_HELD: Final = 50_000
@@ -107,16 +107,15 @@ class Backlog:
         self._written += 1
         self._is_behind = self._is_behind or len(self._fresh) >= MAX_FRESH
         if not self._is_behind:
-            self._fresh.append((segment, segment.written, Item(payload, record)))
+            self._fresh.append((segment, segment.written, Item(record)))
         return segment
 
     def keep(self, record: Record, room: Room) -> None:
         """Write one record, or hold it in memory. Never raises."""
-        payload = encode(record)
         try:
-            self.append(record, payload, room)
+            self.append(record, encode(record), room)
         except JournalFull:
-            self._hold(Item(payload, record))
+            self._hold(Item(record))
 
     async def next(self, in_thread: InThread, end: End) -> Piece | None:
         """What is to be stored next; the same again until it is `committed`. Raises OSError.

@@ -12,7 +12,7 @@ from gateway.errors import Unstorable
 from gateway.model import AuditRow
 from gateway.ports import AuditStore, LedgerStore, Quarantine
 from gateway.spool import frames
-from gateway.spool.records import Audited, Record, Unreadable, decode
+from gateway.spool.records import Audited, Record, Unreadable, decode, encode
 
 # Three a request. What a batch costs besides its rows is as much as the rows of a hundred requests; the
 # stores work on them in turns, so that the event loop never waits for all.
@@ -23,10 +23,16 @@ _T = TypeVar("_T")
 
 @frozen
 class Item:
-    """A record as it was read, and what it says."""
+    """A record, and its bytes where they were read; of others they are made when somebody asks for them."""
 
-    payload: bytes
     record: Record | Unreadable
+    read: bytes | None = None
+
+    @property
+    def payload(self) -> bytes:
+        if self.read is None and not isinstance(self.record, Unreadable):
+            return encode(self.record)
+        return self.read or b""
 
 
 @frozen
@@ -44,7 +50,7 @@ def read_batch(descriptor: int, start: int, end: int) -> Batch:
     # What somebody has cut off is lost as what somebody has overwritten.
     data = os.pread(descriptor, end - start, start).ljust(end - start, b"\xff")
     reading = frames.read(data, BATCH_RECORDS)
-    items = [Item(payload, _decoded(payload)) for payload in reading.payloads]
+    items = [Item(_decoded(payload), payload) for payload in reading.payloads]
     return Batch(items, reading.used_bytes, reading.gaps, reading.lost_bytes)
 
 
@@ -78,21 +84,21 @@ class Drainer:
 
     async def store(self, items: Sequence[Item]) -> None:
         """Keep or set aside all of them. Raises StoreUnavailable: then all are to be given again."""
-        entries: list[tuple[bytes, LedgerEntry]] = []
-        rows: list[tuple[bytes, AuditRow]] = []
+        entries: list[tuple[Item, LedgerEntry]] = []
+        rows: list[tuple[Item, AuditRow]] = []
         for item in items:
             match item.record:
                 case Unreadable() as error:
                     await self._set_aside("unreadable", item.payload, str(error))
                 case Audited(row):
-                    rows.append((item.payload, row))
+                    rows.append((item, row))
                 case found:
-                    entries.append((item.payload, found.entry))
+                    entries.append((item, found.entry))
         await self._write("ledger", entries, self.ledger.write)
         await self._write("audit", rows, self.audit.write)
 
     async def _write(
-        self, kind: str, found: list[tuple[bytes, _T]], write: Callable[[list[_T]], Awaitable[None]]
+        self, kind: str, found: list[tuple[Item, _T]], write: Callable[[list[_T]], Awaitable[None]]
     ) -> None:
         """Several records of one reservation stay apart here: the store takes the best, or sets one aside."""
         if not found:
@@ -101,7 +107,7 @@ class Drainer:
             await write([value for _, value in found])
         except Unstorable as error:
             if len(found) == 1:
-                await self._set_aside(kind, found[0][0], str(error))
+                await self._set_aside(kind, found[0][0].payload, str(error))
                 return
             middle = len(found) // 2
             await self._write(kind, found[:middle], write)

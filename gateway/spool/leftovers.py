@@ -11,7 +11,7 @@ from gateway.accounting import Evidence, LedgerEntry, charged_in_full
 from gateway.model import Outcome
 from gateway.spool.drainer import BATCH_RECORDS, Batch, Drainer, Item, read_batch
 from gateway.spool.folders import Folder
-from gateway.spool.records import Audited, End, Intent, Record, encode
+from gateway.spool.records import Audited, End, Intent, Record
 
 # Runs a function in a thread.
 InThread = Callable[..., Awaitable[Any]]
@@ -55,7 +55,7 @@ async def replay(folder: Folder, drainer: Drainer, in_thread: InThread) -> Repla
             records += len(batch.items)
     endings = [ending for story in stories.values() for ending in _endings(story)]
     for start in range(0, len(endings), BATCH_RECORDS):
-        await drainer.store([Item(encode(one), one) for one in endings[start : start + BATCH_RECORDS]])
+        await drainer.store([Item(one) for one in endings[start : start + BATCH_RECORDS]])
     await in_thread(folder.remove)
     ends += _ends_in(endings)
     return Replayed(records, sum(not story.is_settled for story in stories.values()), tuple(ends))

@@ -87,11 +87,9 @@ def _read_row(values: Mapping[str, Any]) -> AuditRow:
 
 def _json(parts: list[Any]) -> bytes:
     try:
-        written = orjson.dumps(parts)
+        return orjson.dumps(parts)
     except TypeError:
-        written = orjson.dumps(_writable(parts))
-    # A copy: what orjson gives holds on to all that it wrote into, 4 or 16 KiB, and these are kept.
-    return memoryview(written).tobytes()
+        return orjson.dumps(_writable(parts))
 
 
 def _writable(value: Any) -> Any:

@@ -23,7 +23,7 @@ def drainer(stores):
 
 
 def items(*records: Record) -> list[Item]:
-    return [Item(encode(record), record) for record in records]
+    return [Item(record) for record in records]
 
 
 async def test_a_batch_goes_to_the_ledger_and_to_the_audit_log(drainer, stores):
@@ -60,7 +60,7 @@ async def test_poison_costs_few_attempts(drainer, stores):
 
 
 async def test_what_can_not_be_read_is_set_aside(drainer, stores):
-    await drainer.store([Item(b"[5]", Unreadable("not ours")), *items(Audited(audit_row(1)))])
+    await drainer.store([Item(Unreadable("not ours"), b"[5]"), *items(Audited(audit_row(1)))])
 
     assert stores.quarantine == {b"[5]": ("unreadable", "not ours")}
     assert list(stores.rows) == ["r1"]

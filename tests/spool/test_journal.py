@@ -2,12 +2,16 @@
 
 import errno
 import os
+import tracemalloc
 
 import pytest
 from attrs import define
 
 from gateway.spool import frames, journal
+from gateway.spool.backlog import Backlog
 from gateway.spool.journal import Journal, JournalFull, Room
+from gateway.spool.open_intents import OpenIntents
+from tests.storage.samples import audit_row, intent
 
 KIB = 1024
 PAYLOAD = b"x" * 1000
@@ -197,3 +201,22 @@ def test_open_files_are_closed(tmp_path):
     one.close()
 
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_an_intent_takes_no_more_memory_than_it_has_bytes(tmp_path):
+    """Thousands may run, or wait while the database is away. orjson's own bytes hold 16 KiB each."""
+    one = Journal(tmp_path, max_bytes=10 * KIB * KIB)
+    one.open()
+    intents = OpenIntents(Backlog(one))
+    entries = [intent(f"r{number}") for number in range(100)]
+    row = audit_row(1)
+    tracemalloc.start()
+    try:
+        for entry in entries:
+            intents.begin(entry, row)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 2 * one.segments[-1].written
+    one.close()
