@@ -59,12 +59,13 @@ class Station:
         return self.link.may_pass(now) and (trust is None or trust.breaker.may_pass(now))
 
     def try_pass(self, model: str, now: float) -> Pass | None:
-        """Let a request through; whoever was must be judged in the end, by one of those below."""
-        if not self.may_pass(model, now):
-            return None
+        """Let a request through, if it may pass."""
+        return self.let_through(model, now) if self.may_pass(model, now) else None
+
+    def let_through(self, model: str, now: float) -> Pass:
+        """Let one through that may pass; whoever was must be judged in the end, by one of those below."""
         trust = self._trust(model)
-        link, of_model = self.link.try_pass(now), trust.breaker.try_pass(now)
-        return None if link is None or of_model is None else Pass(trust, link, of_model)
+        return Pass(trust, self.link.let_through(now), trust.breaker.let_through(now))
 
     def is_suspect(self, model: str, now: float) -> bool:
         """It answered with errors only, lately: others are preferred."""

@@ -181,23 +181,29 @@ class Visit:
         if station.config.is_draining or not station.may_pass(self._ticket.model, now):
             return False
         try:
-            return station.queue.enter_at_once(self._ticket) and self._is_let_through(station, card, now)
+            if not station.queue.enter_at_once(self._ticket):
+                return False
         except Closed:
             return False
+        self._begin(station, card, station.let_through(self._ticket.model, now))
+        return True
 
-    def _is_let_through(self, station: Station, card: ModelCard, now: float) -> bool:
+    def _go_through(self, choice: Choice) -> None:
         """It has a slot, and keeps it if the breakers let it through: of those that waited one may be the
         probe, and the others wait on.
         """
-        given = station.try_pass(self._ticket.model, now)
+        station = choice.station
+        given = station.try_pass(self._ticket.model, self._router.now())
         if given is None:
             station.queue.leave(self._ticket, is_served=False)
-            return False
+        else:
+            self._begin(station, choice.card, given)
+
+    def _begin(self, station: Station, card: ModelCard, given: Pass) -> None:
         self._stay = _Stay(station, station.queue, given)
         self.backend, self.card = station.backend, card
         # Between the parts of a call a backend that is no longer listed must not be closed.
         self.backend.hold()
-        return True
 
     async def _stand_in_line(self, choices: list[Choice]) -> None:
         """Wait until it has a slot, or was let through elsewhere; in vain, if a breaker opened meanwhile."""
@@ -216,8 +222,7 @@ class Visit:
             self._wait = None
             exchange.queued_s = (exchange.queued_s or 0.0) + self._router.now() - since
         if queue is not None:
-            choice = lines[queue]
-            self._is_let_through(choice.station, choice.card, self._router.now())
+            self._go_through(lines[queue])
 
     def _take_place(self, wait: Wait, choice: Choice) -> None:
         queue = choice.station.queue

@@ -53,12 +53,13 @@ class Breaker:
 
     def try_pass(self, now: float) -> int | None:
         """A pass for one request, or None; in the half-open state the first one is the probe's."""
-        if self._rests_until is None:
-            return self._newest
-        if not self.may_pass(now):
-            return None
-        self._probed_at = now
-        self._newest += 1
+        return self.let_through(now) if self.may_pass(now) else None
+
+    def let_through(self, now: float) -> int:
+        """The pass of one that may pass."""
+        if self._rests_until is not None:
+            self._probed_at = now
+            self._newest += 1
         return self._newest
 
     def retry_after_s(self, now: float) -> float:
