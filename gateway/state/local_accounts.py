@@ -1,8 +1,8 @@
 """What one account holds in this process, as of a moment: how much is free, and when more will be.
 
-A take looks at each account as of now (`at`): a copy where time has changed it, which becomes the account
-once all of them allow it. Until then nothing has changed. `tokens` and `spared` are a plan's; an account
-makes its own unit of them.
+A take looks at each account as of now (`at`), and is held by all of them, or by none. What refills by itself
+is filled up in place; what is new, as a budget in its next period, becomes the account once all of them allow
+the take. `tokens` and `spared` are a plan's; an account makes its own unit of them.
 """
 
 from typing import Any, ClassVar, Final
@@ -30,7 +30,8 @@ class Slots:
     leases: int = 0
 
     def at(self, take: Any, now_us: int) -> "Slots":  # noqa: ARG002
-        return self if self.leases and self.limit == take.limit else Slots(take.limit, self.leases)
+        self.limit = take.limit
+        return self
 
     def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - requests are counted here
         return MAX_TOKENS if self.leases < self.limit else None
@@ -66,10 +67,10 @@ class Budget:
             current = _current(take.periods, now_us)
         if self.period < current.id:
             return Budget(current.id, current.ends_us, 0, 0, limit)
-        ends_us = current.ends_us if self.period == current.id else self.ends_us
-        if limit == self.limit and ends_us == self.ends_us:
-            return self
-        return Budget(self.period, ends_us, self.spent, self.reserved, limit)
+        if self.period == current.id:
+            self.ends_us = current.ends_us
+        self.limit = limit
+        return self
 
     def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - no budget is spared any
         free = self.limit - self.spent - self.reserved
@@ -104,12 +105,12 @@ class Budget:
 
 Account = Meter | Slots | Budget
 
-# What an account is as of which nothing is known.
-NEW: Final[dict[type[Take], Account]] = {
-    RateTake: Meter(),
-    BucketTake: Bucket(),
-    SlotTake: Slots(),
-    BudgetTake: Budget(),
+# What a take is counted in.
+KINDS: Final[dict[type[Take], type[Account]]] = {
+    RateTake: Meter,
+    BucketTake: Bucket,
+    SlotTake: Slots,
+    BudgetTake: Budget,
 }
 
 

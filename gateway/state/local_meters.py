@@ -12,7 +12,7 @@ without it (a reflected walk that starts n lower ends min(n, its least) lower).
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from attrs import define
 
@@ -38,8 +38,14 @@ class Meter:
     missing: float = 0.0
     at_us: int = 0
 
-    def at(self, take: Any, now_us: int) -> "Meter":
-        return Meter(take.per_minute, self.missing_at(take.per_minute, now_us), now_us)
+    def at(self, take: Any, now_us: int) -> Self:
+        self.fill(take.per_minute, now_us)
+        return self
+
+    def fill(self, per_minute: int, now_us: int) -> None:
+        """As of now, from here on at this rate. Also where the clock was set back: it refills from there."""
+        self.missing = self.missing_at(per_minute, now_us)
+        self.limit, self.at_us = per_minute, now_us
 
     def allows(self, tokens: int, spared: int) -> int | None:  # noqa: ARG002 - requests are counted here
         return MAX_TOKENS if self.limit and self.free >= 1 else None
@@ -85,16 +91,11 @@ class Bucket(Meter):
 
     lows: _Lows = ()
 
-    def at(self, take: Any, now_us: int) -> "Bucket":
-        filled = Bucket(self.limit, self.missing, self.at_us, self.lows)
-        filled.fill(take.per_minute, now_us)
-        return filled
-
     def fill(self, per_minute: int, now_us: int) -> None:
-        """As of now, from here on at this rate."""
-        self.missing = self.missing_at(per_minute, now_us)
+        missing = self.missing = self.missing_at(per_minute, now_us)
         self.limit, self.at_us = per_minute, now_us
-        self.lows = _at_most(self.lows, self.missing)
+        if self.lows and self.lows[-1][1] > missing:
+            self.lows = _at_most(self.lows, missing)
 
     def allows(self, tokens: int, spared: int) -> int | None:
         free, amount = self.free, tokens - spared
@@ -134,8 +135,6 @@ class Bucket(Meter):
 
 def _at_most(lows: _Lows, missing: float) -> _Lows:
     """What still holds of them when no more than this is missing: none above it says more than the first."""
-    if not lows or lows[-1][1] <= missing:
-        return lows
     return _ascending((since_us, min(low, missing)) for since_us, low in lows) if missing else ()
 
 

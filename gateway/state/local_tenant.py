@@ -1,7 +1,7 @@
 """All that is counted for one tenant in this process, and how it changes.
 
 The twin of the scripts in scripts/: whoever changes one changes the other, and the contract tests say whether
-they still agree. What a take would change is computed on copies, which are kept only when all of them fit.
+they still agree. All accounts of a take are looked at before it is held by any of them.
 """
 
 import heapq
@@ -45,8 +45,8 @@ from gateway.state.accounts import (
     to_s,
     to_us,
 )
-from gateway.state.local_accounts import NEW, Account, Budget, Slots
-from gateway.state.local_meters import Bucket, Meter
+from gateway.state.local_accounts import KINDS, Account, Budget, Slots
+from gateway.state.local_meters import Bucket
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
@@ -54,12 +54,12 @@ _TIDIED: Final = 2
 
 @frozen
 class _Places:
-    """Where what is taken is counted, in the order of the takes, and what is as if nothing had been yet.
+    """Where what is taken is counted, in the order of the takes, and in what kind of account.
 
     And where a settlement finds it: the accounts of budgets and slots, and the buckets.
     """
 
-    all: tuple[tuple[str, Take, Account], ...]
+    all: tuple[tuple[str, Take, type[Account]], ...]
     budgets: tuple[str, ...]
     slots: tuple[str, ...]
     buckets: tuple[BucketTake, ...]
@@ -69,7 +69,7 @@ class _Places:
 @lru_cache(maxsize=4096)
 def _places_of(takes: tuple[Take, ...]) -> _Places:
     return _Places(
-        tuple((take.account, take, NEW[type(take)]) for take in takes),
+        tuple((take.account, take, KINDS[type(take)]) for take in takes),
         tuple(take.account for take in takes if isinstance(take, BudgetTake)),
         tuple(take.account for take in takes if isinstance(take, SlotTake)),
         tuple(take for take in takes if isinstance(take, BucketTake)),
@@ -149,7 +149,6 @@ class Tenant:
             return Stale(epoch)
         granted = _examined(plan, accounts, now_us)
         if isinstance(granted, Refused):
-            self._mend(places, accounts, now_us)
             return granted
         taken = self._hold(plan, granted, places, accounts, now_us)
         self._tidy(now_us)
@@ -222,14 +221,7 @@ class Tenant:
     def _measured(self, places: _Places, now_us: int) -> list[Account]:
         """What is taken of, as of now."""
         kept = self._accounts.get
-        return [kept(name, new).at(take, now_us) for name, take, new in places.all]
-
-    def _mend(self, places: _Places, accounts: Iterable[Account], now_us: int) -> None:
-        """A meter from before the clock was set back would not refill until it gets there again."""
-        for (name, _, _), account in zip(places.all, accounts, strict=True):
-            kept = self._accounts.get(name)
-            if isinstance(kept, Meter) and kept.at_us > now_us:
-                self._accounts[name] = account
+        return [(kept(name) or kind()).at(take, now_us) for name, take, kind in places.all]
 
     def _hold(
         self, plan: Plan, tokens: int, places: _Places, accounts: Sequence[Account], now_us: int
