@@ -211,7 +211,7 @@ def standing_of(take: Take, row: Row) -> Standing:
     return Standing(take, used, reserved, None if resets_us < 0 else resets_us / 1_000_000)
 
 
-def row_of(standing: Standing) -> Row:
+def as_row(standing: Standing) -> Row:
     resets_at = standing.resets_at
     return standing.used, standing.reserved, -1 if resets_at is None else round(resets_at * 1_000_000)
 

@@ -26,7 +26,7 @@ from gateway.accounting import (
     Take,
     Taken,
     Window,
-    row_of,
+    as_row,
 )
 from gateway.model import JsonObject
 from gateway.rules.limits import iso, limit_of, remaining_of, remaining_within
@@ -61,7 +61,7 @@ def headers_of(standings: Sequence[Standing], now: float) -> Headers:
     `now` is the store's clock.
     """
     families = _families_of(tuple(standing.take for standing in standings))
-    return _headers(families, [row_of(standing) for standing in standings], now, given_back=None, spared=0)
+    return _headers(families, [as_row(standing) for standing in standings], now, given_back=None, spared=0)
 
 
 _DURATIONS: Final = (_REQUESTS, _TOKENS)

@@ -13,7 +13,7 @@ from gateway.accounting import (
     Standing,
     Taken,
     Window,
-    row_of,
+    as_row,
 )
 from gateway.rules.quota_headers import PastRefusal, duration, headers_of_taken, usage_document
 
@@ -34,7 +34,7 @@ OF_TOTAL = Standing(BudgetTake(TENANT, "t1", Window.TOTAL, TOTAL, 900_000), 20_0
 
 
 def told(*standings: Standing, given_back: int | None = 0, spared: int = 0) -> dict[str, str]:
-    takes, rows = tuple(one.take for one in standings), [row_of(one) for one in standings]
+    takes, rows = tuple(one.take for one in standings), [as_row(one) for one in standings]
     plan = Plan("t1", "r1", takes, 0, 0, 15.0, 0, spared)
     headers = headers_of_taken(Taken(plan, 0, NOW, rows, ()), given_back)
     assert len({name for name, _ in headers}) == len(headers)
