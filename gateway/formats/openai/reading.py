@@ -13,7 +13,7 @@ from gateway.errors import BackendFailed, GatewayError
 from gateway.formats.chat import Delta, Event, Failure, Finish, ToolCall, ToolCalls
 from gateway.formats.fields import MAX_INTEGER
 from gateway.formats.logprobs import chat_items
-from gateway.formats.openai.alike import Alike
+from gateway.formats.openai.alike import Alike, Kind
 from gateway.formats.openai.errors import read_failure
 from gateway.formats.openai.tools import arguments_of
 from gateway.formats.sse import DONE_DATA, MIB, EventSplitter
@@ -30,8 +30,6 @@ _REASONS: Final = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-# What a chunk may bring beside its choices.
-_MORE: Final = frozenset({"error", "timings", "usage"})
 # All that the delta of a plain text has; Ollama names the role in each.
 _PLAIN: Final = frozenset({"role", "content"})
 # vLLM's words for an answer that it gave up.
@@ -40,8 +38,55 @@ _NS_PER_MS: Final = 1_000_000
 _UNTIMED: Final = Timings()
 
 
+# ── chunks that bring one text alone, as nearly all do ───────────────────────────────────
+
+
+def _content_alone(chunk: JsonObject) -> str:
+    delta = _delta_alone(chunk)
+    return "" if _thinking_in(delta) else _text(delta.get("content"))
+
+
+def _thinking_alone(chunk: JsonObject) -> str:
+    delta = _delta_alone(chunk)
+    return "" if delta.get("content") else _thinking_in(delta)
+
+
+def _thought(text: str) -> Delta:
+    return Delta(thinking=text)
+
+
+def _text_alone(chunk: JsonObject) -> str:
+    return _text(_choice_alone(chunk).get("text"))
+
+
+def _delta_alone(chunk: JsonObject) -> JsonObject:
+    """The delta of such a choice that brings no calls."""
+    delta: JsonObject | None = _choice_alone(chunk).get("delta")
+    return delta if type(delta) is dict and not delta.get("tool_calls") else {}
+
+
+def _choice_alone(chunk: JsonObject) -> JsonObject:
+    """The choice of a chunk that brings nothing else, and neither an end nor log probabilities; else none."""
+    choices = chunk.get("choices")
+    if type(choices) is not list or len(choices) != 1 or "timings" in chunk or chunk.get("usage"):
+        return {}
+    choice: JsonObject | None = choices[0]
+    if type(choice) is not dict or choice.get("index", 0) != 0 or choice.get("logprobs"):
+        return {}
+    is_end = choice.get("finish_reason") is not None or chunk.get("error") or chunk.get("object") == "error"
+    return {} if is_end else choice
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
 class _Reader:
-    """Chunks in, events out. `_read_piece` takes what one kind of answer has in its choice."""
+    """Chunks in, events out. `_read_piece` takes what one kind of answer has in its choice.
+
+    `_kinds` are of its usual chunks.
+    """
+
+    _kinds: tuple[Kind, ...] = ()
 
     def __init__(self) -> None:
         self.held = 0
@@ -75,14 +120,14 @@ class _Reader:
     def _read(self, payload: bytes, events: list[Event]) -> None:
         if self._is_over:
             return
-        if text := self._alike.text_in(payload):
-            events.append(Delta(text))
+        if delta := self._alike.delta_in(payload):
+            events.append(delta)
         elif payload == DONE_DATA:
             self._finish(events)
         else:
             chunk = _object_of(payload)
             self._read_chunk(chunk, events)
-            self._alike.learn(payload, chunk, self._plain_text)
+            self._alike.learn(payload, chunk, self._kinds)
 
     def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         # Elder vLLM servers send the error as the whole object.
@@ -117,22 +162,6 @@ class _Reader:
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         raise NotImplementedError
 
-    def _plain_text(self, chunk: JsonObject) -> str:
-        """The text of a chunk that brings nothing else, as nearly all are; "" of any other one."""
-        choices = chunk.get("choices")
-        if type(choices) is not list or len(choices) != 1 or not _MORE.isdisjoint(chunk):
-            return ""
-        choice = choices[0]
-        if type(choice) is not dict or choice.get("index", 0) != 0 or chunk.get("object") == "error":
-            return ""
-        if choice.get("finish_reason") is not None or choice.get("logprobs"):
-            return ""
-        return self._text_alone(choice)
-
-    def _text_alone(self, choice: JsonObject) -> str:
-        """The text of a choice that has nothing but text to say; "" of any other one."""
-        raise NotImplementedError
-
     def _calls(self) -> tuple[ToolCall, ...]:
         """The calls that have been collected: complete now that the answer is."""
         return ()
@@ -158,6 +187,7 @@ class _Reader:
 class ChatReader(_Reader):
     """The answer of /v1/chat/completions, streamed."""
 
+    _kinds = Kind(_content_alone, Delta), Kind(_thinking_alone, _thought)
     _pieces: "_CallPieces | None" = None
 
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
@@ -167,8 +197,7 @@ class ChatReader(_Reader):
             if content:
                 events.append(Delta(content))
             return
-        # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
-        thinking = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
+        thinking = _thinking_in(delta)
         items = chat_items(logprobs) if logprobs else ()
         if content or thinking or items:
             events.append(Delta(content, thinking, items))
@@ -177,10 +206,6 @@ class ChatReader(_Reader):
             self._pieces.add(pieces)
             self.held += len(pieces)
 
-    def _text_alone(self, choice: JsonObject) -> str:
-        delta = choice.get("delta")
-        return _text(delta.get("content")) if type(delta) is dict and delta.keys() <= _PLAIN else ""
-
     def _calls(self) -> tuple[ToolCall, ...]:
         return self._pieces.joined() if self._pieces else ()
 
@@ -188,15 +213,14 @@ class ChatReader(_Reader):
 class CompletionReader(_Reader):
     """The answer of /v1/completions, streamed."""
 
+    _kinds = (Kind(_text_alone, Delta),)
+
     def _read_piece(self, choice: JsonObject, events: list[Event]) -> None:
         text = _text(choice.get("text"))
         logprobs = choice.get("logprobs")
         items = chat_items(logprobs) if logprobs else ()
         if text or items:
             events.append(Delta(text, logprobs=items))
-
-    def _text_alone(self, choice: JsonObject) -> str:
-        return _text(choice.get("text"))
 
 
 # ── tool calls, which come in pieces ─────────────────────────────────────────────────────
@@ -294,6 +318,11 @@ def _list_of(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     return value if type(value) is str else ""
+
+
+def _thinking_in(delta: JsonObject) -> str:
+    # vLLM's name and llama.cpp's; a server that sends both sends the same twice.
+    return _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
 
 
 def _reason(reason: str, has_calls: bool) -> str:
