@@ -22,12 +22,13 @@ from gateway.server.worker import Beside, run, serve
 
 OnListening = Callable[[list[tuple[str, int]]], None]
 
-# Of what requests allocate, almost all goes by reference counts. The collector's own 700 would have it look
-# some three times a request, for nothing. A look at so many takes a millisecond or two, in which no stream
-# goes on; at four times as many, six to seventeen.
-_YOUNG_OBJECTS: Final = 5_000
-# Before it looks at those that have survived one: as rarely, by objects, as with four times as many in ten.
-_YOUNG_LOOKS: Final = 40
+# Of what requests allocate, almost all goes by reference counts; what stays for a while, as streams and rows
+# on their way do, is looked at twice and then let be. A look at so many takes a third of a millisecond, in
+# which no stream goes on; at five times as many two to five, and at what forty of those had left 20 to 180.
+_YOUNG_OBJECTS: Final = 1_000
+_YOUNG_LOOKS: Final = 2
+# All that there is: once in two million.
+_MIDDLE_LOOKS: Final = 700
 
 
 def serve_until_stopped(
@@ -74,7 +75,7 @@ def _with_memory_settled(on_listening: OnListening) -> OnListening:
     def listening(addresses: list[tuple[str, int]]) -> None:
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_LOOKS)
+        gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_LOOKS, _MIDDLE_LOOKS)
         on_listening(addresses)
 
     return listening
