@@ -11,7 +11,8 @@ without it (a reflected walk that starts n lower ends min(n, its least) lower).
 """
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
 from typing import Any, ClassVar, Final, Self
 
 from attrs import define
@@ -25,6 +26,8 @@ _SLACK: Final = 1e-6
 
 # "Since then (µs) it has never lacked less than this": both ascend. Before the first it was full once.
 _Lows = tuple[tuple[int, float], ...]
+_since_of: Final = itemgetter(0)
+_low_of: Final = itemgetter(1)
 
 
 @define
@@ -119,14 +122,19 @@ class Bucket(Meter):
 
     def give_back(self, tokens: int, taken_us: int) -> None:
         """As if what was taken then had been less by so many tokens."""
-        if not self.lows:
+        by_then = bisect_right(self.lows, taken_us, key=_since_of)
+        if not by_then:
             return  # it has been full since
-        least = max([low for since_us, low in self.lows if since_us <= taken_us], default=0.0)
+        least = self.lows[by_then - 1][1]
         back = min(tokens, least)
-        self.lows = _ascending(
-            (since_us, low - back if since_us >= taken_us else min(low, least - back))
-            for since_us, low in self.lows
-        )
+        lows: list[tuple[int, float]] = []
+        highest = 0.0
+        for since_us, low in self.lows:
+            lower = low - back if since_us >= taken_us else min(low, least - back)
+            if lower > highest:  # else it says no more than the one before
+                highest = lower
+                lows.append((since_us, lower))
+        self.lows = tuple(lows)
         self.missing -= back
 
     def retry_us(self, tokens: int, spared: int, now_us: int) -> int | None:  # noqa: ARG002
@@ -134,17 +142,12 @@ class Bucket(Meter):
 
 
 def _at_most(lows: _Lows, missing: float) -> _Lows:
-    """What still holds of them when no more than this is missing: none above it says more than the first."""
-    return _ascending((since_us, min(low, missing)) for since_us, low in lows) if missing else ()
+    """What still holds of them when no more than this is missing, which is less than the last says.
 
-
-def _ascending(lows: Iterable[tuple[int, float]]) -> _Lows:
-    """Without those that say no more than the one before."""
-    kept: list[tuple[int, float]] = []
-    for low in lows:
-        if low[1] > (kept[-1][1] if kept else 0.0):
-            kept.append(low)
-    return tuple(kept)
+    None above it says more than the first.
+    """
+    first = bisect_left(lows, missing, key=_low_of)
+    return (*lows[:first], (lows[first][0], missing)) if missing else ()
 
 
 def _shortened(lows: _Lows) -> _Lows:
