@@ -165,7 +165,7 @@ class Takes(tuple[_Take_co, ...]):
         return self._hash
 
 
-@frozen
+@frozen(slots=False)
 class Plan:
     """All that one request takes, all or nothing.
 
@@ -220,7 +220,7 @@ def standings_of(takes: Iterable[Take], rows: Iterable[Row]) -> tuple[Standing, 
     return tuple([standing_of(take, row) for take, row in zip(takes, rows, strict=True)])
 
 
-@frozen
+@frozen(slots=False)
 class Taken:
     """Everything was taken. `tokens` is what was reserved: no more may be used than that."""
 

@@ -343,7 +343,7 @@ class Outcome(StrEnum):
     """We ended the answer ourselves: a drain that ran out of time, or a fault of ours."""
 
 
-@frozen
+@frozen(slots=False)
 class Demand:
     """What a request asks for, in tokens: at most so many of its prompt, and of each run's output.
 

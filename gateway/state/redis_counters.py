@@ -101,7 +101,7 @@ class RedisCounters:
         await asyncio.gather(*self._doubtful.values(), return_exceptions=True)
 
     async def take(self, plan: Plan) -> Verdict:
-        if doubt := self._doubtful.pop(plan.reservation_id, None):
+        if self._doubtful and (doubt := self._doubtful.pop(plan.reservation_id, None)):
             doubt.cancel()
         was_indexed = self._is_indexed(plan.tenant_id) or await self._index(plan.tenant_id)
         call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan, look=False))
