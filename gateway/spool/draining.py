@@ -10,7 +10,7 @@ from loguru import logger
 from gateway.errors import StoreUnavailable
 from gateway.spool.backlog import Backlog, End
 from gateway.spool.drainer import Drainer
-from gateway.spool.journal import Journal, JournalFull
+from gateway.spool.journal import Journal, JournalFull, Segment
 from gateway.spool.leftovers import InThread
 from gateway.spool.open_intents import OpenIntents
 
@@ -87,7 +87,7 @@ class Draining:
 
     async def _drain_some(self, end: End) -> bool:
         """One batch; False when nothing is left before `end`. Raises StoreUnavailable."""
-        self._let_go_of_drained()
+        await self._let_go_of_drained()
         piece = await self._backlog.next(self._in_thread, end)
         if piece is None:
             return False
@@ -96,14 +96,22 @@ class Draining:
         self.is_cut_off = False
         return True
 
-    def _let_go_of_drained(self) -> None:
+    async def _let_go_of_drained(self) -> None:
         """Delete what is committed, once the intents in it that still run stand somewhere else."""
         try:
             self._journal.leave_drained_reserve()
             for segment in self._journal.segments[:-1]:
                 if segment.drained == segment.written and segment.live <= segment.written * MAX_CARRIED:
                     self._open.carry_over(segment)
-                    self._journal.drop(segment)
+                    await self._delete(segment)
         except (JournalFull, OSError):
             pass  # no room for the intents at the moment: the segment waits
         self._journal.tend()
+
+    async def _delete(self, segment: Segment) -> None:
+        self._journal.drop(segment)
+        try:
+            await self._in_thread(segment.delete)
+        finally:
+            # Also where nobody waits for it any more.
+            self._journal.freed(segment)

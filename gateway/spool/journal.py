@@ -4,7 +4,7 @@ Two laws. The files never take more than `max_bytes`, and a tenth of them is kep
 written when no new work may begin: that tenth is allocated beforehand, so that it is there even when
 somebody else has filled the disk. And no intent is taken while that tenth is not there.
 
-Not thread-safe: everything here but `Unsynced.flush` and `read_batch` belongs to the event loop.
+Not thread-safe: everything here but `Unsynced.flush` and `Segment.delete` belongs to the event loop.
 """
 
 import contextlib
@@ -59,6 +59,12 @@ class Segment:
     drained: int = 0
     live: int = 0
     """How many bytes of it are intents that still run."""
+
+    def delete(self) -> None:
+        """Take it off the disk; for a thread: the kernel needs a millisecond or two for a whole one."""
+        with contextlib.suppress(OSError):  # it stays, and is replayed: that changes nothing
+            self.path.unlink()
+        os.close(self.descriptor)
 
 
 @frozen
@@ -152,13 +158,13 @@ class Journal:
             self._begin_segment()
 
     def drop(self, segment: Segment) -> None:
-        """Delete a segment that is not written to any more."""
+        """Know no more of a segment that is not written to any more. Its space counts until it is `freed`."""
         self.segments.remove(segment)
         self._unsynced.discard(segment)
+
+    def freed(self, segment: Segment) -> None:
+        """A segment that was dropped is deleted."""
         self.used_bytes -= segment.written
-        with contextlib.suppress(OSError):  # it stays, and is replayed: that changes nothing
-            segment.path.unlink()
-        os.close(segment.descriptor)
 
     def refuse(self) -> None:
         """Take no intents for a moment: the disk failed."""

@@ -9,7 +9,7 @@ from attrs import define
 
 from gateway.spool import frames, journal
 from gateway.spool.backlog import Backlog
-from gateway.spool.journal import Journal, JournalFull, Room
+from gateway.spool.journal import Journal, JournalFull, Room, Segment
 from gateway.spool.open_intents import OpenIntents
 from tests.storage.samples import audit_row, intent
 
@@ -50,6 +50,12 @@ def fill(one: Journal, room: Room) -> int:
         count += 1
 
 
+def delete(one: Journal, segment: Segment) -> None:
+    one.drop(segment)
+    segment.delete()
+    one.freed(segment)
+
+
 def payloads_in(one: Journal) -> list[bytes]:
     return [
         payload
@@ -79,7 +85,7 @@ def test_dropping_a_file_makes_room(opened):
     taken = fill(opened, Room.INTENT)
     is_full = opened.is_full
 
-    opened.drop(opened.segments[0])
+    delete(opened, opened.segments[0])
 
     assert is_full
     assert not opened.is_full
@@ -104,13 +110,13 @@ def test_no_intent_is_taken_while_nothing_is_kept_for_its_end(opened):
     fill(opened, Room.INTENT)
     fill(opened, Room.REFUSAL)
     for segment in opened.segments[:-1]:
-        opened.drop(segment)
+        delete(opened, segment)
     used = opened.is_full
 
     active = opened.segments[-1]
     active.drained = active.written
     opened.leave_drained_reserve()
-    opened.drop(active)
+    delete(opened, active)
     opened.tend()
 
     assert used
@@ -184,7 +190,7 @@ def test_what_waits_for_the_disk_waits_as_one(opened, clock):
 
     assert unsynced is not None
     assert unsynced.since == 100.0
-    opened.drop(opened.segments[0])  # meanwhile
+    delete(opened, opened.segments[0])  # meanwhile
     unsynced.flush()
     assert opened.unsynced() is None
 

@@ -1,6 +1,7 @@
 """The spool: on the disk at once, soon in the database, and nothing is forgotten on the way."""
 
 import asyncio
+import threading
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gateway.errors import AuditUnavailable, StoreUnavailable
 from gateway.model import Outcome
 from gateway.spool import adoption, backlog, disk_sync, draining, frames, leftovers
 from gateway.spool.drainer import BATCH_RECORDS, Drainer
-from gateway.spool.journal import SEGMENT_BYTES
+from gateway.spool.journal import SEGMENT_BYTES, Segment
 from gateway.spool.records import Audited, End, Intent, decode, encode
 from gateway.spool.spool import Spool, SpoolUnusable
 from tests.spool.doubles import Stores
@@ -255,6 +256,29 @@ async def test_a_long_outage_is_read_back_from_the_disk(make, stores, monkeypatc
     assert (in_memory, again_in_memory) == (10, 2)
     assert list(stores.rows) == [f"r{number}" for number in range(102)]
     assert sum(stores.batches) == 102
+
+
+async def test_what_is_drained_is_deleted_in_a_thread(make, monkeypatch):
+    """The kernel takes a millisecond or two for it, and streams go on meanwhile. Then its space is free."""
+    one = make(segment_bytes=10 * KIB)
+    delete, where = Segment.delete, []
+
+    def deleted(segment):
+        where.append((threading.current_thread() is threading.main_thread(), one._journal.used_bytes))
+        delete(segment)
+
+    monkeypatch.setattr(Segment, "delete", deleted)
+    await one.start()
+    for number in range(100):
+        one.record(audit_row(number))
+    used_bytes = one._journal.used_bytes
+
+    await one.flush()
+
+    assert len(where) > 1
+    assert where[0] == (False, used_bytes)
+    assert one._journal.used_bytes <= 10 * KIB
+    await one.stop()
 
 
 async def test_a_start_waits_until_the_database_has_what_the_dead_left(make, stores):
