@@ -29,7 +29,7 @@ _FUNCTION: Final = frozenset({"index", "name", "arguments"})
 def read_messages(body: Fields) -> Sequence[Message]:
     """The field `messages`. Raise InvalidRequest naming the field that is wrong."""
     values = body.array("messages", MAX_MESSAGES)
-    if texts := texts_of(values):
+    if (texts := texts_of(values)) is not None:
         return texts
     messages: list[Message] = []
     images = 0

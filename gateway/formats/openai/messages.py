@@ -41,7 +41,7 @@ def read_messages(body: Fields) -> Sequence[Message]:
     A refusal is taken as text. Unknown fields are left out.
     """
     values = body.array("messages", MAX_MESSAGES)
-    if texts := texts_of(values):
+    if (texts := texts_of(values)) is not None:
         return texts
     messages: list[Message] = []
     images = 0

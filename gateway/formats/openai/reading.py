@@ -127,7 +127,9 @@ class _Reader:
         else:
             chunk = _object_of(payload)
             self._read_chunk(chunk, events)
-            self._alike.learn(payload, chunk, self._kinds)
+            if self._reason is None:
+                # Text is still to come.
+                self._alike.learn(payload, chunk, self._kinds)
 
     def _read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         # Elder vLLM servers send the error as the whole object.
