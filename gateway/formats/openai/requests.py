@@ -6,8 +6,6 @@ asks (`chat_template`, `lora`, `id_slot`, `kv_transfer_params`, …), and no ten
 
 from typing import Any, Final
 
-from attrs import evolve
-
 from gateway.errors import UnsupportedField
 from gateway.formats.chat import ChatCall, GenerateCall, UpstreamRequest
 from gateway.formats.durations import read_keep_alive
@@ -108,34 +106,34 @@ def read_chat(body: JsonObject) -> ChatCall:
         fields.refuse_look_alikes(KNOWN)
         refuse_unsupported(fields, UNSUPPORTED)
     stream = fields.boolean("stream") or False
-    call = ChatCall(
+    return ChatCall(
         model=fields.required_string("model"),
         messages=read_messages(fields),
         stream=stream,
         sampling=read_sampling(fields),
         include_usage=fields.has("stream_options") and read_include_usage(fields, stream),
+        **(_read_others(fields) if has_others else {}),
     )
-    return _with_others(call, fields) if has_others else call
 
 
-def _with_others(call: ChatCall, fields: Fields) -> ChatCall:
+def _read_others(fields: Fields) -> dict[str, Any]:
+    """What few chats have, by the names of the call's attributes."""
     tools, tool_choice = read_tools(fields)
-    return evolve(
-        call,
-        tools=tools,
-        tool_choice=tool_choice,
+    return {
+        "tools": tools,
+        "tool_choice": tool_choice,
         # The elder shape of a call has room for one.
-        parallel_tool_calls=False if fields.has("functions") else fields.boolean("parallel_tool_calls"),
-        as_functions=fields.has("functions"),
-        format=read_format(fields),
-        think=read_thinking(fields),
-        think_if_able=is_wish(fields),
-        top_logprobs=read_top_logprobs(fields),
-        keep_alive=read_keep_alive(fields),
-        truncate=fields.boolean("truncate") or False,
-        n=fields.integer("n", 1, MAX_ANSWERS) or 1,
-        dropped=dropped(fields, KNOWN),
-    )
+        "parallel_tool_calls": (False if fields.has("functions") else fields.boolean("parallel_tool_calls")),
+        "as_functions": fields.has("functions"),
+        "format": read_format(fields),
+        "think": read_thinking(fields),
+        "think_if_able": is_wish(fields),
+        "top_logprobs": read_top_logprobs(fields),
+        "keep_alive": read_keep_alive(fields),
+        "truncate": fields.boolean("truncate") or False,
+        "n": fields.integer("n", 1, MAX_ANSWERS) or 1,
+        "dropped": dropped(fields, KNOWN),
+    }
 
 
 def read_include_usage(fields: Fields, stream: bool) -> bool:
