@@ -102,7 +102,7 @@ class Draining:
             self._journal.leave_drained_reserve()
             for segment in self._journal.segments[:-1]:
                 if segment.drained == segment.written and segment.live <= segment.written * MAX_CARRIED:
-                    self._open.carry_over(segment)
+                    await self._open.carry_over(segment)
                     await self._delete(segment)
         except (JournalFull, OSError):
             pass  # no room for the intents at the moment: the segment waits

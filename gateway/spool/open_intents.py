@@ -1,5 +1,8 @@
 """Intents that are not told to their end: the disk tells of each of them, however old its file is."""
 
+import asyncio
+from typing import Final
+
 from attrs import define, field
 
 from gateway.accounting import LedgerEntry
@@ -7,6 +10,9 @@ from gateway.model import AuditRow
 from gateway.spool.backlog import Backlog
 from gateway.spool.journal import Room, Segment
 from gateway.spool.records import Intent, encode
+
+# At some 5 µs each. More at a time would hold up the event loop, and its streams.
+AT_ONCE: Final = 50
 
 
 @define
@@ -61,11 +67,15 @@ class OpenIntents:
             if found.is_settled:
                 self._forget(request_id, found)
 
-    def carry_over(self, segment: Segment) -> None:
-        """Write again what stands in a segment that is to be deleted. Raises JournalFull."""
-        for found in self._open.values():
-            if found.segment is segment:
+    async def carry_over(self, segment: Segment) -> None:
+        """Write again what stands in a segment that is to be deleted, in turns. Raises JournalFull."""
+        standing = [known for known, found in self._open.items() if found.segment is segment]
+        for number, reservation_id in enumerate(standing, 1):
+            found = self._open.get(reservation_id)
+            if found is not None:  # else it has ended meanwhile
                 found.stand_in(self._backlog.append(found.record, found.payload, Room.END))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _forget(self, reservation_id: str, ended: _Open) -> None:
         ended.segment.live -= len(ended.payload)

@@ -1,5 +1,6 @@
 """The journal: bounded, rotated, and with a tenth kept for what must still be written."""
 
+import asyncio
 import errno
 import os
 import tracemalloc
@@ -10,7 +11,7 @@ from attrs import define
 from gateway.spool import frames, journal
 from gateway.spool.backlog import Backlog
 from gateway.spool.journal import Journal, JournalFull, Room, Segment
-from gateway.spool.open_intents import OpenIntents
+from gateway.spool.open_intents import AT_ONCE, OpenIntents
 from tests.storage.samples import audit_row, intent
 
 KIB = 1024
@@ -226,3 +227,24 @@ def test_an_intent_takes_no_more_memory_than_it_has_bytes(tmp_path):
 
     assert taken < 2 * one.segments[-1].written
     one.close()
+
+
+async def test_intents_stand_elsewhere_before_their_segment_goes_unless_they_end_meanwhile(opened):
+    """Some in each turn of the event loop."""
+    intents = OpenIntents(Backlog(opened))
+    for number in range(2 * AT_ONCE):
+        intents.begin(intent(f"r{number}"), None)
+    first, size = opened.segments[0], opened.used_bytes
+    opened._begin_segment()
+
+    carrying = asyncio.create_task(intents.carry_over(first))
+    await asyncio.sleep(0)
+    at_once = opened.segments[-1].written
+    for number in range(AT_ONCE, 2 * AT_ONCE):
+        intents.settled(f"r{number}")
+    await carrying
+
+    assert 0 < at_once < size
+    assert first.live == 0
+    assert opened.segments[-1].written == at_once
+    assert opened.segments[-1].live == sum(map(len, payloads_in(opened)[-AT_ONCE:]))
