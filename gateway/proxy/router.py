@@ -79,8 +79,9 @@ class Router:
         offers = await self._catalogue.offers(model)
         if len(offers) > 1:
             ticket = Ticket("", "", canonical(model) or model, self.now())
-            for choice in _ranked(self._choices(offers), ticket, ticket.arrived):
-                return choice.station.backend, choice.card
+            if choices := self._choices(offers):
+                best = min(choices, key=lambda choice: rank(_prospect(choice, ticket, ticket.arrived)))
+                return best.station.backend, best.card
         # Not ours yet, or no longer, if none was found above: the visit tells its caller.
         return (offers[0].backend, offers[0].card) if offers else None
 
@@ -115,8 +116,7 @@ class Router:
 
 
 def _ranked(choices: Sequence[Choice], ticket: Ticket, now: float) -> list[Choice]:
-    prospects = [(_prospect(choice, ticket, now), choice) for choice in choices]
-    return [choice for _, choice in sorted(prospects, key=lambda one: rank(one[0]))]
+    return sorted(choices, key=lambda choice: rank(_prospect(choice, ticket, now)))
 
 
 def _prospect(choice: Choice, ticket: Ticket, now: float) -> Prospect:
