@@ -63,6 +63,7 @@ class Intake:
         self.lifecycle = lifecycle
         self.sinks = sinks
         self.held_bytes = 0
+        self._turn = asyncio.Lock()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         operation = exchange_of(scope).operation
@@ -79,6 +80,8 @@ class Intake:
             data = self._at_hand(exchange, scope)
             if data is None:
                 data = await self._read(exchange, receive)
+            if is_large(len(data)):
+                await self._next_turn()
             value = read_at_once(data)
             if is_large(len(data)) and is_light(value):
                 exchange.body = value
@@ -88,6 +91,11 @@ class Intake:
             await self.app(scope, receive, send)
         finally:
             self.held_bytes -= exchange.bytes_in
+
+    async def _next_turn(self) -> None:
+        """Wait for a turn of the event loop in which no other large body is read; what is short goes first."""
+        await self._turn.acquire()
+        asyncio.get_running_loop().call_soon(self._turn.release)
 
     def _refuse_new_work(self) -> None:
         if self.lifecycle.draining:
