@@ -1,8 +1,9 @@
 """What one account holds in this process, as of a moment: how much is free, and when more will be.
 
 A take looks at each account as of now (`at`), and is held by all of them, or by none. What refills by itself
-is filled up in place; what is new, as a budget in its next period, becomes the account once all of them allow
-the take. `tokens` and `spared` are a plan's; an account makes its own unit of them.
+is filled up in place; what is new, as a budget in its next period or a meter at another rate, becomes the
+account once all of them allow the take. `tokens` and `spared` are a plan's; an account makes its own unit of
+them.
 """
 
 from typing import Any, ClassVar, Final

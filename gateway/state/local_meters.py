@@ -12,6 +12,7 @@ without it (a reflected walk that starts n lower ends min(n, its least) lower).
 
 import math
 from bisect import bisect_left, bisect_right
+from copy import copy
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Self
 
@@ -42,11 +43,13 @@ class Meter:
     at_us: int = 0
 
     def at(self, take: Any, now_us: int) -> Self:
-        self.fill(take.per_minute, now_us)
-        return self
+        # At another rate it is filled up only where something is taken at it: one of 0 would hold it up.
+        meter = copy(self) if self.missing and take.per_minute != self.limit else self
+        meter.fill(take.per_minute, now_us)
+        return meter
 
     def fill(self, per_minute: int, now_us: int) -> None:
-        """As of now, from here on at this rate. Also where the clock was set back: it refills from there."""
+        """As of now, and from here on at this rate."""
         self.missing = self.missing_at(per_minute, now_us)
         self.limit, self.at_us = per_minute, now_us
 

@@ -46,7 +46,7 @@ from gateway.state.accounts import (
     to_us,
 )
 from gateway.state.local_accounts import KINDS, Account, Budget, Slots
-from gateway.state.local_meters import Bucket
+from gateway.state.local_meters import Bucket, Meter
 
 # Idle accounts are looked for among so many, for each take.
 _TIDIED: Final = 2
@@ -149,6 +149,7 @@ class Tenant:
             return Stale(epoch)
         granted = _examined(plan, accounts, now_us)
         if isinstance(granted, Refused):
+            self._mend(places, accounts, now_us)
             return granted
         taken = self._hold(plan, granted, places, accounts, now_us)
         self._tidy(now_us)
@@ -222,6 +223,13 @@ class Tenant:
         """What is taken of, as of now."""
         kept = self._accounts.get
         return [(kept(name) or kind()).at(take, now_us) for name, take, kind in places.all]
+
+    def _mend(self, places: _Places, accounts: Iterable[Account], now_us: int) -> None:
+        """A meter from before the clock was set back would not refill until it gets there again."""
+        for (name, _, _), account in zip(places.all, accounts, strict=True):
+            kept = self._accounts.get(name)
+            if isinstance(kept, Meter) and kept.at_us > now_us:
+                self._accounts[name] = account
 
     def _hold(
         self, plan: Plan, tokens: int, places: _Places, accounts: Sequence[Account], now_us: int

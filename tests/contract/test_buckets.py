@@ -7,7 +7,7 @@ from hypothesis import given
 
 from gateway.accounting import Taken
 from gateway.state.accounts import MAX_LOWS
-from tests.contract.plans import NOW, bucket, plan
+from tests.contract.plans import NOW, bucket, plan, rate
 from tests.contract.reference import Reference, keeps_the_law
 from tests.contract.stores import Store, refusal, standings, take, used
 from tests.contract.trials import Trial
@@ -36,6 +36,16 @@ async def test_what_a_busy_bucket_still_lacks_is_given_back_in_full(store: Store
     await store.counters.settle("acme", "slow", 0)
 
     assert await used(store, plan("r", TEN)) == [(100, 0)]
+
+
+async def test_a_limit_of_nothing_does_not_keep_a_bucket_from_filling_up(store: Store):
+    """Who is denied for a while finds a full one when the limit is as it was."""
+    await take(store, plan("r1", TEN, rate(60), needed=600))
+    await store.set_time(NOW + 40)
+    await refusal(store, plan("r2", bucket(0), rate(0), needed=1))
+    await store.set_time(NOW + 60)
+
+    assert await used(store, plan("r", TEN, rate(60))) == [(0, 0), (0, 0)]
 
 
 async def test_between_the_two_it_gets_back_what_it_lacked_all_the_time(store: Store):
