@@ -93,7 +93,7 @@ class Intake:
             self.held_bytes -= exchange.bytes_in
 
     async def _next_turn(self) -> None:
-        """Wait for a turn of the event loop in which no other large body is read; what is short goes first."""
+        """Wait for a turn of the event loop in which no other large body is read: others go between."""
         await self._turn.acquire()
         asyncio.get_running_loop().call_soon(self._turn.release)
 
