@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -27,7 +26,7 @@ _OURS = frozenset(
 # Names that were sent and are none of these, as they were written.
 _plain: set[bytes] = set()
 _MAX_REMEMBERED = 256
-_LENGTH = re.compile(rb"\d{1,18}")
+_LENGTH_DIGITS = 18
 
 
 class BadAnswer(RuntimeError):
@@ -160,7 +159,7 @@ def chunk(piece: bytes) -> bytes:
 
 
 def _length_of(value: bytes, before: int | None) -> int:
-    if before is not None or not _LENGTH.fullmatch(value):
+    if before is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS:
         raise BadAnswer("content-length must be one number")
     return int(value)
 
