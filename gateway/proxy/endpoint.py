@@ -229,7 +229,7 @@ def _ticket(exchange: Exchange, card: ModelCard, now: float, parts: int) -> Tick
         arrived=now,
         weight=principal.weight,
         patience_s=patience_of(exchange.head),
-        cost=max(1, parts),
+        cost=parts or 1,
     )
 
 
