@@ -69,7 +69,7 @@ def proven(value: Any, data: bytes) -> JsonObject:
 
 
 def is_light(value: Any) -> bool:
-    """Whether `read_at_once` gave all that is to be proven: an object, of few values and not too deep."""
+    """Whether it is an object of few values and not too deep: `proven` has nothing to say of such a one."""
     if type(value) is not dict:
         return False
     values = 0

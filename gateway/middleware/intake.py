@@ -17,9 +17,9 @@ from gateway.errors import (
     Overloaded,
     UnsupportedMediaType,
 )
-from gateway.formats.strict_json import is_light, proven, read_at_once
+from gateway.formats.strict_json import is_light, parse_object, proven, read_at_once
 from gateway.middleware.context import exchange_of
-from gateway.model import Exchange, RequestHead
+from gateway.model import Exchange, JsonObject, RequestHead
 from gateway.ports import Lifecycle, Sink
 
 # Beyond it, the event loop's other requests notice what is done value by value. Long texts are the work of a
@@ -82,12 +82,9 @@ class Intake:
                 data = await self._read(exchange, receive)
             if is_large(len(data)):
                 await self._next_turn()
-            value = read_at_once(data)
-            if is_large(len(data)) and is_light(value):
-                exchange.body = value
+                exchange.body, exchange.is_heavy = await _parsed(data)
             else:
-                exchange.is_heavy = is_large(len(data))
-                exchange.body = await worked_on(exchange.is_heavy, proven, value, data)
+                exchange.body = parse_object(data)
             await self.app(scope, receive, send)
         finally:
             self.held_bytes -= exchange.bytes_in
@@ -142,6 +139,15 @@ class Intake:
             raise BodyTooLarge(self.limits.one_bytes)
         if self.held_bytes > self.limits.all_bytes:
             raise _too_many_bodies()
+
+
+async def _parsed(data: bytes) -> tuple[JsonObject, bool]:
+    """What a large body holds, and whether that is heavy; in a thread, as far as that takes long."""
+    value = read_at_once(data)
+    if is_light(value):
+        return value, False
+    value = await asyncio.to_thread(proven, value, data)
+    return value, not is_light(value)
 
 
 def is_large(size: int) -> bool:
