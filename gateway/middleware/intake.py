@@ -85,6 +85,8 @@ class Intake:
                 exchange.body, exchange.is_heavy = await _parsed(data)
             else:
                 exchange.body = parse_object(data)
+            # The answer may take minutes.
+            del data
             await self.app(scope, receive, send)
         finally:
             self.held_bytes -= exchange.bytes_in

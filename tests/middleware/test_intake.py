@@ -120,6 +120,24 @@ async def test_a_small_body_is_never_heavy():
     assert not (await taken(intake(limits), orjson.dumps({"a": [0] * 100_000}))).is_heavy
 
 
+async def test_the_bytes_of_a_body_are_let_go_before_it_is_answered():
+    """A thousand answers that last minutes would hold a thousand prompts twice."""
+    gone = []
+
+    class Bytes(bytes):
+        def __del__(self):
+            gone.append(bytes(self))
+
+    async def look(scope, receive, send):
+        assert gone == [b'{"a":1}']
+        await accept(scope, receive, send)
+
+    scope = scope_of()
+    open_exchange(scope, exchange(path="/api/chat"))
+    scope["extensions"] = {"gateway.rest_of_body": lambda: Bytes(b'{"a":1}'), **scope.get("extensions", {})}
+    await call(intake(app=look), scope=scope)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
 async def test_what_is_no_strict_json_object_is_refused(body: bytes):
     with pytest.raises(InvalidRequest):
