@@ -6,7 +6,7 @@ one hash tag, in five keys, so that a cluster scales by tenant.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -145,8 +145,8 @@ class RedisCounters:
         await self.forget(tenant_id)
         return Cold(lost=True)
 
-    def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> Coroutine[Any, Any, None]:
-        return self._run(self._scripts.settle, tenant_id, reservation_id, tokens)
+    async def settle(self, tenant_id: str, reservation_id: str, tokens: int) -> None:
+        await self._run(self._scripts.settle, tenant_id, reservation_id, tokens)
 
     def settle_at_once(self, tenant_id: str, reservation_id: str, tokens: int) -> bool:  # noqa: ARG002
         return False
@@ -224,7 +224,7 @@ class RedisCounters:
 
     # ── calls ────────────────────────────────────────────────────────────────────────────
 
-    def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Coroutine[Any, Any, Any]:
+    def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Awaitable[Any]:
         return self._client.answer(self._begin(script, tenant_id, *arguments))
 
     def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Call[Any]:
