@@ -62,8 +62,7 @@ class _Reader:
             events.append(Failure(read_failure(frame["error"])))
             return
         content, thinking, calls = self._piece_of(frame)
-        items = frame.get("logprobs")
-        logprobs = native_items(items) if items else ()
+        logprobs = native_items(frame["logprobs"]) if "logprobs" in frame else ()
         if content or thinking or logprobs:
             self._has_text = True
             events.append(Delta(content, thinking, logprobs))
@@ -146,9 +145,10 @@ def frame_of(line: bytes) -> JsonObject:
 
 def _piece_of_chat(frame: JsonObject) -> tuple[str, str, Any]:
     message = frame.get("message")
-    if not isinstance(message, dict):
+    if type(message) is not dict:
         return "", "", None
-    return _text(message, "content"), _text(message, "thinking"), message.get("tool_calls")
+    thinking = _text(message, "thinking") if "thinking" in message else ""
+    return _text(message, "content"), thinking, message.get("tool_calls")
 
 
 def _piece_of_generate(frame: JsonObject) -> tuple[str, str, Any]:
@@ -157,7 +157,7 @@ def _piece_of_generate(frame: JsonObject) -> tuple[str, str, Any]:
 
 def _text(frame: JsonObject, name: str) -> str:
     value = frame.get(name)
-    return value if isinstance(value, str) else ""
+    return value if type(value) is str else ""
 
 
 def count_in(frame: JsonObject, name: str) -> int | None:
