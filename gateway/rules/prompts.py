@@ -135,7 +135,7 @@ def learn(learned: Learned, size: PromptSize, prompt_tokens: int) -> Learned:
     """
     if size.prompts == 1 and prompt_tokens > learned.longest:
         learned = evolve(learned, longest=min(prompt_tokens, _MAX_LONGEST))
-    above = prompt_tokens - prompt_bound(size, None, learned)
+    above = prompt_tokens - bytes_of(size) - beside_the_bytes(size, learned)
     if above <= 0:
         return learned
     if size.images:

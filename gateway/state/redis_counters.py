@@ -104,7 +104,8 @@ class RedisCounters:
         if self._doubtful and (doubt := self._doubtful.pop(plan.reservation_id, None)):
             doubt.cancel()
         was_indexed = self._is_indexed(plan.tenant_id) or await self._index(plan.tenant_id)
-        call = self._begin(self._scripts.take, plan.tenant_id, self._as_json(plan, look=False))
+        arguments = (self._as_json(plan, look=False),)
+        call = self._client.begin_script(self._scripts.take, _keys(plan.tenant_id), arguments)
         try:
             answer = await self._client.answer(call)
         except (StoreUnavailable, asyncio.CancelledError):
@@ -225,10 +226,7 @@ class RedisCounters:
     # ── calls ────────────────────────────────────────────────────────────────────────────
 
     def _run(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Awaitable[Any]:
-        return self._client.answer(self._begin(script, tenant_id, *arguments))
-
-    def _begin(self, script: Script, tenant_id: str, *arguments: str | bytes | int) -> Call[Any]:
-        return self._client.begin_script(script, _keys(tenant_id), arguments)
+        return self._client.answer(self._client.begin_script(script, _keys(tenant_id), arguments))
 
     # ── the index ────────────────────────────────────────────────────────────────────────
 
