@@ -10,9 +10,11 @@ nothing is looked for in a home directory; `pgbouncer=true` is for a pooler betw
 import re
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from attrs import field, frozen
+
+from gateway.several_hosts import split_url
 
 _SCHEMES: Final = ("postgresql", "postgres")
 _DEFAULT_PORT: Final = 5432
@@ -61,11 +63,8 @@ def is_postgres(database_url: str) -> bool:
 
 def postgres_address(url: str) -> PostgresAddress:
     """Read such a URL. Raises ValueError for what is none: what it takes instead, without any password."""
-    # Its own message may quote the URL: what is raised here says nothing of what was given.
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"a URL, such as {_EXAMPLE}") from None
+    # What is raised here says nothing of what was given: a password is in it.
+    parts = split_url(url)
     credentials, at, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     database = parts.path.removeprefix("/")

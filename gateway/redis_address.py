@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
 
+from gateway.several_hosts import split_url
+
 _FORM: Final = re.compile(r"(?P<redis>rediss?)(\+(?P<kind>sentinel|cluster))?\Z")
 _DEFAULT_PORTS: Final = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 _OPTIONS: Final = frozenset({"ca", "sentinel_password"})
@@ -46,11 +48,8 @@ class RedisAddress:
 
 def redis_address(url: str) -> RedisAddress:
     """Read a REDIS_URL. Raise ValueError for what is none: what it takes instead, without any password."""
-    # Its own message may quote the URL: what is raised here says nothing of what was given.
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("a URL, such as redis://host:port") from None
+    # What is raised here says nothing of what was given: a password is in it.
+    parts = split_url(url)
     form = _FORM.match(parts.scheme)
     if form is None:
         raise ValueError("a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://")

@@ -18,7 +18,17 @@ ROOT = Path(__file__).parent.parent / "gateway"
 FLOORS: list[set[str]] = [
     {"errors"},
     {"model", "accounting"},
-    {"rules", "formats", "config", "postgres_address", "redis_address", "secret_files", "ports", "patience"},
+    {
+        "rules",
+        "formats",
+        "config",
+        "postgres_address",
+        "redis_address",
+        "several_hosts",
+        "secret_files",
+        "ports",
+        "patience",
+    },
     {"storage", "state", "spool", "backends", "sinks", "demo", "middleware", "proxy"},
     {"server"},
     {"app", "resources", "reloading", "process", "ops", "doctor"},
@@ -28,6 +38,8 @@ FLOORS: list[set[str]] = [
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NEIGHBOURS: dict[str, set[str]] = {
     "config": {"postgres_address", "redis_address", "secret_files"},
+    "postgres_address": {"several_hosts"},
+    "redis_address": {"several_hosts"},
     "model": {"accounting"},
     "formats": {"rules"},
     "ports": {"formats", "rules"},
@@ -46,6 +58,7 @@ PURE_ROOMS = {
     "ports",
     "postgres_address",
     "redis_address",
+    "several_hosts",
 }
 IMPURE = {
     "asyncio", "time", "random", "secrets", "uuid", "socket", "threading", "os", "logging", "anyio",

@@ -57,7 +57,7 @@ def test_each_form_is_read(url: str, address: PostgresAddress):
         ("@db:99999/gateway", "host:port"),
         ("@a,,b/gateway", "host:port"),
         ("@::1/gateway", "IPv6"),
-        ("@[db/gateway", "a URL, such as"),
+        ("@[db/gateway", "host:port"),
         ("@db/gate%00way", "percent-encoded"),
         ("@db/gate%ffway", "percent-encoded"),
         ("@db/gateway?ssl=true", "the options .* only, not 'ssl'"),

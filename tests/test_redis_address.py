@@ -34,6 +34,7 @@ SINGLE, SENTINEL, CLUSTER = Kind.SINGLE, Kind.SENTINEL, Kind.CLUSTER
             ),
         ),
         ("redis+cluster://n1:7001,n2:7002", RedisAddress(CLUSTER, (("n1", 7001), ("n2", 7002)))),
+        ("redis+cluster://n1:7001,[::1]:7002", RedisAddress(CLUSTER, (("n1", 7001), ("::1", 7002)))),
         ("rediss+cluster://n1", RedisAddress(CLUSTER, (("n1", 6379),), uses_tls=True)),
     ],
 )
@@ -57,7 +58,7 @@ def test_each_form_is_read(url: str, address: RedisAddress):
         ("redis://:hunter2@cache/1/2", "number of a database"),
         ("redis+cluster://:hunter2@n1/1", "number of a database"),
         ("redis://:hunter2@cache?ssl_check_hostname=false", "only, not 'ssl_check_hostname'"),
-        ("redis://:hunter2@[cache", "a URL, such as"),
+        ("redis://:hunter2@[cache", "host:port"),
     ],
 )
 def test_what_cannot_be_read_is_refused_without_repeating_it(url: str, word: str):
