@@ -325,7 +325,7 @@ SETTINGS: Final = (
         "GATEWAY_SPOOL_MAX_BYTES",
         _spool_bytes,
         str(256 * MIB),
-        "how much of the disk the spool of each process takes, a tenth of it from the start: about 1.5 KB "
+        "how much of the disk the spool of each process takes, a tenth of it from the start: about 2.2 KB "
         f"for a request that the database does not have yet; beyond: 503. At least {MIN_SPOOL_BYTES}",
     ),
     Setting(

@@ -38,7 +38,8 @@ def alone(tmp_path: Path, model: CountedModel) -> Iterator[Fleet]:
     """A fleet of one, on SQLite, without Redis."""
     settings = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/gateway.db",
-        "GATEWAY_SPOOL_MAX_BYTES": str(MIN_SPOOL_BYTES),
+        # Room for some ten seconds of all that the callers here can ask.
+        "GATEWAY_SPOOL_MAX_BYTES": str(4 * MIN_SPOOL_BYTES),
     }
     with Fleet(tmp_path, model, settings) as fleet:
         yield fleet.start("only")
