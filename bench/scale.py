@@ -5,7 +5,8 @@
 A gateway of each size at the same time, each with every control on; they take turns, round by round. What is
 beside the one key that calls is written behind their backs: tenants with a key each, a month of audit rows.
 Two processes share one Redis and one Postgres: what both can do together is counted by the CPU that a request
-costs each of them while both work, since two cores can't hold two gateways and those who call them.
+costs each of them while both work, since two cores can't hold two gateways and those who call them. Both have
+one core, and its cache, between them: so two that share nothing else are measured beside them.
 
 What the commands cost by the length of the audit log is in bench.usage, what admission costs by the number of
 keys that are in use in bench.admission.
@@ -121,25 +122,29 @@ def _by_size(given: argparse.Namespace, backends: Backends, folder: Path, consol
 
 
 def _two_processes(given: argparse.Namespace, backends: Backends, folder: Path, console: Console) -> None:
-    """One alone, then both at once, round by round."""
-    with ExitStack() as stack:
-        settings, roots = stack.enter_context(stores())
-        one, two = (
-            stack.enter_context(_replica(number, backends, folder / f"p{number}", settings, roots))
-            for number in (1, 2)
+    """Each alone, then both at once, round by round."""
+    for name, is_fleet in (("that share nothing", False), ("over one Redis and one Postgres", True)):
+        with ExitStack() as stack:
+            settings: Mapping[str, str] = {}
+            roots: Sequence[int] = ()
+            if is_fleet:
+                settings, roots = stack.enter_context(stores())
+            two = [
+                stack.enter_context(_replica(number, backends, folder / f"{name}-{number}", settings, roots))
+                for number in (1, 2)
+            ]
+            body = body_of(_PLAIN, folder)
+            asked = [(each, _call(each, body)) for each in two]
+            _capacity(asked, _WARM_UP_S)
+            alone, together = [], []
+            for _ in range(given.rounds):
+                alone += [_capacity([one], given.seconds) for one in asked]
+                together.append(_capacity(asked, given.seconds))
+        first, both = statistics.median(alone), statistics.median(together)
+        console.print(
+            f"two {name}: {both:,.0f} requests/s on two cores, {first:,.0f} on one alone: "
+            f"{both / first:.2f} × (by CPU; at least 1.8 must be)"
         )
-        body = body_of(_PLAIN, folder)
-        asked = [(each, _call(each, body)) for each in (one, two)]
-        _capacity(asked, _WARM_UP_S)
-        alone, together = [], []
-        for _ in range(given.rounds):
-            alone.append(_capacity(asked[:1], given.seconds))
-            together.append(_capacity(asked, given.seconds))
-    first, both = statistics.median(alone), statistics.median(together)
-    console.print(
-        f"processes: one carries {first:,.0f} requests/s on a core, two together {both:,.0f} on two: "
-        f"{both / first:.2f} × (by CPU; at least 1.8 must be)"
-    )
 
 
 @contextmanager
