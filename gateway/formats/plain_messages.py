@@ -1,9 +1,12 @@
 """Messages that are a text and no more, as most are: read without looking for anything else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, overload
 
+from gateway.errors import InvalidRequest
 from gateway.formats.chat import Message
+from gateway.formats.fields import Fields
+from gateway.formats.images import MAX_IMAGES
 from gateway.model import JsonObject
 
 _PLAIN_FIELDS: Final = 2
@@ -45,6 +48,29 @@ class Texts(Sequence[Message]):
         return tuple(self) == (tuple(other) if isinstance(other, Texts) else other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def messages_in(
+    body: Fields, at_most: int, roles: Mapping[str, str], read: Callable[[Fields], Message]
+) -> Sequence[Message]:
+    """The field `messages`: those that say no more than `plain_message` takes, and others by `read`.
+
+    Raises InvalidRequest naming the field that is wrong, also for more messages or images than may be.
+    """
+    values = body.array("messages", at_most)
+    if (texts := texts_of(values)) is not None:
+        return texts
+    messages: list[Message] = []
+    images = 0
+    for number, value in enumerate(values):
+        message = plain_message(value, roles)
+        if message is None:
+            message = read(Fields(value, f"{body.path('messages')}[{number}]"))
+            images += len(message.images)
+        messages.append(message)
+    if images > MAX_IMAGES:
+        raise InvalidRequest(f"'messages' may hold {MAX_IMAGES} images at most.", param="messages")
+    return tuple(messages)
 
 
 def texts_of(values: Sequence[Any]) -> Texts | None:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.errors import BackendFailed, InvalidRequest
+from gateway.errors import BackendFailed
 from gateway.formats.chat import Message, ToolCall
 from gateway.formats.fields import Fields
-from gateway.formats.images import MAX_IMAGES, read_images
-from gateway.formats.plain_messages import plain_message, texts_of
+from gateway.formats.images import read_images
+from gateway.formats.plain_messages import messages_in
 from gateway.formats.strict_json import is_too_deep
 from gateway.model import JsonObject
 
@@ -28,20 +28,7 @@ _FUNCTION: Final = frozenset({"index", "name", "arguments"})
 
 def read_messages(body: Fields) -> Sequence[Message]:
     """The field `messages`. Raise InvalidRequest naming the field that is wrong."""
-    values = body.array("messages", MAX_MESSAGES)
-    if (texts := texts_of(values)) is not None:
-        return texts
-    messages: list[Message] = []
-    images = 0
-    for number, value in enumerate(values):
-        message = plain_message(value, _ROLES)
-        if message is None:
-            message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
-            images += len(message.images)
-        messages.append(message)
-    if images > MAX_IMAGES:
-        raise InvalidRequest(f"'messages' may hold {MAX_IMAGES} images at most.", param="messages")
-    return tuple(messages)
+    return messages_in(body, MAX_MESSAGES, _ROLES, _read_message)
 
 
 def _read_message(fields: Fields) -> Message:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.errors import InvalidRequest, UnsupportedField
+from gateway.errors import UnsupportedField
 from gateway.formats.chat import Image, Message, with_tool_ids
 from gateway.formats.fields import Fields
-from gateway.formats.images import MAX_IMAGES
 from gateway.formats.openai.images import data_url, image_of
 from gateway.formats.openai.sounds import is_sound, sound_of, sound_part
 from gateway.formats.openai.tools import read_tool_calls, write_call
-from gateway.formats.plain_messages import Texts, plain_message, texts_of
+from gateway.formats.plain_messages import Texts, messages_in
 from gateway.model import JsonObject
 
 # Twice what OpenAI takes.
@@ -40,22 +39,10 @@ def read_messages(body: Fields) -> Sequence[Message]:
 
     A refusal is taken as text. Unknown fields are left out.
     """
-    values = body.array("messages", MAX_MESSAGES)
-    if (texts := texts_of(values)) is not None:
-        return texts
-    messages: list[Message] = []
-    images = 0
-    for number, value in enumerate(values):
-        message = plain_message(value, _PLAIN_ROLES)
-        if message is None:
-            message = _read_message(Fields(value, f"{body.path('messages')}[{number}]"))
-            images += len(message.images)
-        messages.append(message)
+    messages = messages_in(body, MAX_MESSAGES, _PLAIN_ROLES, _read_message)
     if not messages:
         raise body.refuse("messages", "given: an array of at least one message")
-    if images > MAX_IMAGES:
-        raise InvalidRequest(f"'messages' holds more than {MAX_IMAGES} images.", param="messages")
-    return tuple(messages)
+    return messages
 
 
 def _read_message(message: Fields) -> Message:
