@@ -7,7 +7,6 @@ read from the backend. A stream that breaks ends with an error frame: it never l
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import orjson
@@ -16,7 +15,6 @@ from starlette.types import Send
 
 from gateway.errors import (
     BackendFailed,
-    ClientLeft,
     ConnectTimeout,
     ContextLengthExceeded,
     GatewayError,
@@ -37,15 +35,12 @@ from gateway.formats.chat import (
 )
 from gateway.formats.joined import refuse_what_is_too_large
 from gateway.formats.translation import SurfaceFormat, Upstream, upstream_of
-from gateway.middleware.context import Header, answer, is_done
+from gateway.middleware.context import Header, answer
 from gateway.middleware.intake import is_large, worked_on
 from gateway.model import Exchange, Outcome, Usage, plus
-from gateway.patience import Patience
 from gateway.ports import Answer, Clock
+from gateway.proxy.outgoing import HEARTBEAT_S, Heartbeat, Outgoing, waited
 from gateway.proxy.visit import UNSENT, Visit
-
-# Proxies and SDKs give up on silence after 30 to 60 s; a model may load for minutes.
-HEARTBEAT_S: Final = 15.0
 
 # A caller of an OpenAI-like stream behind nginx must not wait for nginx's buffer.
 _STREAM_HEADERS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -124,7 +119,7 @@ class Relay:
         self._finished_parts = 0
         self._received_bytes = 0
         self._headers = list(job.headers)
-        self._out: _Out | None = None
+        self._out: Outgoing | None = None
 
     async def whole(self, send: Send) -> None:
         """Answer in one piece. Raises what the backend's failure is for the caller."""
@@ -151,8 +146,8 @@ class Relay:
             raise RuntimeError("this surface is never streamed")
         writer = job.surface.writer(job.stamp, job.call)
         self._headers += ((b"content-type", writer.content_type), *_STREAM_HEADERS)
-        out = self._out = _Out(send, lambda: [*self._headers, *job.visit.headers()])
-        heartbeat = _Heartbeat(out, self._sign_of_life, self._heartbeat_s)
+        out = self._out = Outgoing(send, lambda: [*self._headers, *job.visit.headers()])
+        heartbeat = Heartbeat(out, self._sign_of_life, self._heartbeat_s)
 
         def write(batch: list[Event]) -> Awaitable[None] | None:
             heartbeat.renew()
@@ -164,7 +159,7 @@ class Relay:
             if not out.started:
                 raise
             self._note_broken(error)
-            await _waited(out.write(writer.fail(error)))
+            await waited(out.write(writer.fail(error)))
         finally:
             heartbeat.stop()
             self._note_unfinished()
@@ -216,7 +211,7 @@ class Relay:
                 self._tell_cut()
                 request = upstream.or_cut
             except _LongEnough:
-                await _waited(take(self._noted([Finish("length")])))
+                await waited(take(self._noted([Finish("length")])))
                 return
 
     async def _upstream(self, part: Part) -> Upstream:
@@ -282,7 +277,7 @@ class Relay:
             return waiting is None and not self._is_too_long()
 
         while await answering.push(hear):
-            await _waited(waiting)
+            await waited(waiting)
             await self._hand_on(left, take)
             if left and isinstance(left[-1], Finish):
                 # Complete: what a backend does behind it, hanging or raving, is nobody's wait.
@@ -291,7 +286,7 @@ class Relay:
         await self._hand_on(reader.end(), take)
 
     async def _hand_on(self, events: list[Event], take: Take) -> None:
-        await _waited(take(self._noted(events)))
+        await waited(take(self._noted(events)))
         if events and isinstance(events[-1], Failure):
             raise self._own(events[-1].error)
         if self._is_too_long():
@@ -407,68 +402,5 @@ def _tokens_of(call: ToolCall) -> int:
     return max(1, (len(call.name) + len(orjson.dumps(call.arguments))) // _BYTES_PER_TOKEN)
 
 
-async def _waited(sent: Awaitable[None] | None) -> None:
-    if sent is not None:
-        await sent
-
-
 def _is_end(events: list[Event]) -> bool:
     return bool(events) and isinstance(events[-1], Finish | Failure)
-
-
-class _Out:
-    """The caller's end of a stream: the head goes out with the first bytes."""
-
-    __slots__ = ("_headers", "_send", "started")
-
-    def __init__(self, send: Send, headers: Callable[[], list[Header]]) -> None:
-        self._send = send
-        self._headers = headers
-        self.started = False
-
-    def write(self, data: bytes) -> Awaitable[None] | None:
-        """What is returned is to be waited for: the bytes may not be out before. None where they are."""
-        if not data:
-            return None
-        if not self.started:
-            return self._begin(data)
-        sent = self._send({"type": "http.response.body", "body": data, "more_body": True})
-        return None if is_done(sent) else sent
-
-    async def _begin(self, data: bytes) -> None:
-        self.started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": self._headers()})
-        await _waited(self.write(data))
-
-    async def finish(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class _Heartbeat:
-    """Writes a comment whenever a stream was silent for a while, the time before its first frame included."""
-
-    def __init__(self, out: _Out, comment: Callable[[], bytes | None], every_s: float) -> None:
-        self._out = out
-        self._comment = comment
-        self._every_s = every_s
-        self._beating: asyncio.Task[None] | None = None
-        self._patience = None if comment() is None else Patience(every_s, self._beat)
-
-    def renew(self) -> None:
-        if self._patience is not None:
-            self._patience.renew(self._every_s)
-
-    def stop(self) -> None:
-        if self._patience is not None:
-            self._patience.end()
-        if self._beating is not None:
-            self._beating.cancel()
-
-    def _beat(self) -> None:
-        self._beating = asyncio.get_running_loop().create_task(self._write())
-        self._patience = Patience(self._every_s, self._beat)
-
-    async def _write(self) -> None:
-        # The watch sees a client that left; a comment for it is nobody's loss.
-        with suppress(ClientLeft):
-            await _waited(self._out.write(self._comment() or b""))
