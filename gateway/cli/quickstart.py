@@ -64,10 +64,16 @@ def quickstart(gguf: Path | None) -> None:
     with _source(settings, gguf) as source:
         key = with_stores(_first_key)
         ops_bind = _free(settings.ops_bind)
-        serve_with(
-            evolve(settings, backends=source.backends, ops_bind=ops_bind),
-            lambda addresses: click.echo(_welcome(source, key, addresses[0], ops_bind)),
-        )
+        try:
+            serve_with(
+                evolve(settings, backends=source.backends, ops_bind=ops_bind),
+                lambda addresses: click.echo(_welcome(source, key, addresses[0], ops_bind)),
+            )
+        except click.ClickException:
+            # It never came to the welcome, and the next one has no first key to show.
+            if key is not None:
+                click.echo(_first(key))
+            raise
 
 
 def _free(wanted: Address | None) -> Address | None:
@@ -176,7 +182,7 @@ def _welcome(source: Source, key: str | None, address: tuple[str, int], ops: Add
             f"  {_command()} create-key --tenant {_TENANT} --name another"
         )
     else:
-        told.append(f"Your first key, shown this once:\n  {key}")
+        told.append(_first(key))
     told += [
         "",
         "Try it:",
@@ -187,6 +193,10 @@ def _welcome(source: Source, key: str | None, address: tuple[str, int], ops: Add
         "",
     ]
     return "\n".join(told)
+
+
+def _first(key: str) -> str:
+    return f"Your first key, shown this once:\n  {key}"
 
 
 def _command() -> str:

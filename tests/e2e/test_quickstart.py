@@ -4,8 +4,10 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +121,17 @@ def test_a_second_run_does_not_print_a_key(tmp_path: Path, running: list[Quickst
     assert "create-key --tenant first" in printed
     assert words_of(lines) == GREETING.answer
     assert key not in printed
+
+
+def test_a_first_run_that_can_not_listen_prints_its_key(tmp_path: Path, running: list[Quickstart]):
+    """The next one finds the tenant, and can't show it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        one = Quickstart(tmp_path, GATEWAY_BIND=f"127.0.0.1:{taken.getsockname()[1]}")
+        running.append(one)
+        assert one.process.wait(30) == 1
+
+    assert "cannot listen" in one.err.read_text()
+    assert re.search(r"Your first key, shown this once:\n  nz_\w+\n", one.out.read_text())
 
 
 def test_an_ollama_that_answers_is_used(tmp_path: Path, running: list[Quickstart], double: Double):
